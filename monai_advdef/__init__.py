@@ -1,0 +1,36 @@
+"""Attacks on, and defences of, medical-image segmentation networks, native to MONAI.
+
+The names below are loaded on first use, so that ``import monai_advdef`` (and ``monai-advdef list``) does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from monai_advdef.attacks import Outcome as Outcome
+    from monai_advdef.attacks import run as run
+    from monai_advdef.threat import ThreatModel as ThreatModel
+    from monai_advdef.victim import Victim as Victim
+
+__version__ = "0.1.0"
+__all__ = ["Outcome", "ThreatModel", "Victim", "run", "tune_allocator"]
+
+_HOMES = {
+    "Outcome": "monai_advdef.attacks",
+    "ThreatModel": "monai_advdef.threat",
+    "Victim": "monai_advdef.victim",
+    "run": "monai_advdef.attacks",
+    "tune_allocator": "monai_advdef.allocator",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'monai_advdef' has no attribute {name!r}; it offers {', '.join(__all__)}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
