@@ -1,0 +1,24 @@
+"""Attacks: small step rules, and the one loop that runs them."""
+
+from __future__ import annotations
+
+from monai_advdef.attacks.asma import ASMA
+from monai_advdef.attacks.core import Attack, Iterate, Outcome, run
+from monai_advdef.attacks.gradient import FGSM, PGD, IterativeFGSM, TargetedIterativeFGSM
+from monai_advdef.attacks.noise import Noise
+from monai_advdef.attacks.targets import TARGETS, make_target
+
+__all__ = [
+    "ASMA",
+    "FGSM",
+    "PGD",
+    "TARGETS",
+    "Attack",
+    "Iterate",
+    "IterativeFGSM",
+    "Noise",
+    "Outcome",
+    "TargetedIterativeFGSM",
+    "make_target",
+    "run",
+]

@@ -1,0 +1,100 @@
+"""FGSM, iterative FGSM (untargeted and targeted) and PGD."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from monai_advdef.attacks.core import Attack, Iterate
+from monai_advdef.threat import Ball, ThreatModel
+from monai_advdef.types import Images
+
+RULES = ("uniform", "grey_level")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FGSM(Attack):
+    """One step of length eps along the steepest direction.
+
+    Source: Goodfellow et al., "Explaining and Harnessing Adversarial Examples", 2015.
+    """
+
+    keep: str = "last"
+
+    def step(self, at: Iterate) -> Images:
+        return at.x + at.ball.eps * at.ball.direction(at.gradient)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IterativeFGSM(Attack):
+    """Small steps from the clean image.
+
+    Args:
+        steps: number of steps N of rule ``"uniform"``.
+        rule: ``"uniform"`` steps by eps/N; ``"grey_level"`` steps by one 255th of the value range, N = min(eps + 4, ceil(1.25 eps))
+            with eps in grey levels (so eps = 16 takes 20 steps).
+
+    Source: Kurakin et al., "Adversarial Examples in the Physical World", 2017 (both rules).
+    """
+
+    steps: int = 10
+    rule: str = "uniform"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rule not in RULES:
+            raise ValueError(f"rule must be one of {', '.join(RULES)}, got {self.rule!r}")
+
+    @property
+    def label(self) -> str:
+        return "i-FGSM" if self.target is None else f"ti-FGSM to {self.target}"
+
+    def count(self, threat: ThreatModel) -> int:
+        if self.rule == "uniform":
+            return self.steps
+        eps = threat.grey_levels()
+        return max(math.ceil(min(eps + 4, math.ceil(round(1.25 * eps, 9)))), 1)
+
+    def step(self, at: Iterate) -> Images:
+        size = at.ball.eps / self.steps if self.rule == "uniform" else at.ball.width / 255
+        return at.x + size * at.ball.direction(at.gradient)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetedIterativeFGSM(IterativeFGSM):
+    """Iterative FGSM towards a target mask; see :data:`monai_advdef.attacks.targets.TARGETS` for the names."""
+
+    target: str | None = "inverted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PGD(Attack):
+    """Projected gradient ascent from a random start, for norms ``linf`` and ``l2``.
+
+    Args:
+        steps: number of steps.
+        step_size: length of a step in image units; ``None`` means 2.5 eps / steps.
+        random_start: begin at a random point of the ball instead of the clean image.
+
+    Source: Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", 2018.
+    """
+
+    steps: int = 10
+    step_size: float | None = 2.0
+    random_start: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.step_size is not None and not self.step_size > 0:
+            raise ValueError(f"step_size must be > 0 in image units, got {self.step_size}; null takes 2.5 eps / steps")
+
+    def init(self, ball: Ball, generators: Sequence[torch.Generator]) -> Images:
+        return ball.start(generators) if self.random_start else ball.image.clone()
+
+    def step(self, at: Iterate) -> Images:
+        size: float | Tensor = 2.5 * at.ball.eps / self.steps if self.step_size is None else self.step_size
+        return at.x.add_(size * at.ball.direction(at.gradient))

@@ -1,0 +1,225 @@
+"""What the attacker may do: the norm, its budget, the range of valid intensities, and where the image may be touched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from monai_advdef.types import Images, PerCase
+
+NORMS = ("linf", "l2", "unbounded")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThreatModel:
+    """The attacker's rights, in the units of the image.
+
+    Args:
+        norm: ``"linf"`` (every voxel by at most eps), ``"l2"`` (the whole image by at most eps), or ``"unbounded"``
+            (only the value range binds; eps is ignored and reported as infinity).
+        eps: the budget in image units; for ``"linf"`` also one number per channel.
+        value_range: valid intensities: ``(lo, hi)``, one such pair per channel, or ``"image"`` for the minimum and maximum of each
+            image and channel.
+        unit: name of the image unit, printed wherever eps is (``"grey level"``, ``"HU"``, ``"sigma"``).
+        region: ``None`` (everywhere), ``"nonzero"`` (voxels where any channel is not 0), or a mask (B|1, 1|C, \\*S).
+
+    Raises:
+        ValueError: naming the field, its value and the remedy.
+    """
+
+    norm: str = "linf"
+    eps: float | Sequence[float] = 8.0
+    value_range: Any = (0.0, 255.0)
+    unit: str = "grey level"
+    region: Any = None
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {self.norm!r}")
+        if self.norm == "unbounded":
+            object.__setattr__(self, "eps", math.inf)
+        budgets = [self.eps] if isinstance(self.eps, (int, float)) else list(self.eps)
+        if not budgets or any(not isinstance(e, (int, float)) or math.isnan(e) or e < 0 for e in budgets):
+            raise ValueError(f"eps must be ≥ 0 in {self.unit}s, got {self.eps}; give a number, or one number per channel")
+        if len(budgets) > 1 and self.norm != "linf":
+            raise ValueError(f"eps per channel is defined for norm 'linf' only, got {self.eps} with {self.norm!r}; give one number")
+        if isinstance(self.region, str) and self.region != "nonzero":
+            raise ValueError(f"region must be None, 'nonzero' or a mask, got {self.region!r}")
+        if isinstance(self.value_range, str):
+            if self.value_range != "image":
+                raise ValueError(f"value_range must be (lo, hi), one pair per channel or 'image', got {self.value_range!r}")
+        else:
+            pairs = torch.as_tensor(self.value_range, dtype=torch.float64).reshape(-1, 2)
+            if not bool((pairs[:, 0] < pairs[:, 1]).all()):
+                raise ValueError(f"value_range must have lo < hi, got {self.value_range}")
+            if self.norm == "linf" and max(budgets) > float((pairs[:, 1] - pairs[:, 0]).max()):
+                raise ValueError(
+                    f"eps {self.eps} is wider than value_range {self.value_range}; eps and value_range must both be in "
+                    f"image units ({self.unit}): on a [0, 1] image 8 grey levels are eps = 8/255"
+                )
+
+    def bounds(self, image: Images) -> tuple[Tensor, Tensor]:
+        """Lowest and highest valid intensity, broadcastable against ``image`` (B, C, \\*S)."""
+        shape = (1, -1) + (1,) * (image.ndim - 2)
+        if isinstance(self.value_range, str):
+            dims = tuple(range(2, image.ndim))
+            return image.amin(dims, keepdim=True), image.amax(dims, keepdim=True)
+        pairs = torch.as_tensor(self.value_range, dtype=image.dtype, device=image.device).reshape(-1, 2)
+        if len(pairs) not in (1, image.shape[1]):
+            raise ValueError(f"value_range has {len(pairs)} pairs for {image.shape[1]} channels; give one pair, or one per channel")
+        return pairs[:, 0].reshape(shape), pairs[:, 1].reshape(shape)
+
+    def around(self, image: Images) -> Ball:
+        """The set of images allowed around ``image`` (B, C, \\*S).
+
+        Raises:
+            ValueError: NaN or infinite pixels, pixels outside ``value_range``, an image that seems to be in another unit, or a
+                number of budgets or pairs that does not match the channels.
+        """
+        return Ball(self, image)
+
+    def grey_levels(self) -> float:
+        """eps as a number of the 255 steps of the value range (papers quote it so); needs a single numeric range and eps."""
+        if isinstance(self.value_range, str) or not isinstance(self.eps, (int, float)):
+            raise ValueError(f"grey levels need one numeric value_range and eps, got {self.value_range} and {self.eps}")
+        lo, hi = torch.as_tensor(self.value_range, dtype=torch.float64).reshape(-1, 2)[0].tolist()
+        return float(self.eps) * 255.0 / (hi - lo)
+
+
+class Ball:
+    """Projection, random start, steepest direction and measured size around one batch of clean images."""
+
+    def __init__(self, threat: ThreatModel, image: Images) -> None:
+        self.threat, self.image = threat, image
+        lo, hi = threat.bounds(image)
+        _check_pixels(threat, image, lo, hi)
+        self.region = self._region()
+        self.width = (hi - lo).to(image).clamp_min(torch.finfo(image.dtype).tiny)  # of the value range, broadcastable
+        exact = self._eps()
+        self.eps = exact.to(image.dtype)  # broadcastable against the image
+        if threat.norm == "linf":
+            self.lower = torch.maximum(_shift(image, exact, -1), lo.to(image))
+            self.upper = torch.minimum(_shift(image, exact, +1), hi.to(image))
+        else:
+            self.lower, self.upper = lo.expand_as(image), hi.expand_as(image)
+        if self.region is not None:
+            self.lower = torch.where(self.region, self.lower, image)
+            self.upper = torch.where(self.region, self.upper, image)
+
+    def _eps(self) -> Tensor:
+        """The budget, broadcastable against the image; float64 so that the box is not rounded outwards."""
+        eps = torch.as_tensor(self.threat.eps, dtype=torch.float64, device=self.image.device).reshape(-1)
+        if len(eps) not in (1, self.image.shape[1]):
+            raise ValueError(f"eps has {len(eps)} numbers for {self.image.shape[1]} channels; give one number, or one per channel")
+        return eps.reshape((1, -1) + (1,) * (self.image.ndim - 2))
+
+    def _region(self) -> Tensor | None:
+        region = self.threat.region
+        if region is None:
+            return None
+        if isinstance(region, str):
+            return (self.image != 0).any(dim=1, keepdim=True)
+        mask = torch.as_tensor(region, device=self.image.device).bool()
+        try:
+            return mask.broadcast_to(self.image.shape[:1] + mask.shape[1:2] + self.image.shape[2:])
+        except RuntimeError:
+            raise ValueError(
+                f"region has shape {tuple(mask.shape)}, the image {tuple(self.image.shape)}; give (B, 1, *S)"
+            ) from None
+
+    def project(self, x: Images) -> Images:
+        """The nearest allowed image; writes into ``x`` and returns it."""
+        if self.threat.norm == "l2":
+            return self._project_l2(x)
+        return torch.clamp(x, self.lower, self.upper, out=x)
+
+    def _project_l2(self, x: Images) -> Images:
+        """Scale the change down to eps. Adding it back to the image rounds, so cases that end above eps are scaled a little more."""
+        delta = x - self.image
+        if self.region is not None:
+            delta.mul_(self.region)
+        eps = float(self.threat.eps)  # type: ignore[arg-type]
+        factor = (eps / torch.linalg.vector_norm(delta.flatten(1), dim=1).clamp_min(1e-30)).clamp_max(1.0)
+        for less in (1.0, 1 - 1e-6, 1 - 1e-3, 0.9, 0.0):
+            torch.add(self.image, delta * _per_case(factor, delta), out=x)
+            torch.clamp(x, self.lower, self.upper, out=x)
+            over = measure(x, self.image)["l2"] > eps
+            if not bool(over.any()):
+                break
+            factor = torch.where(over, factor * less, factor)
+        return x
+
+    def direction(self, gradient: Images) -> Images:
+        """The unit-length step (in the threat's norm) that raises a linear function most; for ``unbounded`` the gradient itself."""
+        if self.threat.norm == "linf":
+            return gradient.sign()
+        if self.region is not None:
+            gradient = gradient * self.region
+        if self.threat.norm == "unbounded":
+            return gradient
+        return gradient / _per_case(torch.linalg.vector_norm(gradient.flatten(1), dim=1).clamp_min(1e-30), gradient)
+
+    def start(self, generators: Sequence[torch.Generator]) -> Images:
+        """A random allowed image, one generator per case: uniform in the box (linf) or in the ball (l2).
+
+        Raises:
+            ValueError: the threat is unbounded, so "random inside it" has no meaning.
+        """
+        if self.threat.norm == "unbounded":
+            raise ValueError("a random start needs a bounded threat; set random_start to false, or norm to 'linf' or 'l2'")
+        if self.threat.norm == "linf":
+            noise = torch.stack([torch.rand(self.image.shape[1:], generator=g) for g in generators]).mul_(2).sub_(1)
+            return self.project(noise.to(self.image).mul_(self.eps).add_(self.image))
+        noise = torch.stack([torch.randn(self.image.shape[1:], generator=g) for g in generators]).to(self.image)
+        radius = torch.stack([torch.rand((), generator=g) for g in generators]).pow(1 / noise[0].numel()).to(self.image)
+        step = self.direction(noise).mul_(_per_case(radius * float(self.threat.eps), noise))  # type: ignore[arg-type]
+        return self.project(step.add_(self.image))
+
+    def size(self, x: Images) -> PerCase:
+        """Measured size of ``x - image`` per case, in float64: the threat's norm (l2 for ``unbounded``)."""
+        return measure(x, self.image)["linf" if self.threat.norm == "linf" else "l2"]
+
+
+def measure(x: Images, image: Images) -> dict[str, Tensor]:
+    """``linf`` and ``l2`` size of ``x - image`` per case, computed in float64."""
+    delta = (x.double() - image.double()).flatten(1)
+    return {"linf": delta.abs().amax(1), "l2": torch.linalg.vector_norm(delta, dim=1)}
+
+
+def _per_case(values: Tensor, like: Tensor) -> Tensor:
+    return values.reshape((-1,) + (1,) * (like.ndim - 1))
+
+
+def _shift(image: Images, eps: Tensor, sign: int) -> Images:
+    """``image + sign * eps`` rounded towards the image, so that the float32 result is never further away than eps."""
+    exact = image.double() + sign * eps
+    rounded = exact.to(image.dtype)
+    outside = (rounded.double() - exact) * sign > 0
+    return torch.where(outside, torch.nextafter(rounded, image), rounded)
+
+
+def _check_pixels(threat: ThreatModel, image: Images, lo: Tensor, hi: Tensor) -> None:
+    if not bool(torch.isfinite(image).all()):
+        raise ValueError("the image holds NaN or infinite pixels; clean it before attacking (MONAI's SignalFillEmpty, for example)")
+    if bool((image < lo).any()) or bool((image > hi).any()):
+        raise ValueError(
+            f"the image spans [{float(image.min()):g}, {float(image.max()):g}], outside value_range {threat.value_range} "
+            f"in {threat.unit}s; give the range the image is really stored in"
+        )
+    if isinstance(threat.value_range, str):
+        widest = float((hi - lo).max())
+        if threat.norm == "linf" and float(torch.as_tensor(threat.eps).max()) > widest:
+            raise ValueError(f"eps {threat.eps} is wider than the image itself ({widest:g}); eps must be in image units ({threat.unit})")
+        return
+    top = torch.as_tensor(threat.value_range, dtype=torch.float64).max()
+    looks_unit = (image.flatten(1).amax(1) <= 1) & (image != image.round()).flatten(1).any(1)
+    if float(top) >= 100 and bool(looks_unit.any()) and float(image.min()) >= 0:
+        raise ValueError(
+            f"an image lies inside [0, 1] while value_range is {threat.value_range}: eps {threat.eps} would then be in the wrong unit; "
+            "give the image in image units, or value_range (0, 1) with eps divided by 255"
+        )

@@ -1,0 +1,93 @@
+"""The exact gradient of a loss on stitched sliding-window logits, in the memory of one window.
+
+Stitching computes ``logits = sum_w place(m * f(crop_w(x))) / total`` with the importance map ``m`` and ``total = sum_w place(m)``. Differentiating
+it as it stands keeps the graph of every window. But the loss needs only the stitched logits, so two passes are enough: the first,
+without a graph, gives the logits and ``G = dL/dlogits / total``; the second sends ``m * crop_w(G)`` back through one window at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from monai.data.utils import compute_importance_map, dense_patch_slices
+from monai.inferers import Inferer, SlidingWindowInferer, SlidingWindowInfererAdapt
+from monai.utils import ensure_tuple_rep, fall_back_tuple
+from torch import Tensor
+
+
+def is_plain_sliding_window(inferer: Inferer | None) -> bool:
+    """Whether the two passes apply: MONAI's sliding window with an ordinary predictor (no coordinates, not slice-wise)."""
+    return type(inferer) in (SlidingWindowInferer, SlidingWindowInfererAdapt) and not inferer.with_coord  # type: ignore[union-attr]
+
+
+def windowed_gradient(
+    inferer: SlidingWindowInferer, predict: Callable[[Tensor], Tensor], x: Tensor, loss: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, per-case losses and the input gradient of ``sum(loss(inferer(x, predict)))``.
+
+    Args:
+        inferer: for which :func:`is_plain_sliding_window` holds.
+        predict: windows (N, C, \\*roi) -> logits (N, K, \\*roi).
+        x: images (B, C, \\*S).
+        loss: stitched logits (B, K, \\*S) -> (B,).
+    """
+    with torch.no_grad():
+        logits = inferer(x, predict)
+    leaf = logits.detach().requires_grad_()  # type: ignore[union-attr]
+    values = loss(leaf)
+    (upstream,) = torch.autograd.grad(values.sum(), leaf)
+    roi = fall_back_tuple(inferer.roi_size, x.shape[2:])
+    padding = _padding(x, roi)
+    upstream = F.pad(upstream, padding)
+    padded = F.pad(x, padding, mode=str(inferer.padding_mode), value=inferer.cval) if any(padding) else x
+    windows = _slices(inferer, padded.shape[2:], roi)
+    weight, total = _weights(inferer, windows, roi, padded)
+    upstream.div_(total)
+    del total
+    gradient = torch.zeros_like(padded)
+    for batch in _batches(len(x), windows, inferer.sw_batch_size):
+        crops = torch.cat([padded[i] for i in batch]).requires_grad_()
+        out = predict(crops)
+        (back,) = torch.autograd.grad(out, crops, torch.cat([upstream[i] for i in batch]).mul_(weight).to(out))
+        for index, part in zip(batch, back):
+            gradient[index] += part
+    return leaf.detach(), values.detach(), _unpad(gradient, padding)
+
+
+def _padding(x: Tensor, roi: tuple[int, ...]) -> list[int]:
+    """MONAI's symmetric padding to the window size, in the order of ``F.pad`` (last axis first)."""
+    missing = [max(r - s, 0) for r, s in zip(roi, x.shape[2:])]
+    return [side for m in reversed(missing) for side in (m // 2, m - m // 2)]
+
+
+def _unpad(x: Tensor, padding: list[int]) -> Tensor:
+    for axis in range(x.ndim - 2):
+        before, after = padding[2 * axis : 2 * axis + 2]
+        x = x.narrow(-1 - axis, before, x.shape[-1 - axis] - before - after)
+    return x
+
+
+def _slices(inferer: SlidingWindowInferer, size: torch.Size, roi: tuple[int, ...]) -> list[tuple[slice, ...]]:
+    overlaps = ensure_tuple_rep(inferer.overlap, len(size))
+    steps = [r if r == s else max(int(r * (1 - o)), 1) for r, s, o in zip(roi, size, overlaps)]
+    return dense_patch_slices(tuple(size), roi, steps)  # type: ignore[arg-type]
+
+
+def _weights(inferer: SlidingWindowInferer, windows: list[tuple[slice, ...]], roi: tuple[int, ...], x: Tensor) -> tuple[Tensor, Tensor]:
+    """The importance map of one window and its sum over all windows, both with leading axes (1, 1)."""
+    weight = inferer.roi_weight_map
+    if weight is None:
+        weight = compute_importance_map(roi, mode=inferer.mode, sigma_scale=inferer.sigma_scale, device=x.device, dtype=x.dtype)
+    weight = weight.to(x)[None, None]
+    total = torch.zeros((1, 1, *x.shape[2:]), dtype=x.dtype, device=x.device)
+    for window in windows:
+        total[(slice(None), slice(None), *window)] += weight
+    return weight, total
+
+
+def _batches(cases: int, windows: list[tuple[slice, ...]], size: int) -> Iterator[list[tuple[slice, ...]]]:
+    every = [(slice(b, b + 1), slice(None), *w) for b in range(cases) for w in windows]
+    for start in range(0, len(every), size):
+        yield every[start : start + size]

@@ -1,0 +1,73 @@
+"""A small victim trained on simple images, once per session; shape annotations of the core are executed while the tests run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+from torch import Tensor
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+CORE = ["threat", "objectives", "metrics", "victim", "windows", "attacks"]
+install_import_hook([f"monai_advdef.{m}" for m in CORE], "shapecheck.checker")
+
+from monai.networks.nets import UNet  # noqa: E402
+
+from monai_advdef import ThreatModel, Victim  # noqa: E402
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+SIZE = 48
+
+
+def blobs(cases: int, seed: int = 0, size: int = SIZE) -> tuple[Tensor, Tensor]:
+    """Images (B, 3, size, size) of integers 0..255 with one slightly darker ellipse each, and its mask (B, 1, size, size)."""
+    g = torch.Generator().manual_seed(seed)
+    grid = torch.stack(torch.meshgrid(torch.linspace(-1, 1, size), torch.linspace(-1, 1, size), indexing="ij"))
+    images, masks = [], []
+    for _ in range(cases):
+        centre, radii = torch.rand(2, generator=g) - 0.5, 0.25 + 0.35 * torch.rand(2, generator=g)
+        mask = (((grid - centre[:, None, None]) / radii[:, None, None]) ** 2).sum(0) < 1
+        skin = torch.tensor([200.0, 150.0, 120.0]) + 20 * torch.randn(3, generator=g)
+        lesion = skin * (0.8 + 0.1 * torch.rand(1, generator=g))
+        image = torch.where(mask, lesion[:, None, None], skin[:, None, None]) + 12 * torch.randn(3, size, size, generator=g)
+        images.append(image.round().clamp(0, 255))
+        masks.append(mask[None].float())
+    return torch.stack(images), torch.stack(masks)
+
+
+def small_unet(dims: int = 2, channels: int = 3, classes: int = 2) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return UNet(dims, channels, classes, channels=(8, 16, 32), strides=(2, 2), num_res_units=1)
+
+
+@pytest.fixture(scope="session")
+def trained() -> torch.nn.Module:
+    """A small U-Net that segments :func:`blobs` (Dice about .95), expecting (x - 127.5) / 127.5."""
+    network = small_unet()
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-2)
+    image, mask = blobs(64, seed=1)
+    for step in range(60):
+        at = torch.randperm(64, generator=torch.Generator().manual_seed(step))[:16]
+        loss = torch.nn.functional.cross_entropy(network((image[at] - 127.5) / 127.5), mask[at, 0].long())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def victim(trained: torch.nn.Module) -> Victim:
+    return Victim(trained, normalize=(127.5, 127.5))
+
+
+@pytest.fixture(scope="session")
+def cases() -> tuple[Tensor, Tensor]:
+    return blobs(6, seed=2)
+
+
+@pytest.fixture
+def threat() -> ThreatModel:
+    return ThreatModel(eps=8.0)
