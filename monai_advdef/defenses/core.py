@@ -1,0 +1,135 @@
+"""What every image defence shares: units, MetaTensors, the surrogate gradient, and a place in front of any MONAI inferer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from os import PathLike, fspath
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer
+from torch import Tensor, nn
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, smooth: Tensor, exact: Tensor) -> Tensor:
+        return exact.view_as(exact)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0], None
+
+
+def straight_through(smooth: Tensor, exact: Tensor) -> Tensor:
+    """The value of ``exact`` with the gradient of ``smooth`` (straight-through, Bengio et al. 2013, arXiv 1308.3432)."""
+    return _StraightThrough.apply(smooth, exact.detach())
+
+
+def round_ste(x: Tensor) -> Tensor:
+    """Round half to even; the backward pass is the identity."""
+    return straight_through(x, x.detach().round())
+
+
+def clamp_ste(x: Tensor, low: float, high: float) -> Tensor:
+    """Clamp to ``[low, high]``; the backward pass is the identity."""
+    return straight_through(x, x.detach().clamp(low, high))
+
+
+class Defense(nn.Module):
+    """An input transformation put in front of a network.
+
+    The forward pass is exact whether gradients are recorded or not; the backward pass is what ``surrogate`` names. A subclass
+    implements `refine` on grey levels 0..255; this class maps the ``value_range`` onto them and back, computes half-precision and
+    integer images in float32, keeps the dtype, the shape and a MetaTensor's meta data, and never changes the caller's tensor.
+    Constructor arguments are keyword-only plain JSON values kept under their own names, which is all `to_config` needs.
+
+    Args:
+        value_range: ``(low, high)``, the image units that stand for grey levels 0 and 255.
+
+    Raises:
+        ValueError: ``value_range`` is no increasing pair.
+    """
+
+    surrogate: str | None = "straight_through"
+    stochastic: bool = False
+
+    def __init__(self, *, value_range: Sequence[float] = (0, 255)) -> None:
+        super().__init__()
+        pair = value_range if isinstance(value_range, (tuple, list)) else ()
+        if len(pair) != 2 or not all(isinstance(v, (int, float)) for v in pair) or not pair[0] < pair[1]:
+            raise ValueError(
+                f"value_range must be a pair (low, high) with low < high in image units, got {value_range!r}; use e.g. (0, 255)"
+            )
+        self.value_range = (pair[0], pair[1])
+
+    @property
+    def label(self) -> str:
+        """Short human text for tables."""
+        return type(self).__name__
+
+    def refine(self, grey: Tensor) -> Tensor:
+        """The defence itself: ``(B, C, *S)`` floating point grey levels 0..255 to a *new* tensor of the same kind."""
+        raise NotImplementedError
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Defend ``image``, ``(B, C, H, W)`` or ``(B, C, D, H, W)`` in image units.
+
+        Raises:
+            ValueError: not four or five axes, or an empty one.
+        """
+        if image.ndim not in (4, 5) or 0 in image.shape:
+            raise ValueError(
+                f"image must be (B, C, H, W) or (B, C, D, H, W) and not empty, got shape {tuple(image.shape)}; add the missing axes"
+            )
+        plain = image.as_tensor() if isinstance(image, MetaTensor) else image
+        out = self.from_grey(self.refine(self.to_grey(plain if self.surrogate else plain.detach())))
+        out = (out if image.dtype.is_floating_point else out.round()).to(image.dtype)
+        return MetaTensor(out).copy_meta_from(image) if isinstance(image, MetaTensor) else out
+
+    def to_grey(self, x: Tensor) -> Tensor:
+        """Image units to grey levels 0..255, at least float32; the tensor itself if it is in grey levels already."""
+        x = x if x.dtype in (torch.float32, torch.float64) else x.float()
+        low, high = self.value_range
+        return x if (low, high) == (0, 255) else (x - low) * (255 / (high - low))
+
+    def from_grey(self, y: Tensor) -> Tensor:
+        """Grey levels 0..255 to image units."""
+        low, high = self.value_range
+        return y if (low, high) == (0, 255) else y / 255 * (high - low) + low
+
+    def to_config(self) -> dict[str, Any]:
+        """``{"_target_": ..., keyword arguments}`` of plain JSON values, from which MONAI's ConfigParser builds an equal object."""
+        names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
+        return {"_target_": f"monai_advdef.defenses.{type(self).__name__}", **{name: plain(getattr(self, name)) for name in names}}
+
+    def extra_repr(self) -> str:
+        return f"{self.label}, value_range={self.value_range}"
+
+
+def plain(value: Any) -> Any:
+    """A constructor argument as JSON has it: tensors, arrays and tuples to nested lists, paths to strings."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, PathLike):
+        return fspath(value)
+    return [plain(item) for item in value] if isinstance(value, (tuple, list)) else value
+
+
+class DefendedInferer(Inferer):
+    """An inferer with a defence in front: ``inferer(defense(inputs), network, ...)``.
+
+    Args:
+        inferer: any MONAI inferer, e.g. ``SimpleInferer()`` or ``SlidingWindowInferer(...)``; the whole image is defended once.
+        defense: a `Defense` (or any callable on the batch).
+    """
+
+    def __init__(self, inferer: Inferer, defense: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.inferer = inferer
+        self.defense = defense
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return self.inferer(self.defense(inputs), network, *args, **kwargs)

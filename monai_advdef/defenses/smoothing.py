@@ -1,0 +1,33 @@
+"""Controls: what an elaborate defence must beat."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+from monai_advdef.defenses.core import Defense, clamp_ste, round_ste
+
+
+class Blur(Defense):
+    """3x3 box mean of every channel over the last two axes, edges repeated. Nothing is rounded and the gradient is exact."""
+
+    surrogate = "exact"
+
+    @property
+    def label(self) -> str:
+        return "3x3 blur"
+
+    def refine(self, grey: Tensor) -> Tensor:
+        planes = grey.reshape(-1, 1, *grey.shape[-2:])
+        return functional.avg_pool2d(functional.pad(planes, (1, 1, 1, 1), mode="replicate"), 3, stride=1).reshape(grey.shape)
+
+
+class EightBit(Defense):
+    """Rounding to the 256 grey levels of ``value_range``, as any 8-bit file does; the gradient passes straight through."""
+
+    @property
+    def label(self) -> str:
+        return "8-bit"
+
+    def refine(self, grey: Tensor) -> Tensor:
+        return round_ste(clamp_ste(grey, 0, 255))
