@@ -1,0 +1,237 @@
+"""The tidy table: one row per case x class x metric x attack x threat x defence x adaptivity x seed.
+
+A *cell* is one evaluation run, named by the fingerprint of its configuration. A folder of cells is one table::
+
+    records/<fingerprint>.parquet               finished cells; ``pandas.read_parquet("records")`` reads them all
+    records/_provenance/<fingerprint>.json      configuration, versions, command, weights and data of each finished cell
+    records/_unfinished/<fingerprint>.part.jsonl   rows of a cell that is running or was killed
+
+Parquet readers pass over names that begin with an underscore, so the two sub-folders do not disturb them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import numbers
+import os
+import re
+import warnings
+from contextlib import suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+COLUMNS: dict[str, type] = {
+    **dict.fromkeys(("case", "patient", "task", "model", "class", "metric"), str),
+    **{"value": float, "attack": str, "eps": float, "unit": str, "norm": str, "defense": str, "adaptive": bool},
+    **dict.fromkeys(("steps", "restarts", "forwards", "backwards"), int),
+    **{"linf": float, "l2": float, "seconds": float, "seed": int, "suite": str, "fingerprint": str},
+}
+_ARROW = {str: pa.string(), float: pa.float64(), int: pa.int64(), bool: pa.bool_()}
+_ABSTRACT = {str: str, float: numbers.Real, int: numbers.Integral, bool: (bool, np.bool_)}
+_SCHEMA = pa.schema([(name, _ARROW[kind]) for name, kind in COLUMNS.items()])
+
+
+class RecordError(OSError):
+    """A file of records could not be written or read; the message names the file and the remedy."""
+
+
+def fingerprint(config: dict) -> str:
+    """Sixteen hexadecimal digits that name a configuration: the start of the SHA-256 of its canonical JSON.
+
+    The order of keys, tuples or lists, 8 or 8.0 make no difference. Raises ``TypeError`` where a value is not plain JSON.
+    """
+
+    def canonical(value: Any, at: str) -> Any:
+        if isinstance(value, dict):
+            return {str(key): canonical(item, f"{at}.{key}") for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [canonical(item, f"{at}[{i}]") for i, item in enumerate(value)]
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        if value is None or isinstance(value, (bool, int, float, str)):
+            return value
+        raise TypeError(f"{at} is {value!r}, which is not plain JSON; give numbers, strings, lists and dictionaries only")
+
+    text = json.dumps(canonical(config, "config"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check_row(row: dict) -> dict:
+    """The row with plain Python values in the order of ``COLUMNS``. Raises ``ValueError`` naming column, value and remedy.
+
+    Beyond columns and types: Dice and IoU lie in 0..1 (NaN where undefined), ``eps`` is >= 0 (infinite for an unbounded attack),
+    and a clean row (attack ``"none"``) has ``eps=0.0`` and ``adaptive=False``.
+    """
+    missing, surplus = COLUMNS.keys() - row.keys(), row.keys() - COLUMNS.keys()
+    if missing or surplus:
+        raise ValueError(f"a row must have exactly the columns of COLUMNS; missing {sorted(missing)}, not known {sorted(surplus)}")
+    for name, kind in COLUMNS.items():
+        numeric_flag = kind is not bool and isinstance(row[name], (bool, np.bool_))
+        if numeric_flag or not isinstance(row[name], _ABSTRACT[kind]):  # type: ignore[arg-type]
+            raise ValueError(f"{name} must be of type {kind.__name__}, got {row[name]!r}")
+    clean = {name: kind(row[name]) for name, kind in COLUMNS.items()}
+    if clean["metric"] in ("dice", "iou") and not (math.isnan(clean["value"]) or 0.0 <= clean["value"] <= 1.0):
+        raise ValueError(f"value of {clean['metric']} must lie in 0..1, got {clean['value']}; record fractions, not per cent")
+    if not clean["eps"] >= 0:
+        raise ValueError(f"eps must be >= 0 (inf for an unbounded attack), got {clean['eps']}")
+    if clean["attack"] == "none" and (clean["eps"] != 0 or clean["adaptive"]):
+        raise ValueError(
+            f"a clean row (attack 'none') has eps 0.0 and adaptive False, got eps {clean['eps']} and adaptive {clean['adaptive']}"
+        )
+    return clean
+
+
+class RecordWriter:
+    """Writes the rows of one cell, each batch at once and to the disk, so that a killed run keeps them.
+
+    Starting a writer starts the cell afresh; a finished table of the same cell stands until :meth:`close` replaces it. As a context
+    manager it closes on success only: after an exception the rows stay in ``_unfinished/``.
+
+    Args:
+        folder: the folder of records, made if need be.
+        fingerprint: name of the cell, see :func:`fingerprint`; every row must carry it.
+        provenance: plain JSON (``config``, ``versions``, ``command``, ``weights``, ``data``); the time is added as ``recorded``.
+
+    Raises:
+        RecordError: the folder cannot be written or the disk is full.
+        ValueError: the fingerprint is not a hexadecimal string, or (from :meth:`add`) a row is wrong.
+    """
+
+    def __init__(self, folder: str | Path, fingerprint: str, provenance: dict) -> None:
+        if not re.fullmatch(r"[0-9a-f]+", fingerprint):
+            raise ValueError(f"fingerprint must be a hexadecimal string, got {fingerprint!r}; use records.fingerprint(config)")
+        self.fingerprint = fingerprint
+        self.path = Path(folder) / f"{fingerprint}.parquet"
+        self._provenance = Path(folder) / "_provenance" / f"{fingerprint}.json"
+        self._part = Path(folder) / "_unfinished" / f"{fingerprint}.part.jsonl"
+        self._facts = json.dumps({**provenance, "recorded": datetime.now(timezone.utc).isoformat(timespec="seconds")}, indent=2)
+        try:
+            for path in (self._provenance, self._part):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._part.open("w", encoding="utf-8")
+        except OSError as error:
+            raise self._failure(self._part, error) from error
+
+    def add(self, rows: list[dict]) -> None:
+        """Check the rows and append them to the part file at once."""
+        lines = []
+        for row in rows:
+            checked = check_row(row)
+            if checked["fingerprint"] != self.fingerprint:
+                raise ValueError(f"fingerprint of a row is {checked['fingerprint']!r}, but this cell is {self.fingerprint!r}")
+            lines.append(json.dumps(checked) + "\n")
+        try:
+            self._file.write("".join(lines))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._failure(self._part, error) from error
+
+    def close(self) -> Path:
+        """Turn the recorded rows into the finished table, atomically. Returns its path. Raises ``ValueError`` if there is no row."""
+        self._file.close()
+        rows = _read_part(self._part)
+        if not rows:
+            raise ValueError(
+                f"no rows were recorded for cell {self.fingerprint}; check that the evaluation ran over at least one case"
+            )
+        table, facts = self._part.with_suffix(".parquet"), self._part.with_suffix(".json")
+        try:
+            facts.write_text(self._facts, encoding="utf-8")
+            pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), table)
+            os.replace(facts, self._provenance)
+            os.replace(table, self.path)
+            self._part.unlink()
+        except OSError as error:
+            raise self._failure(self.path, error) from error
+        return self.path
+
+    def __enter__(self) -> RecordWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            with suppress(OSError):
+                self._file.close()
+
+    def _failure(self, path: Path, error: OSError) -> RecordError:
+        return RecordError(
+            f"cannot write {path}: {error.strerror or error}; free some space or choose another output folder and "
+            f"run this cell again (the rows recorded so far stay in {self._part})"
+        )
+
+
+def _read_part(path: Path) -> list[dict]:
+    """Rows of a part file. The last line of a killed run may be torn and is then passed over."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def _read_cell(path: Path) -> pa.Table:
+    if path.suffix != ".parquet":
+        return pa.Table.from_pylist(_read_part(path), schema=_SCHEMA)
+    try:
+        table = pq.ParquetFile(path).read()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise RecordError(f"cannot read {path}: {error}; remove that file and run its cell again") from error
+    if missing := [name for name in COLUMNS if name not in table.column_names]:
+        raise RecordError(f"{path} is not a table of records: it has no column {missing}; move that file out of the folder")
+    return table.select(list(COLUMNS)).cast(_SCHEMA)
+
+
+def finished(folder: str | Path, fingerprint: str) -> bool:
+    """Whether the cell of this fingerprint has its finished table in the folder."""
+    return (Path(folder) / f"{fingerprint}.parquet").is_file()
+
+
+def unfinished(folder: str | Path) -> list[str]:
+    """Fingerprints of the cells that were started and have no finished table."""
+    names = (path.name.removesuffix(".part.jsonl") for path in sorted(Path(folder).glob("_unfinished/*.part.jsonl")))
+    return [name for name in names if not finished(folder, name)]
+
+
+def read_records(source: str | Path, *, incomplete: bool = False) -> pd.DataFrame:
+    """All rows of a folder of records, or of one of its files, with the columns and types of ``COLUMNS``.
+
+    Warns of unfinished cells by name; ``incomplete=True`` includes the rows they have. Raises :class:`RecordError` where there is
+    nothing to read or a file is damaged.
+    """
+    folder = Path(source)
+    if folder.is_file():
+        return _read_cell(folder).to_pandas().astype(COLUMNS)
+    paths = sorted(folder.glob("*.parquet"))
+    parts = [folder / "_unfinished" / f"{name}.part.jsonl" for name in unfinished(folder)]
+    if parts:
+        named = ", ".join(f"{path.name.removesuffix('.part.jsonl')} ({len(_read_part(path))} rows)" for path in parts)
+        fate = "their rows are included" if incomplete else "their rows are left out"
+        warnings.warn(f"unfinished cells in {folder}: {named}; {fate}; run those cells again to complete them", stacklevel=2)
+    cells = [_read_cell(path) for path in (paths + parts if incomplete else paths)]
+    if not cells:
+        raise RecordError(f"no finished records in {folder}; run an evaluation with this folder as its records, or check the path")
+    return pa.concat_tables(cells).to_pandas().astype(COLUMNS)
+
+
+def read_provenance(folder: str | Path) -> dict[str, dict]:
+    """Provenance of every finished cell, by fingerprint. Raises :class:`RecordError` where a file is damaged."""
+    facts = {}
+    for path in sorted(Path(folder).glob("_provenance/*.json")):
+        try:
+            facts[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RecordError(f"cannot read {path}: {error}; remove that file and run its cell again") from error
+    return facts

@@ -1,0 +1,149 @@
+"""The Robustness Card: one self-contained HTML file made from a folder of records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from monai_advdef import stats
+from monai_advdef.records import read_provenance
+from monai_advdef.report import words
+from monai_advdef.report.figures import curve, forest, gains
+from monai_advdef.report.gallery import pictures
+from monai_advdef.report.scope import METRIC_NAMES, Scope, read_scope
+from monai_advdef.report.tables import cell_table, class_table, headline_table, unbounded_table
+from monai_advdef.report.verdicts import verdicts
+
+HERE = Path(__file__).parent
+
+
+def build(folder: str | Path, out: str | Path = "card.html", *, eps: float | None = None, model: str | None = None) -> Path:
+    """Write the card of the evaluation in ``folder`` and return its path.
+
+    Args:
+        folder: holds ``records/`` (see :mod:`monai_advdef.records`) and perhaps ``gallery/*.npz``.
+        out: the HTML file; a bare file name lies in ``folder``.
+        eps: size of attack the headline speaks of, in image units; by default 8 where it was attacked, else the largest with noise.
+        model: which model, where the records hold several.
+
+    Raises:
+        RecordError: there are no records, or a file is damaged.
+        ValueError: ``eps`` was not attacked, or the records hold several models and none is chosen.
+    """
+    folder = Path(folder)
+    scope = read_scope(folder / "records", eps=eps, model=model)
+    facts = read_provenance(folder / "records")
+    used = set(scope.every["fingerprint"])
+    page = render(scope, [entry for name, entry in facts.items() if name in used], pictures(folder / "gallery", scope.eps))
+    path = folder / out if Path(out).parent == Path(".") else Path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def render(scope: Scope, facts: list[dict], gallery: list[dict[str, Any]]) -> str:
+    """The HTML of the card."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    found = gains(scope)
+    headline = headline_table(scope)
+    return environment.get_template("card.html.j2").render(
+        style=Markup((HERE / "card.css").read_text(encoding="utf-8")),
+        title=f"{words.title(scope.every['task'].iloc[0])}, {scope.every['model'].iloc[0]}",
+        subtitle=_subtitle(scope, facts),
+        metric=scope.metric_name,
+        bound=words.bound(scope.eps, scope.unit, scope.norm) if scope.eps is not None else None,
+        norm=scope.norm,
+        knowledge=_knowledge(scope),
+        finding=finding(scope),
+        verdicts=verdicts(scope),
+        headline=headline,
+        classes=class_table(scope) if scope.rows["class"].nunique() > 1 else [],
+        defences=[words.defence(name) for name in scope.defenses],
+        unbounded=unbounded_table(scope),
+        unbounded_metrics=[METRIC_NAMES[name] for name in METRIC_NAMES if (scope.every["metric"] == name).any()],
+        length_unit=words.units(scope.unit),
+        cells=cell_table(scope),
+        curve=curve(scope),
+        gains=found,
+        forest=forest(scope, found) if found else None,
+        n=scope.every["case"].nunique(),
+        gallery=gallery,
+        limits=_limits(scope),
+        commands=list(dict.fromkeys(_command(entry["command"]) for entry in facts if entry.get("command"))),
+        versions=_versions(facts),
+    )
+
+
+def finding(scope: Scope) -> str:
+    """The result in two or three plain sentences."""
+    rows = scope.headline_rows
+    if not len(rows) or not (rows["defense"] == "none").any() or not (scope.clean["defense"] == "none").any():
+        return ""
+    table = stats.headline(rows).set_index("defense")
+    clean = words.fraction(stats.per_case(scope.clean[scope.clean["defense"] == "none"])["value"].mean())
+    told = [f"Without a defence, mean {scope.metric_name} falls from {clean} to {words.fraction(table['headline']['none'])}"]
+    noise = scope.noise(scope.eps)
+    noise = noise[noise["defense"] == "none"]
+    if len(noise):
+        told.append(f"; random noise of the same size leaves {words.fraction(stats.worst_case(noise)['value'].mean())}")
+    told.append(".")
+    known = table[table["adaptive"].notna() & (table.index != "none")]
+    if len(known):
+        best = known["headline"].idxmax()
+        left = words.fraction(known["headline"][best])
+        told.append(f" The defence that keeps most, {best}, leaves {left} against the stronger of the two attackers.")
+        lost = known["oblivious"] - known["headline"]
+        if lost.max() > 0.1:
+            name = lost.idxmax()
+            seems, leaves = (words.fraction(known[side][name]) for side in ("oblivious", "adaptive"))
+            told.append(f" {name} seems to leave {seems}, but only until the attacker knows of it: then {leaves}.")
+    return "".join(told)
+
+
+def _knowledge(scope: Scope) -> str:
+    """What the strongest recorded attacker knows: ``weights``, ``defence`` (too), or ``unaware`` of the defences."""
+    rows = scope.headline_rows
+    defended = rows[rows["defense"] != "none"]
+    return "weights" if not len(defended) else "defence" if defended["adaptive"].any() else "unaware"
+
+
+def _subtitle(scope: Scope, facts: list[dict]) -> str:
+    weights = list(dict.fromkeys(words.short_hash(str(entry["weights"])) for entry in facts if entry.get("weights")))
+    images, patients = (scope.every[name].nunique() for name in ("case", "patient"))
+    dates = sorted(str(entry["recorded"])[:10] for entry in facts if entry.get("recorded"))
+    suites = sorted(name for name in scope.every["suite"].unique() if name)
+    parts = [
+        f"weights {', '.join(weights[:3])}" if weights else "",
+        f"{words.count(images, 'image')} of {words.count(patients, 'patient')}",
+    ]
+    parts += [f"suite {words.listing(suites)}" if suites else "", dates[-1] if dates else ""]
+    return " · ".join(part for part in parts if part)
+
+
+def _limits(scope: Scope) -> list[str]:
+    attacks = " ".join(scope.rows["attack"].unique()).lower()
+    patients = scope.every["patient"].nunique()
+    told = ["An attack that fails proves nothing: these numbers are upper bounds on robustness."]
+    if not any(name in attacks for name in ("square", "transfer")):
+        told.append("No attack without gradients and no transferred attack was run, so hidden gradients are not ruled out.")
+    if patients < 20:
+        told.append(f"{words.count(patients, 'patient')} only: read the intervals with care.")
+    told.append("Not tested: other scanners, patches, physical attacks. Not for clinical use.")
+    return told
+
+
+def _command(command: str | list[str]) -> str:
+    return command if isinstance(command, str) else " ".join(command)
+
+
+def _versions(facts: list[dict]) -> str:
+    found: dict[str, list[str]] = {}
+    for entry in facts:
+        for name, version in (entry.get("versions") or {}).items():
+            found.setdefault(name, []).append(str(version))
+    return " · ".join(f"{name} {' / '.join(dict.fromkeys(versions))}" for name, versions in found.items())

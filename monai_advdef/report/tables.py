@@ -1,0 +1,152 @@
+"""The tables of the card, and a table for documents, as plain rows of text."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from monai_advdef import stats
+from monai_advdef.report import words
+from monai_advdef.report.scope import METRIC_NAMES, Scope, is_noise
+
+
+class Score(NamedTuple):
+    """A mean and its interval, as text."""
+
+    mean: str
+    interval: str = ""
+
+
+def _scores(rows: pd.DataFrame) -> dict[str, pd.Series]:
+    """Summary per defence of rows that hold one value per case, keyed by defence."""
+    return {row["defense"]: row for _, row in stats.summarize(rows, ["defense"]).iterrows()} if len(rows) else {}
+
+
+def _score(summary: pd.Series | None) -> Score | None:
+    return None if summary is None else Score(words.fraction(summary["mean"]), words.interval(summary["ci_low"], summary["ci_high"]))
+
+
+def _worst(rows: pd.DataFrame) -> pd.DataFrame:
+    return stats.worst_case(rows, ["defense"]) if len(rows) else rows
+
+
+def headline_table(scope: Scope) -> list[dict]:
+    """One row per defence: clean, noise, oblivious, adaptive (None where not run), p5, cost, and which attacker is the headline."""
+    rows = scope.headline_rows
+    clean, noise = _scores(scope.clean), _scores(_worst(scope.noise(scope.eps)) if len(rows) else rows)
+    sides = {name: _scores(_worst(stats.attacker(rows, name == "adaptive"))) for name in ("oblivious", "adaptive")}
+    cases = stats.headline_cases(rows) if len(rows) else rows
+    head = _scores(cases)
+    source = dict(zip(cases["defense"], cases["attacker"])) if len(rows) else {}
+    table = []
+    for name in scope.defenses:
+        known = name != "none" and name in clean and "none" in clean
+        table.append(
+            {
+                "name": words.defence(name),
+                "clean": _score(clean.get(name)),
+                "noise": _score(noise.get(name)),
+                "oblivious": _score(sides["oblivious"].get(name)),
+                "adaptive": _score(sides["adaptive"].get(name)),
+                "headline": "adaptive" if name == "none" else source.get(name),
+                "p5": words.fraction(head[name]["p5"], 2) if name in head else "–",
+                "cost": words.gain(clean[name]["mean"] - clean["none"]["mean"]) if known else "–",
+            }
+        )
+    return table
+
+
+def class_table(scope: Scope) -> list[dict]:
+    """One row per class: for each defence the clean score and what the lower of the two attackers leaves of that class."""
+    table = []
+    for name in sorted(scope.rows["class"].unique()):
+        clean = _scores(scope.clean[scope.clean["class"] == name])
+        rows = scope.headline_rows
+        head = _scores(stats.headline_cases(rows[rows["class"] == name])) if len(rows) else {}
+        table.append({"name": name, "cells": [(_score(clean.get(d)), _score(head.get(d))) for d in scope.defenses]})
+    return table
+
+
+def unbounded_table(scope: Scope) -> list[dict]:
+    """One row per unbounded attack and defence: each metric under both attackers, and the measured size of the change."""
+    rows = scope.every[np.isinf(scope.every["eps"])]
+    metrics = [name for name in METRIC_NAMES if (rows["metric"] == name).any()]
+    table = []
+    for _, group in rows.groupby("attack"):
+        found = {
+            (metric, adaptive): _scores(_worst(stats.attacker(group[group["metric"] == metric], adaptive)))
+            for metric in metrics
+            for adaptive in (False, True)
+        }
+        for name in (name for name in scope.defenses if (group["defense"] == name).any()):
+            own = stats.attacker(group[group["defense"] == name], True)
+            own = own if len(own) else group[group["defense"] == name]
+            scores = [_score(found[metric, adaptive].get(name)) for metric in metrics for adaptive in (False, True)]
+            sizes = {"linf": f"{own['linf'].mean():.3g}", "l2": f"{own['l2'].mean():.3g}"}
+            label = words.attack(group.iloc[0])
+            table.append({"attack": label, "name": words.defence(name), "scores": scores, **sizes})
+    return table
+
+
+def cell_table(scope: Scope) -> list[dict]:
+    """Every cell: n, mean ± std, median, 5th percentile and the corrected p-values against clean and against the undefended."""
+    attacked = scope.rows[scope.rows["attack"] != "none"]
+    clean = stats.summarize(scope.clean, ["defense"]).assign(
+        attack="none", eps=0.0, unit="", norm="", steps=0, restarts=0, adaptive=False
+    )
+    cells = pd.concat([clean, stats.summarize(attacked, list(stats.CELL))] if len(attacked) else [clean], ignore_index=True)
+    tests = stats.compare_family(scope.rows)
+    p = {(*values[:-2], values[-2]): values[-1] for values in tests[[*stats.CELL, "against", "p_holm"]].itertuples(index=False)}
+    order = {name: index for index, name in enumerate(scope.defenses)}
+    kind = np.select([cells["attack"] == "none", is_noise(cells)], [0, 1], default=2)
+    cells = cells.assign(order=cells["defense"].map(order), kind=kind)
+    runs = scope.rows.groupby(["attack", "eps", "steps", "restarts", "defense", "adaptive"])["fingerprint"].unique()
+    table = []
+    for _, row in cells.sort_values(["order", "kind", "attack", "steps", "eps", "adaptive"]).iterrows():
+        key = tuple(row[list(stats.CELL)])
+        knows = "–" if row["defense"] == "none" or row["kind"] < 2 else "yes" if row["adaptive"] else "no"
+        run = runs[tuple(row[list(runs.index.names)])]
+        table.append(
+            {
+                "defence": words.defence(row["defense"]),
+                "attack": words.attack(row),
+                "size": "–" if row["attack"] == "none" else words.size(row["eps"], row["unit"]),
+                "knows": knows,
+                "runs": f"run {', '.join(run)}",
+                "n": row["n"],
+                "mean": f"{words.fraction(row['mean'])} ± {words.fraction(row['std'])}",
+                "median": words.fraction(row["median"]),
+                "p5": words.fraction(row["p5"]),
+                "p_clean": words.p_value(p.get((*key, "clean"))),
+                "p_undefended": words.p_value(p.get((*key, "undefended"))),
+            }
+        )
+    return table
+
+
+def markdown_table(df: pd.DataFrame) -> str:
+    """A Markdown table for documents: one row per attack, size, defence and attacker, with n and mean ± std (population) in per cent
+    of IoU and Dice over cases. ``df`` holds records of one task and model."""
+    lines = ["| attack | ε | defence | attacker | n | IoU, % | Dice, % |", "|---|---|---|---|---:|---:|---:|"]
+    metrics = {name: df[df["metric"] == name] for name in ("iou", "dice")}
+    found: dict[tuple, dict[str, Any]] = {}
+    for metric, rows in metrics.items():
+        clean, attacked = stats.clean(rows), rows[rows["attack"] != "none"]
+        for _, row in stats.summarize(clean, ["defense"], resamples=1).iterrows() if len(clean) else ():
+            found.setdefault((row["defense"] != "none", 0, "", 0.0, "no attack", "–", words.defence(row["defense"]), "–"), {})[
+                metric
+            ] = row
+        for _, row in stats.summarize(attacked, list(stats.CELL), resamples=1).iterrows() if len(attacked) else ():
+            noise = row["attack"].startswith("noise")
+            knows = "–" if row["defense"] == "none" or noise else "adaptive" if row["adaptive"] else "oblivious"
+            order = (row["defense"] != "none", 1 if noise else 2, row["attack"], row["eps"])
+            key = (*order, words.attack(row), words.size(row["eps"], row["unit"]), words.defence(row["defense"]), knows)
+            found.setdefault(key, {})[metric] = row
+    for key in sorted(found, key=lambda key: (key[1:5], key[0], key[6:])):
+        scores = [found[key].get(metric) for metric in metrics]
+        n = max(row["n"] for row in scores if row is not None)
+        texts = ["–" if row is None else f"{100 * row['mean']:.1f} ± {100 * row['std']:.1f}" for row in scores]
+        lines.append(f"| {' | '.join([*key[4:], str(n), *texts])} |")
+    return "\n".join(lines) + "\n"
