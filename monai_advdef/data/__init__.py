@@ -1,0 +1,43 @@
+"""Data: phantom data sets, finding, checking and splitting files, and the transforms between reading and use.
+
+The transforms need torch and MONAI and are imported when first asked for; the rest is light.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from monai_advdef.data.dataset import dataset
+from monai_advdef.data.errors import DataError
+from monai_advdef.data.image_files import check_pair
+from monai_advdef.data.pairs import image_mask_pairs, split_pairs
+from monai_advdef.data.phantoms import PHANTOMS, write_phantoms, write_skin_phantoms
+from monai_advdef.data.tasks import TASKS, Task, find_task
+
+if TYPE_CHECKING:
+    from monai_advdef.data.transforms import CheckPixelsd, MaskToClassesd, ToRGBd
+
+__all__ = [
+    "PHANTOMS",
+    "TASKS",
+    "CheckPixelsd",
+    "DataError",
+    "MaskToClassesd",
+    "Task",
+    "ToRGBd",
+    "check_pair",
+    "dataset",
+    "find_task",
+    "image_mask_pairs",
+    "split_pairs",
+    "write_phantoms",
+    "write_skin_phantoms",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in ("CheckPixelsd", "MaskToClassesd", "ToRGBd"):
+        from monai_advdef.data import transforms
+
+        return getattr(transforms, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,47 @@
+"""What each segmentation task is: its bundle, its images, their unit and range, its classes. Plain words, nothing heavy imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from monai_advdef.data.errors import nearest
+
+
+@dataclass(frozen=True)
+class Task:
+    """One segmentation task.
+
+    ``value_range`` and ``unit`` are those of the stored images, and so of every eps; ``classes`` start with the background.
+    """
+
+    name: str
+    title: str
+    bundle: str
+    modality: str
+    spatial_dims: int
+    channels: int
+    unit: str
+    value_range: tuple[float, float]
+    classes: tuple[str, ...]
+
+
+TASKS: dict[str, Task] = {
+    "skin": Task(
+        name="skin",
+        title="Skin lesion in dermoscopy",
+        bundle="skin_lesion_dermoscopy_segmentation",
+        modality="dermoscopy",
+        spatial_dims=2,
+        channels=3,
+        unit="grey level",
+        value_range=(0.0, 255.0),
+        classes=("background", "lesion"),
+    ),
+}
+
+
+def find_task(name: str) -> Task:
+    """The task called ``name``; a ``ValueError`` that names the nearest known one otherwise."""
+    if name not in TASKS:
+        raise ValueError(f"no task {name!r}; {nearest(name, TASKS)}")
+    return TASKS[name]
