@@ -1,14 +1,15 @@
 """What an attack raises: per-case losses on logits, larger = worse for the model (or, targeted, nearer to the target).
 
-Every objective has the signature ``(logits (B, K, *S), label, targeted=False) -> (B,)`` in two families: ``softmax`` heads take a class map
-(B, 1, *S) of integers, ``sigmoid`` heads a multi-label mask (B, K, *S) of zeros and ones. No value depends on the other cases
-of the batch. Two-dimensional images and volumes are alike.
+Every objective has the signature ``(logits (B, K, *S), label, targeted=False) -> (B,)`` in two families: ``softmax`` heads take
+a class map (B, 1, *S) of integers, ``sigmoid`` heads a multi-label mask (B, K, *S) of zeros and ones. No value depends on the other
+cases of the batch. Two-dimensional images and volumes are alike.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from monai_advdef.types import Logits, PerCase
 
-Objective = Callable[[Tensor, Tensor, bool], Tensor]
+Objective = Callable[..., Tensor]  # (logits, label, targeted=False) -> (B,)
 
 
 def _pixel_cross_entropy(logits: Logits, label: Tensor, head: str) -> Tensor:
@@ -77,9 +78,7 @@ def dice_ce(logits: Logits, label: Tensor, targeted: bool = False, *, head: str 
     return dice(logits, label, targeted, head=head) + cross_entropy(logits, label, targeted, head=head)
 
 
-OBJECTIVES: dict[str, Callable[..., Tensor]] = {
-    f.__name__: f for f in (cross_entropy, dice, dice_ce, margin, masked_cross_entropy)
-}
+OBJECTIVES: dict[str, Objective] = {f.__name__: f for f in (cross_entropy, dice, dice_ce, margin, masked_cross_entropy)}
 
 
 def objective(name: str, head: str = "softmax") -> Objective:
@@ -92,5 +91,4 @@ def objective(name: str, head: str = "softmax") -> Objective:
         near = difflib.get_close_matches(str(name), OBJECTIVES, 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"unknown objective {name!r}; {hint}known: {', '.join(OBJECTIVES)}")
-    chosen = OBJECTIVES[name]
-    return lambda logits, label, targeted=False: chosen(logits, label, targeted, head=head)
+    return partial(OBJECTIVES[name], head=head)

@@ -128,9 +128,7 @@ class Ball:
         try:
             return mask.broadcast_to(self.image.shape[:1] + mask.shape[1:2] + self.image.shape[2:])
         except RuntimeError:
-            raise ValueError(
-                f"region has shape {tuple(mask.shape)}, the image {tuple(self.image.shape)}; give (B, 1, *S)"
-            ) from None
+            raise ValueError(f"region has shape {tuple(mask.shape)}, the image {tuple(self.image.shape)}; give (B, 1, *S)") from None
 
     def project(self, x: Images) -> Images:
         """The nearest allowed image; writes into ``x`` and returns it."""
@@ -214,12 +212,14 @@ def _check_pixels(threat: ThreatModel, image: Images, lo: Tensor, hi: Tensor) ->
     if isinstance(threat.value_range, str):
         widest = float((hi - lo).max())
         if threat.norm == "linf" and float(torch.as_tensor(threat.eps).max()) > widest:
-            raise ValueError(f"eps {threat.eps} is wider than the image itself ({widest:g}); eps must be in image units ({threat.unit})")
+            raise ValueError(
+                f"eps {threat.eps} is wider than the image itself ({widest:g}); eps must be in image units ({threat.unit})"
+            )
         return
     top = torch.as_tensor(threat.value_range, dtype=torch.float64).max()
     looks_unit = (image.flatten(1).amax(1) <= 1) & (image != image.round()).flatten(1).any(1)
     if float(top) >= 100 and bool(looks_unit.any()) and float(image.min()) >= 0:
         raise ValueError(
-            f"an image lies inside [0, 1] while value_range is {threat.value_range}: eps {threat.eps} would then be in the wrong unit; "
-            "give the image in image units, or value_range (0, 1) with eps divided by 255"
+            f"an image lies inside [0, 1] while value_range is {threat.value_range}: eps {threat.eps} would then be in the wrong "
+            "unit; give the image in image units, or value_range (0, 1) with eps divided by 255"
         )

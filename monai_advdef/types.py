@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 if TYPE_CHECKING:
-    Images = Logits = ClassMap = PerCase = Tensor
+    Images = Tensor
+    Logits = Tensor
+    PerCase = Tensor
 else:
     try:
-        from jaxtyping import Float, Num
+        from jaxtyping import Float
 
         Images = Float[Tensor, "b c *s"]
         Logits = Float[Tensor, "b k *s"]
-        ClassMap = Num[Tensor, "b _ *s"]
         PerCase = Float[Tensor, "b"]
     except ImportError:
-        Images = Logits = ClassMap = PerCase = Tensor
-
-ValueRange = "tuple[float, float] | Sequence[Sequence[float]] | str"
+        Images = Logits = PerCase = Tensor

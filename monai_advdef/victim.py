@@ -10,7 +10,7 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
-from monai_advdef.defenses import DefendedInferer, Defense
+from monai_advdef.defenses import DefendedInferer
 from monai_advdef.types import Images, Logits
 from monai_advdef.windows import is_plain_sliding_window, windowed_gradient
 
@@ -23,7 +23,8 @@ class Victim:
 
     Args:
         network: the segmentation network; ``DataParallel`` wrappers are taken off.
-        normalize: what stands between image units and the network: a callable, or ``(mean, std)``; ``None`` when the network does it.
+        normalize: what stands between image units and the network: a callable, or ``(mean, std)``; ``None`` when the network
+            does it.
         defense: an image defence in front of everything; its ``surrogate`` supplies the backward pass.
         inferer: a MONAI inferer; through a sliding window the gradient is exact and costs the memory of one window. A
             ``DefendedInferer`` is taken apart into its inferer and its defence.
@@ -39,7 +40,7 @@ class Victim:
         self,
         network: Callable[..., Any],
         normalize: Callable[[Tensor], Tensor] | tuple[Any, Any] | None = None,
-        defense: Defense | None = None,
+        defense: Callable[[Tensor], Tensor] | None = None,
         inferer: Inferer | None = None,
         activation: str = "softmax",
         *,
@@ -53,7 +54,8 @@ class Victim:
         if isinstance(inferer, DefendedInferer):
             if defense is not None:
                 raise ValueError("defense is given twice: once by itself, once inside the DefendedInferer; give one")
-            inferer, defense = inferer.inferer, inferer.defense
+            defense = inferer.defense
+            inferer = inferer.inferer
         self.network = unwrap(network)
         self.normalize = standardizer(*normalize) if isinstance(normalize, (tuple, list)) else normalize
         self.defense, self.inferer, self.activation = defense, inferer, activation
@@ -126,7 +128,9 @@ class Victim:
             raise ValueError(f"{name} holds values that are not whole numbers; give class indices or zeros and ones")
         if label.shape[1] == k:
             if float(label.min()) < 0 or float(label.max()) > 1:
-                raise ValueError(f"{name} has {k} channels and values in [{label.min():g}, {label.max():g}]; a mask per class holds 0 and 1")
+                raise ValueError(
+                    f"{name} has {k} channels and values in [{label.min():g}, {label.max():g}]; a mask per class holds 0 and 1"
+                )
             return label.argmax(1, keepdim=True) if self.activation == "softmax" else label.float()
         if self.activation == "sigmoid" or label.shape[1] != 1:
             raise ValueError(f"{name} has {label.shape[1]} channels, the network {k}; give one mask per output channel")
@@ -163,8 +167,8 @@ class Victim:
             out = out[0] if isinstance(out, (tuple, list)) else out
             if not isinstance(out, Tensor) or out.ndim != x.ndim:
                 raise ValueError(
-                    f"{type(self.network).__name__} returned {type(out).__name__} of shape {tuple(getattr(out, 'shape', ()))} for images "
-                    f"{tuple(x.shape)}; a victim must return logits (B, K, *S)"
+                    f"{type(self.network).__name__} returned {type(out).__name__} of shape {tuple(getattr(out, 'shape', ()))} "
+                    f"for images {tuple(x.shape)}; a victim must return logits (B, K, *S)"
                 )
             return out.float()
 

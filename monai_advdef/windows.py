@@ -1,8 +1,9 @@
 """The exact gradient of a loss on stitched sliding-window logits, in the memory of one window.
 
-Stitching computes ``logits = sum_w place(m * f(crop_w(x))) / total`` with the importance map ``m`` and ``total = sum_w place(m)``. Differentiating
-it as it stands keeps the graph of every window. But the loss needs only the stitched logits, so two passes are enough: the first,
-without a graph, gives the logits and ``G = dL/dlogits / total``; the second sends ``m * crop_w(G)`` back through one window at a time.
+Stitching computes ``logits = sum_w place(m * f(crop_w(x))) / total`` with the importance map ``m`` and ``total = sum_w place(m)``.
+Differentiating it as it stands keeps the graph of every window. But the loss needs only the stitched logits, so two passes are
+enough: the first, without a graph, gives the logits and ``G = dL/dlogits / total``; the second sends ``m * crop_w(G)`` back through
+one window at a time.
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ def _slices(inferer: SlidingWindowInferer, size: torch.Size, roi: tuple[int, ...
     return dense_patch_slices(tuple(size), roi, steps)  # type: ignore[arg-type]
 
 
-def _weights(inferer: SlidingWindowInferer, windows: list[tuple[slice, ...]], roi: tuple[int, ...], x: Tensor) -> tuple[Tensor, Tensor]:
+def _weights(
+    inferer: SlidingWindowInferer, windows: list[tuple[slice, ...]], roi: tuple[int, ...], x: Tensor
+) -> tuple[Tensor, Tensor]:
     """The importance map of one window and its sum over all windows, both with leading axes (1, 1)."""
     weight = inferer.roi_weight_map
     if weight is None:
@@ -83,7 +86,8 @@ def _weights(inferer: SlidingWindowInferer, windows: list[tuple[slice, ...]], ro
     weight = weight.to(x)[None, None]
     total = torch.zeros((1, 1, *x.shape[2:]), dtype=x.dtype, device=x.device)
     for window in windows:
-        total[(slice(None), slice(None), *window)] += weight
+        place = (slice(None), slice(None), *window)
+        total[place] += weight
     return weight, total
 
 

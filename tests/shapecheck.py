@@ -1,4 +1,4 @@
-"""The type checker that the tests run the shape annotations with: beartype, which takes a whole number where a float is asked for."""
+"""The type checker that the tests run the shape annotations with: beartype, taking a whole number where a float is asked for."""
 
 from __future__ import annotations
 

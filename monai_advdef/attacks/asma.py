@@ -16,17 +16,19 @@ from monai_advdef.types import Images, PerCase
 class ASMA(Attack):
     """Raise the target class's output wherever the prediction is not yet the target, with a step that grows with success.
 
-    ``x <- x + (beta * IoU + tau) * d/dx [ sum_c 1{target = c} 1{prediction != c} g_c(x) - l2_weight * |x - x0|^2 ]``, on images scaled to [0, 1] by
-    the threat's value range (so tau and beta are the paper's for any unit). The multiplier and the sums are per case. IoU is measured on the
-    iterate that the gradient is taken at (one forward and one backward per step), 0 at the first; both masks empty counts as 1.
+    ``x <- x + (beta * IoU + tau) * d/dx [sum_c 1{target = c} 1{prediction != c} g_c(x) - l2_weight * |x - x0|^2]``, on images scaled
+    to [0, 1] by the threat's value range (so tau and beta are the paper's for any unit). The multiplier and the sums are per case.
+    IoU is measured on the iterate that the gradient is taken at (one forward and one backward per step), 0 at the first; both masks
+    empty counts as 1.
 
     Args:
         steps, tau, beta, l2_weight: as in the paper's code; ``l2_weight=0`` is the paper's equation to the letter.
         output: ``"logits"``, or ``"probability"`` (the Frequency Refinement paper's variant).
-        keep: ``"best"``: highest IoU to the target (with ``iou_goal`` below 1: the smallest change that reaches it); ``"last"``: as the
-            papers' code.
+        keep: ``"best"``: highest IoU to the target (with ``iou_goal`` below 1: the smallest change that reaches it); ``"last"``:
+            as the papers' code.
 
-    Source: Ozbulak et al., "Impact of Adversarial Examples on Deep Learning Models for Biomedical Image Segmentation", MICCAI 2019, equation 1.
+    Source: Ozbulak et al., "Impact of Adversarial Examples on Deep Learning Models for Biomedical Image Segmentation", MICCAI 2019,
+    equation 1.
     """
 
     target: str | None = "other_case"

@@ -85,7 +85,12 @@ class Attack:
     @property
     def label(self) -> str:
         """Short name for tables and legends."""
-        return type(self).__name__ + (f" to {self.target}" if self.target else "")
+        return self._named(type(self).__name__)
+
+    def _named(self, name: str) -> str:
+        """The name with what tells it from its siblings: an unusual objective, a target."""
+        usual = type(self).__dataclass_fields__["objective"].default
+        return name + (f" {self.objective}" if self.objective != usual else "") + (f" to {self.target}" if self.target else "")
 
     def to_config(self) -> dict[str, Any]:
         """The attack as a plain ``_target_`` configuration."""
@@ -168,7 +173,14 @@ class _Run:
     """One call of :func:`run`: owns the counters and the best iterates."""
 
     def __init__(
-        self, attack: Attack, victim: Victim, threat: ThreatModel, image: Tensor, label: Tensor, target: Tensor | None, seeds: list[int]
+        self,
+        attack: Attack,
+        victim: Victim,
+        threat: ThreatModel,
+        image: Tensor,
+        label: Tensor,
+        target: Tensor | None,
+        seeds: list[int],
     ) -> None:
         self.attack, self.victim, self.ball, self.threat = attack, victim, threat.around(image), threat
         self.forwards = self.backwards = 0
@@ -248,7 +260,9 @@ class _Run:
 def _finite(gradient: Tensor) -> Tensor:
     if bool(torch.isfinite(gradient.sum())):
         return gradient
-    warnings.warn("the gradient holds NaN or infinite values, taken as 0: suspect gradient masking, or a network that overflows", stacklevel=4)
+    warnings.warn(
+        "the gradient holds NaN or infinite values, taken as 0: suspect gradient masking, or a network that overflows", stacklevel=4
+    )
     return torch.nan_to_num(gradient, 0.0, 0.0, 0.0)
 
 

@@ -51,7 +51,7 @@ class IterativeFGSM(Attack):
 
     @property
     def label(self) -> str:
-        return "i-FGSM" if self.target is None else f"ti-FGSM to {self.target}"
+        return self._named("i-FGSM" if self.target is None else "ti-FGSM")
 
     def count(self, threat: ThreatModel) -> int:
         if self.rule == "uniform":

@@ -28,7 +28,9 @@ ATTACKS = [
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: a.label)
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @settings(max_examples=6, deadline=None)
-@given(eps=st.floats(0.01, 60), scale=st.sampled_from([1.0, 255.0, 2000.0]), shift=st.sampled_from([0.0, -0.5]), seed=st.integers(0, 99))
+@given(
+    eps=st.floats(0.01, 60), scale=st.sampled_from([1.0, 255.0, 2000.0]), shift=st.sampled_from([0.0, -0.5]), seed=st.integers(0, 99)
+)
 def test_every_bounded_attack(victim, cases, attack, norm, eps, scale, shift, seed):
     if norm == "l2" and attack.label == "i-FGSM" and attack.rule == "grey_level":
         eps = min(eps, 20.0)

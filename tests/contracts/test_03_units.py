@@ -14,7 +14,13 @@ from monai_advdef.attacks import ASMA, FGSM, PGD, Noise
 @pytest.mark.parametrize("scale", [1 / 256, 4.0])
 @pytest.mark.parametrize(
     ("attack", "norm"),
-    [(Noise(), "linf"), (FGSM(), "linf"), (PGD(steps=5, step_size=None), "linf"), (PGD(steps=5, step_size=None), "l2"), (ASMA(steps=20, tau=1e-4), "unbounded")],
+    [
+        (Noise(), "linf"),
+        (FGSM(), "linf"),
+        (PGD(steps=5, step_size=None), "linf"),
+        (PGD(steps=5, step_size=None), "l2"),
+        (ASMA(steps=20, tau=1e-4), "unbounded"),
+    ],
     ids=lambda v: getattr(v, "label", v),
 )
 def test_scaled_alike(trained, cases, attack, norm, scale):
@@ -22,7 +28,14 @@ def test_scaled_alike(trained, cases, attack, norm, scale):
     image, label = cases
     network = copy.deepcopy(trained)
     target = label.roll(1, 0) if norm == "unbounded" else None
-    raw = run(attack, Victim(network, normalize=(128.0, 128.0)), ThreatModel(norm=norm, eps=8, value_range=(0, 256)), image, label, target=target)
+    raw = run(
+        attack,
+        Victim(network, normalize=(128.0, 128.0)),
+        ThreatModel(norm=norm, eps=8, value_range=(0, 256)),
+        image,
+        label,
+        target=target,
+    )
     scaled = run(
         attack,
         Victim(network, normalize=(128 * scale, 128 * scale)),

@@ -11,7 +11,9 @@ from monai_advdef.attacks import FGSM, PGD, IterativeFGSM, Noise, TargetedIterat
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize(
-    "attack", [Noise(), Noise(kind="gaussian"), FGSM(), IterativeFGSM(rule="grey_level"), TargetedIterativeFGSM(), PGD(steps=3)], ids=lambda a: a.label
+    "attack",
+    [Noise(), Noise(kind="gaussian"), FGSM(), IterativeFGSM(rule="grey_level"), TargetedIterativeFGSM(), PGD(steps=3)],
+    ids=lambda a: a.label,
 )
 def test_nothing_changes(victim, cases, attack, norm):
     image = (cases[0] + 0.123).clamp(0, 255)

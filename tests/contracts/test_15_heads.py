@@ -22,8 +22,12 @@ def _logits(dims: int, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor
 def test_cross_entropy_is_torch_s(dims):
     z, label, mask = _logits(dims, 4)
     for i in range(3):
-        torch.testing.assert_close(objective("cross_entropy")(z, label, False)[i], F.cross_entropy(z[i : i + 1], label[i : i + 1, 0]))
-        torch.testing.assert_close(objective("cross_entropy", "sigmoid")(z, mask, False)[i], F.binary_cross_entropy_with_logits(z[i], mask[i]))
+        torch.testing.assert_close(
+            objective("cross_entropy")(z, label, False)[i], F.cross_entropy(z[i : i + 1], label[i : i + 1, 0])
+        )
+        torch.testing.assert_close(
+            objective("cross_entropy", "sigmoid")(z, mask, False)[i], F.binary_cross_entropy_with_logits(z[i], mask[i])
+        )
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -68,7 +72,7 @@ def test_margin_stops_at_pixels_that_are_won(head):
     x = z.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(objective("margin", head)(x, aim, False).sum(), x)
     correct = (z.argmax(1, keepdim=True) == label).expand_as(z) if head == "softmax" else (z > 0) == mask.bool()
-    assert bool((gradient[~correct] == 0).all()) and bool((gradient.abs().sum() > 0))
+    assert bool((gradient[~correct] == 0).all()) and bool(gradient.abs().sum() > 0)
 
 
 class Head(nn.Module):
@@ -127,4 +131,6 @@ def test_targets():
 def test_one_hot_labels_are_the_class_map(victim, cases, threat):
     image, label = cases
     hot = torch.cat([1 - label, label], 1)
-    assert torch.equal(run(PGD(steps=2), victim, threat, image, label).adversarial, run(PGD(steps=2), victim, threat, image, hot).adversarial)
+    assert torch.equal(
+        run(PGD(steps=2), victim, threat, image, label).adversarial, run(PGD(steps=2), victim, threat, image, hot).adversarial
+    )

@@ -1,0 +1,124 @@
+"""The command line: ``monai-advdef demo | phantom | list | report``. Heavy imports wait until a verb needs them."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from monai_advdef import __version__
+from monai_advdef.bundle import bundles, describe, home, workflows
+
+FINE, USAGE, UNFINISHED = 0, 2, 3
+TASKS = ("skin",)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with the nearest right word for a wrong one."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        choices = [str(c) for c in action.choices or ()]
+        if choices and value not in choices:
+            near = difflib.get_close_matches(str(value), choices, 1, 0.4)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise argparse.ArgumentError(action, f"unknown word {value!r}; {hint}known: {', '.join(choices)}")
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ").split(" ")[0] if message.startswith("unrecognized") else ""
+        options = [o for a in self._actions for o in a.option_strings]
+        near = difflib.get_close_matches(unknown, options, 1, 0.4) if unknown else []
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        self.exit(USAGE, f"{self.prog}: {message}{hint} (--help tells more)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="monai-advdef", description="Attacks on, and defences of, medical-image segmentation networks.")
+    parser.add_argument("--version", action="version", version=f"monai-advdef {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="demo | phantom | list | report", required=True, parser_class=_Parser)
+    add = verbs.add_parser("demo", help="phantom images, a small victim, attacks, defences, a card: a few minutes on a CPU")
+    add.add_argument("--output_dir", default="demo", help="where everything goes (default: demo); run again to resume")
+    add.add_argument("--epochs", type=int, default=24, help="training epochs of the victim (default: 24)")
+    add = verbs.add_parser("phantom", help="write phantom images of a task as real files")
+    add.add_argument("task", choices=TASKS, metavar="TASK", help=f"one of: {', '.join(TASKS)}")
+    add.add_argument("folder", metavar="DIR", help="folder that gets images/ and masks/")
+    add.add_argument("--cases", type=int, default=72, help="how many (default: 72)")
+    add.add_argument("--seed", type=int, default=0, help="another seed, other images (default: 0)")
+    add = verbs.add_parser("list", help="bundles, attacks, defences and where they are")
+    add.add_argument("--json", action="store_true", help="as JSON")
+    add.add_argument(
+        "--where", choices=("bundles", "workflows"), metavar="KIND", help="print only the folder of bundles | workflows"
+    )
+    add = verbs.add_parser("report", help="make the Robustness Card from recorded evaluations")
+    add.add_argument("folder", metavar="OUTPUT_DIR", help="folder with records/ (and gallery/)")
+    add.add_argument("--out", default=None, help="file to write (default: OUTPUT_DIR/card.html)")
+    add.add_argument("--markdown", action="store_true", help="print the table in Markdown instead")
+    return parser
+
+
+def _list(args: argparse.Namespace) -> None:
+    if args.where:
+        print(home(args.where))
+        return
+    listing: dict[str, list[dict[str, str]]] = {"bundles": []}
+    for name, folder in bundles().items():
+        about = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
+        listing["bundles"].append({"name": name, "about": about["task"], "path": str(folder)})
+    for name, path in workflows().items():
+        kind, _, short = name.partition("/")
+        listing.setdefault(kind, []).append({"name": short, "about": describe(path), "path": str(path)})
+    if args.json:
+        print(json.dumps(listing, indent=2))
+        return
+    for kind, entries in listing.items():
+        print(kind)
+        for entry in entries:
+            print(f"  {entry['name']:<38} {entry['about']}")
+    print(f"\noverlays are in {home('workflows')}\nbundles are in  {home('bundles')}")
+
+
+def _phantom(args: argparse.Namespace) -> None:
+    from monai_advdef.data import write_phantoms
+
+    paths = write_phantoms(args.task, args.folder, cases=args.cases, seed=args.seed)
+    print(f"{args.cases} cases, {len(paths)} files, in {Path(args.folder).resolve()}")
+
+
+def _report(args: argparse.Namespace) -> None:
+    from monai_advdef.records import read_records
+    from monai_advdef.report import build, markdown_table
+
+    if args.markdown:
+        print(markdown_table(read_records(Path(args.folder) / "records")))
+    else:
+        print(build(Path(args.folder), args.out or "card.html"))
+
+
+def _demo(args: argparse.Namespace) -> None:
+    from monai_advdef.demo import demo
+
+    demo(args.output_dir, epochs=args.epochs)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a verb. Returns 0 (fine), 2 (usage or input error) or 3 (it could not finish)."""
+    args = _parser().parse_args(words)
+    try:
+        {"demo": _demo, "phantom": _phantom, "list": _list, "report": _report}[args.verb](args)
+    except (ValueError, FileNotFoundError, FileExistsError) as error:
+        print(f"monai-advdef {args.verb}: {error}", file=sys.stderr)
+        return USAGE
+    except (OSError, RuntimeError) as error:
+        print(f"monai-advdef {args.verb}: {error}", file=sys.stderr)
+        return UNFINISHED
+    except KeyboardInterrupt:
+        print(f"monai-advdef {args.verb}: interrupted; the same command goes on from here", file=sys.stderr)
+        return UNFINISHED
+    return FINE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

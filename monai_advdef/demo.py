@@ -1,0 +1,115 @@
+"""The demonstration: phantom images, a small victim, attacks, defences, a card and an MLflow store, in a few minutes on a CPU."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from monai_advdef.allocator import tune_allocator
+from monai_advdef.bundle import bundles
+from monai_advdef.data import write_phantoms
+from monai_advdef.records import read_records
+from monai_advdef.report import build
+from monai_advdef.stats import summarize
+from monai_advdef.study import Cell, evaluate, quiet, train
+
+BUNDLE = "skin_lesion_dermoscopy_segmentation"
+JPEG, FR = "defenses/jpeg", "defenses/frequency_refinement"
+FAST_ASMA = {"attack_def::steps": 60, "attack_def::tau": 5e-5, "attack_def::beta": 5e-4}
+
+
+def cells() -> list[Cell]:
+    """Everything the card of the demonstration shows."""
+    plan = [Cell(d) for d in ((), (JPEG,), (FR,))]
+    plan += [Cell(("attacks/noise", *d)) for d in ((), (JPEG,), (FR,))]
+    for attack, options in (("attacks/fgsm", {}), ("attacks/pgd", {}), ("attacks/asma", FAST_ASMA)):
+        plan.append(Cell((attack,), options))
+        plan += [Cell((attack, d), {**options, "adaptive": a}) for d in (JPEG, FR) for a in (False, True)]
+    for eps in (1, 2, 4, 16):
+        plan += [
+            Cell((a, *d), {"attack_def::eps": eps}) for a, d in (("attacks/noise", ()), ("attacks/pgd", ()), ("attacks/pgd", (FR,)))
+        ]
+    return plan
+
+
+def demo(output_dir: str | os.PathLike[str], *, epochs: int = 24, phantoms: int = 96, image_size: int = 128) -> Path:
+    """Run the demonstration in ``output_dir`` and return the card. Run again, it goes on where it was stopped."""
+    quiet()
+    tune_allocator()
+    console, folder, bundle = Console(), Path(output_dir).resolve(), bundles()[BUNDLE]
+    settings = {
+        "dataset_dir": str(folder / "phantom"),
+        "output_dir": str(folder / "output"),
+        "ckpt_dir": str(folder / "models"),
+        "image_size": image_size,
+    }
+    console.print(f"1/4  {phantoms} phantom dermoscopy images in {folder / 'phantom'}")
+    write_phantoms("skin", folder / "phantom", cases=phantoms)
+    _train_once(console, bundle, settings, folder / "models" / "trained.json", epochs)
+    plan = cells()
+    with _progress(console, f"3/4  evaluating {len(plan)} cells", len(plan)) as step:
+        for cell in plan:
+            evaluate(bundle, cell, {**settings, "record_def::card": cell is plan[-1]})
+            step(str(cell))
+    card = build(folder / "output")
+    _summary(console, folder / "output")
+    console.print(f"4/4  card:    {card}")
+    console.print(f"     records: {folder / 'output' / 'records'}")
+    console.print(f"     MLflow:  mlflow ui --backend-store-uri sqlite:///{folder / 'output' / 'mlruns.db'}")
+    return card
+
+
+def _train_once(console: Console, bundle: Path, settings: dict[str, Any], marker: Path, epochs: int) -> None:
+    if marker.exists():
+        console.print(f"2/4  victim: {marker.parent / 'model.pt'} (trained before)")
+        return
+    with _progress(console, f"2/4  training a small victim ({epochs} epochs)", epochs) as step:
+        train(
+            bundle,
+            {**settings, "train::trainer::max_epochs": epochs, "val_interval": 4},
+            lambda epoch, total: step(f"epoch {epoch}"),
+        )
+    marker.write_text(json.dumps({"epochs": epochs, "image_size": settings["image_size"]}), encoding="utf-8")
+
+
+class _progress:
+    """A bar on a terminal, plain lines elsewhere."""
+
+    def __init__(self, console: Console, title: str, total: int) -> None:
+        self.console, self.total, self.done = console, total, 0
+        console.print(title)
+        columns = (TextColumn("     {task.description:42.42}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self.bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> Any:
+        if self.bar:
+            self.bar.start()
+            self.task = self.bar.add_task("", total=self.total)
+        return self.step
+
+    def step(self, what: str) -> None:
+        self.done += 1
+        if self.bar:
+            self.bar.update(self.task, advance=1, description=what)
+        else:
+            self.console.print(f"     {self.done}/{self.total} {what}", highlight=False)
+
+    def __exit__(self, *_: Any) -> None:
+        if self.bar:
+            self.bar.stop()
+
+
+def _summary(console: Console, output: Path) -> None:
+    records = read_records(output / "records")
+    table = summarize(records[records["metric"] == "dice"], by=["defense", "attack", "eps", "adaptive"])
+    shown = Table("defence", "attack", "eps", "attacker", "Dice, mean ± std", title="Dice of the lesion", title_justify="left")
+    for row in table.to_dict("records"):
+        attacker = "" if row["attack"] == "none" else "adaptive" if row["adaptive"] else "oblivious"
+        shown.add_row(row["defense"], row["attack"], f"{row['eps']:g}", attacker, f"{row['mean']:.3f} ± {row['std']:.3f}")
+    console.print(shown)

@@ -1,0 +1,18 @@
+"""MONAI handlers: attack every batch, record every case, track every run."""
+
+from __future__ import annotations
+
+from monai_advdef.handlers.attack import AttackHandler, AttackNotApplied, evaluate
+from monai_advdef.handlers.cache import AdversarialCache
+from monai_advdef.handlers.record import RecordHandler
+from monai_advdef.handlers.tracking import EvaluationTracker, TrainingTracker
+
+__all__ = [
+    "AdversarialCache",
+    "AttackHandler",
+    "AttackNotApplied",
+    "EvaluationTracker",
+    "RecordHandler",
+    "TrainingTracker",
+    "evaluate",
+]

@@ -1,0 +1,239 @@
+"""Attack every batch of a MONAI evaluator or trainer before its own forward pass."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Events
+from monai.data import MetaTensor
+from monai.engines import Trainer
+from torch import Tensor
+
+from monai_advdef.attacks import Attack, run
+from monai_advdef.defenses import DefendedInferer
+from monai_advdef.handlers.cache import AdversarialCache
+from monai_advdef.handlers.cell import Engine, case_names, case_seeds, defense_of, digest, inferer_config, tensor_bytes, weights_hash
+from monai_advdef.handlers.options import resolve, truth
+from monai_advdef.threat import ThreatModel, measure
+from monai_advdef.victim import Victim
+
+logger = logging.getLogger(__name__)
+
+
+class AttackNotApplied(RuntimeError):
+    """An attack was configured, yet batches went through without it: the numbers would have looked robust."""
+
+
+@dataclass
+class Attacked:
+    """What happened to the current batch, for the handlers that come later: one entry per case."""
+
+    iteration: int
+    clean: Tensor
+    score: list[float]
+    linf: list[float]
+    l2: list[float]
+    forwards: list[int]
+    backwards: list[int]
+    seconds: list[float]
+
+
+class AttackHandler:
+    """Replace the image of every batch by its adversarial version, at the start of the iteration.
+
+    Works on evaluators and trainers alike. The network's modes and gradients are as before afterwards, the image keeps its metadata,
+    wrappers for parallel training are taken off, and the defence of a ``DefendedInferer`` is attacked through (adaptive) or not
+    (oblivious).
+
+    Args:
+        attack: name of an attack, with its options and those of the threat model beside it (``eps=8, steps=10``), or an ``Attack``.
+        threat: a ready-made threat model instead of the options.
+        adaptive: whether the attacker knows the defence.
+        activation: ``"softmax"`` or ``"sigmoid"``.
+        normalize: what stands between image units and the network (see :class:`monai_advdef.Victim`); ``None`` if the network
+            does it.
+        seed: every case draws from a stream of its own made from this number and its name.
+        image_key, label_key: keys of the batch.
+        cache_dir: where adversarial images are kept, so that each is crafted once and a killed run resumes; ``None`` keeps none.
+        step_precision, compiled: see :class:`monai_advdef.Victim`.
+
+    Raises:
+        ValueError: unknown attack or option; see also :func:`monai_advdef.run`.
+    """
+
+    def __init__(
+        self,
+        attack: str | Attack = "PGD",
+        threat: ThreatModel | None = None,
+        *,
+        adaptive: bool | str = True,
+        activation: str = "softmax",
+        normalize: Any = None,
+        seed: int = 0,
+        image_key: str = "image",
+        label_key: str = "label",
+        cache_dir: str | os.PathLike[str] | None = None,
+        step_precision: str = "float32",
+        compiled: bool = False,
+        **options: Any,
+    ) -> None:
+        self.attack, self.threat = resolve(attack, threat, options)
+        self.adaptive, self.seed = truth("adaptive", adaptive), int(seed)
+        self.image_key, self.label_key = image_key, label_key
+        self.cache = AdversarialCache(cache_dir) if cache_dir else None
+        self.settings = {"activation": activation, "normalize": normalize, "step_precision": step_precision, "compiled": compiled}
+        self.touched = self.seen = 0
+        self._victim: Victim | None = None
+        self._base = ""
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, self.epoch_started)
+        engine.add_event_handler(Events.ITERATION_STARTED, self)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.epoch_completed)
+
+    def is_adaptive(self, engine: Engine) -> bool:
+        """Whether a defence stands in front and is attacked through (noise, which takes no step, never is adaptive)."""
+        return self.adaptive and defense_of(engine) is not None and self.attack.count(self.threat) > 0
+
+    def to_config(self) -> dict[str, Any]:
+        """Attack, threat model and settings as plain values."""
+        region = self.threat.region
+        threat = {
+            **asdict(self.threat),
+            "region": region if region is None or isinstance(region, str) else digest(tensor_bytes(region)),
+        }
+        return {
+            "attack": self.attack.to_config(),
+            "threat": threat,
+            "seed": self.seed,
+            **{k: str(v) for k, v in self.settings.items()},
+        }
+
+    def epoch_started(self, engine: Engine) -> None:
+        self.touched = self.seen = 0
+        self._victim = None
+
+    def epoch_completed(self, engine: Engine) -> None:
+        self._victim = None
+        length = engine.state.epoch_length
+        if length is not None and self.touched < length:
+            raise AttackNotApplied(
+                f"{self.attack.label} touched {self.touched} of {length} batches; the scores of this run are not those of an attack"
+            )
+
+    def __call__(self, engine: Engine) -> None:
+        batch, device = engine.state.batch, engine.state.device
+        image, label = (batch[k].to(device) for k in (self.image_key, self.label_key))
+        names = case_names(batch, self.image_key)
+        trainer = isinstance(engine, Trainer)
+        if self._victim is None or trainer:
+            self._victim = self._make_victim(engine)
+            self._base = self._fingerprint(engine) if self.cache else ""
+        seeds = case_seeds(self.seed, names, f"epoch {engine.state.epoch}" if trainer else "")
+        target = self._other_case(engine, label) if self.attack.target == "other_case" else None
+        adversarial, columns = self._craft(image, label, target, seeds)
+        clean = image.as_tensor() if isinstance(image, MetaTensor) else image
+        engine.state.attack = Attacked(engine.state.iteration, clean, **columns)  # type: ignore[attr-defined]
+        if isinstance(image, MetaTensor):
+            batch[self.image_key] = MetaTensor(adversarial).copy_meta_from(image)
+        else:
+            batch[self.image_key] = adversarial
+        self.touched, self.seen = self.touched + 1, self.seen + len(names)
+        if not trainer:
+            logger.info(
+                "%s: batch %d of %s, %.2f s a case",
+                self.attack.label,
+                self.touched,
+                engine.state.epoch_length,
+                columns["seconds"][-1],
+            )
+
+    def _make_victim(self, engine: Engine) -> Victim:
+        inferer = getattr(engine, "inferer", None)
+        if isinstance(inferer, DefendedInferer) and not self.adaptive:
+            inferer = inferer.inferer
+        return Victim(engine.network, inferer=inferer, **self.settings)
+
+    def _fingerprint(self, engine: Engine) -> str:
+        defense = defense_of(engine) if self.adaptive else None
+        parts = [self.to_config(), None if defense is None else defense.to_config()]
+        return digest(json.dumps(parts, sort_keys=True), weights_hash(engine.network), inferer_config(engine.inferer))
+
+    def _craft(self, image: Tensor, label: Tensor, target: Tensor | None, seeds: list[int]) -> tuple[Tensor, dict[str, Any]]:
+        """Adversarial images (from the cache where they are), and what they measure and cost, one entry per case."""
+        clean = image.as_tensor() if isinstance(image, MetaTensor) else image
+        keys = [self._key(i, clean, label, target, s) for i, s in enumerate(seeds)]
+        stored = [self.cache.load(k) if self.cache else None for k in keys]
+        todo = [i for i, s in enumerate(stored) if s is None]
+        if todo:
+            for i, entry in zip(
+                todo, self._attack(clean[todo], label[todo], None if target is None else target[todo], [seeds[i] for i in todo])
+            ):
+                stored[i] = entry
+                if self.cache:
+                    self.cache.store(keys[i], **entry)
+        entries: list[dict[str, Any]] = stored  # type: ignore[assignment]
+        adversarial = torch.stack([torch.as_tensor(e["adversarial"]) for e in entries]).to(clean.device)
+        return adversarial, {n: [e[n].item() for e in entries] for n in ("score", "linf", "l2", "forwards", "backwards", "seconds")}
+
+    def _attack(self, image: Tensor, label: Tensor, target: Tensor | None, seeds: list[int]) -> list[dict[str, Any]]:
+        assert self._victim is not None
+        start = time.perf_counter()
+        outcome = run(self.attack, self._victim, self.threat, image, label, target=target, seed=seeds)
+        seconds = (time.perf_counter() - start) / len(image)
+        size = measure(outcome.adversarial, image.float())
+        shared = {"forwards": np.array(outcome.forwards), "backwards": np.array(outcome.backwards), "seconds": np.array(seconds)}
+        return [
+            {
+                "adversarial": outcome.adversarial[i].cpu().numpy(),
+                "score": outcome.score[i].cpu().numpy(),
+                "linf": size["linf"][i].cpu().numpy(),
+                "l2": size["l2"][i].cpu().numpy(),
+                **shared,
+            }
+            for i in range(len(image))
+        ]
+
+    def _key(self, i: int, image: Tensor, label: Tensor, target: Tensor | None, seed: int) -> str:
+        if self.cache is None:
+            return ""
+        aim = label[i] if target is None else target[i]
+        return digest(self._base, str(seed), tensor_bytes(image[i]), tensor_bytes(label[i]), tensor_bytes(aim))
+
+    def _other_case(self, engine: Engine, label: Tensor) -> Tensor:
+        """For each case the label of the next case of the data set (the first one's for the last)."""
+        dataset = engine.state.dataloader.dataset
+        if len(dataset) < 2:
+            raise ValueError("target 'other_case' needs a second case; the data set has one. Choose another target, or add a case")
+        following = dataset[(self.seen + len(label)) % len(dataset)]
+        donor = (following[0] if isinstance(following, list) else following)[self.label_key].to(label.device)
+        if donor.shape != label.shape[1:]:
+            raise ValueError(
+                f"target 'other_case': the next case's label has shape {tuple(donor.shape)}, this one's {tuple(label.shape[1:])}; "
+                "resize them alike in the preprocessing"
+            )
+        return torch.cat([label[1:], donor[None]])
+
+
+def evaluate(evaluator: Engine, attack: AttackHandler | None = None) -> None:
+    """Run an evaluator, and fail if an attack was configured that did not touch every batch.
+
+    Raises:
+        AttackNotApplied: with the reason and the remedy.
+    """
+    if attack is not None:
+        attack.touched = 0
+    evaluator.run()
+    if attack is not None and attack.touched != evaluator.state.iteration:
+        raise AttackNotApplied(
+            f"{attack.attack.label} is configured but touched {attack.touched} of {evaluator.state.iteration} batches, so this "
+            "run's scores are those of clean images. List the attack overlay after evaluate.yaml, and add to handlers with "
+            "'+validate::handlers' inside a file only"
+        )

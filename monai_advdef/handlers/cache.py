@@ -1,0 +1,54 @@
+"""Adversarial images on disk: each is crafted once, and a run that was killed goes on where it stopped."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class AdversarialCache:
+    """One ``.npz`` per case, named by the digest of everything that the adversarial image depends on.
+
+    Args:
+        folder: where the files lie; made when the first is written.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+
+    def load(self, key: str) -> dict[str, Any] | None:
+        """What was stored under ``key``; ``None`` when nothing was, or when the file was cut short."""
+        path = self.folder / f"{key}.npz"
+        if not path.exists():
+            return None
+        try:
+            with np.load(path) as stored:
+                return {name: stored[name] for name in stored.files}
+        except (OSError, ValueError, EOFError, KeyError):
+            path.unlink(missing_ok=True)
+            return None
+
+    def store(self, key: str, **arrays: Any) -> None:
+        """Write all or nothing.
+
+        Raises:
+            OSError: the file cannot be written; names the file and the remedy. What was stored before stays.
+        """
+        path = self.folder / f"{key}.npz"
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "wb") as file:
+                np.savez(file, **arrays)
+            os.replace(temporary, path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise OSError(
+                error.errno,
+                f"cannot store the adversarial image ({error.strerror}); free space or point cache_dir elsewhere, then run the same "
+                "command again: it goes on from here",
+                str(path),
+            ) from error

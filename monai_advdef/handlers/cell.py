@@ -1,0 +1,105 @@
+"""What identifies an evaluation cell: its cases, weights, and the plain configuration of all that acts on them."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from monai_advdef.defenses import DefendedInferer
+from monai_advdef.victim import unwrap
+
+Engine = Any  # a MONAI evaluator or trainer: an ignite engine with a network and an inferer
+
+
+def digest(*parts: bytes | str) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of the parts."""
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(part.encode() if isinstance(part, str) else part)
+        sha.update(b"\0")
+    return sha.hexdigest()[:16]
+
+
+def tensor_bytes(x: Tensor) -> bytes:
+    """Shape, type and contents."""
+    x = x.detach().cpu().contiguous()
+    return f"{tuple(x.shape)}{x.dtype}".encode() + x.reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def weights_hash(network: nn.Module) -> str:
+    """A digest of every parameter and buffer by name."""
+    state = unwrap(network).state_dict()
+    return digest(*(part for name in sorted(state) for part in (name, tensor_bytes(state[name]))))
+
+
+def case_name(item: dict[str, Any], image_key: str) -> str:
+    """The ``case`` entry of one case's data, else its image's file name without suffixes.
+
+    Raises:
+        ValueError: the case carries neither.
+    """
+    if "case" in item:
+        return str(item["case"])
+    file = getattr(item[image_key], "meta", {}).get("filename_or_obj")
+    if file is None:
+        raise ValueError(f"a case has no 'case' and its {image_key!r} no file name; add 'case' to the data list")
+    return Path(str(file)).name.split(".")[0]
+
+
+def case_names(batch: dict[str, Any], image_key: str) -> list[str]:
+    """:func:`case_name` of every case of a collated batch."""
+    image = batch[image_key]
+    columns = {"case": batch["case"]} if "case" in batch else {}
+    return [case_name({image_key: image[i], **{k: v[i] for k, v in columns.items()}}, image_key) for i in range(len(image))]
+
+
+def case_seeds(seed: int, names: Iterable[str], salt: str = "") -> list[int]:
+    """One independent stream per case, the same in whatever batch and order the case comes."""
+    return [int(digest(str(seed), name, salt), 16) >> 1 for name in names]
+
+
+def defense_of(engine: Engine) -> Any:
+    """The defence in front of the engine's inferer, or ``None``."""
+    inferer = getattr(engine, "inferer", None)
+    return inferer.defense if isinstance(inferer, DefendedInferer) else None
+
+
+def inferer_config(inferer: Any) -> str:
+    """A text that changes when the inferer's settings do."""
+    inner = inferer.inferer if isinstance(inferer, DefendedInferer) else inferer
+    plain = (
+        {k: str(v) for k, v in sorted(vars(inner).items()) if not isinstance(v, (Tensor, nn.Module))} if inner is not None else {}
+    )
+    return f"{type(inner).__name__}{plain}"
+
+
+def dataset_names(engine: Engine) -> Sequence[str]:
+    """Names of all cases the engine will see, where its data set has a list of them."""
+    data = getattr(getattr(engine.state.dataloader, "dataset", None), "data", None) or []
+    return [str(d.get("case", d.get("image", i))) for i, d in enumerate(data) if isinstance(d, dict)]
+
+
+def provenance() -> dict[str, Any]:
+    """Versions and the command, for the sidecar of a cell."""
+    import monai
+    import numpy
+
+    import monai_advdef
+
+    return {
+        "command": " ".join(["python -m monai.bundle" if "monai/bundle" in sys.argv[0] else Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "versions": {
+            "monai_advdef": monai_advdef.__version__,
+            "monai": monai.__version__,
+            "torch": torch.__version__,
+            "numpy": numpy.__version__,
+            "python": platform.python_version(),
+        },
+    }

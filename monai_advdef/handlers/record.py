@@ -1,0 +1,172 @@
+"""Record every case of an evaluation: one row per class and metric, written as they come."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Events
+from monai.data import decollate_batch
+from torch import Tensor
+
+from monai_advdef.handlers.attack import Attacked, AttackHandler, AttackNotApplied
+from monai_advdef.handlers.cell import Engine, case_name, dataset_names, defense_of, inferer_config, provenance, weights_hash
+from monai_advdef.handlers.gallery import Gallery
+from monai_advdef.metrics import counts, dice, iou
+from monai_advdef.records import RecordWriter, fingerprint
+from monai_advdef.report import build
+
+METRICS = {"dice": dice, "iou": iou}
+
+
+class RecordHandler:
+    """Writes ``output_dir/records`` (one parquet table), ``output_dir/gallery`` (worst and median case) and ``card.html``.
+
+    It reads ``pred`` and ``label`` of every case after the postprocessing, so what is scored is the deployed pipeline.
+
+    Args:
+        output_dir: made when needed.
+        classes: names of the foreground classes in order; class maps hold 1..n, multi-label predictions one channel each.
+        attack: the ``AttackHandler`` of this run, or ``None`` for a clean one.
+        task, model, suite: written into the rows.
+        activation: ``"softmax"`` (class map or one-hot predictions) or ``"sigmoid"`` (a mask per class).
+        image_key, pred_key, label_key: keys of the batch and the output.
+        gallery: keep pictures of the worst and the median case.
+        card: write the card when the evaluation has finished.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        classes: Sequence[str],
+        *,
+        attack: AttackHandler | None = None,
+        task: str = "segmentation",
+        model: str = "network",
+        suite: str = "",
+        activation: str = "softmax",
+        image_key: str = "image",
+        pred_key: str = "pred",
+        label_key: str = "label",
+        gallery: bool = True,
+        card: bool = True,
+    ) -> None:
+        self.folder, self.classes, self.attack = Path(output_dir), list(classes), attack
+        self.columns: dict[str, Any] = {"task": task, "model": model, "suite": suite}
+        self.activation, self.image_key, self.pred_key, self.label_key = activation, image_key, pred_key, label_key
+        self.gallery: Gallery | None = Gallery(self.folder / "gallery") if gallery else None
+        self.card = card
+        self.cell: dict[str, Any] = {}
+        self.fingerprint = ""
+        self._writer: RecordWriter | None = None
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, self.started)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.completed)
+
+    @property
+    def records(self) -> Path:
+        """The folder that is the table."""
+        return self.folder / "records"
+
+    def started(self, engine: Engine) -> None:
+        attack, defense = self.attack, defense_of(engine)
+        adaptive = attack is not None and attack.is_adaptive(engine)
+        self.cell = {
+            **self.columns,
+            "classes": self.classes,
+            "attack": None if attack is None else attack.to_config(),
+            "adaptive": adaptive,
+            "defense": None if defense is None else defense.to_config(),
+            "weights": weights_hash(engine.network),
+            "inferer": inferer_config(engine.inferer),  # type: ignore[attr-defined]
+            "cases": [Path(n).name for n in dataset_names(engine)],
+        }
+        self.fingerprint = fingerprint(self.cell)
+        threat = None if attack is None else attack.threat
+        self.columns |= {
+            "attack": "none" if attack is None else attack.attack.label,
+            "eps": 0.0 if threat is None else float(torch.as_tensor(threat.eps).max()),
+            "unit": "" if threat is None else threat.unit,
+            "norm": "" if threat is None else threat.norm,
+            "defense": "none" if defense is None else defense.label,
+            "adaptive": adaptive,
+            "steps": 0 if attack is None else attack.attack.count(attack.threat),
+            "restarts": 0 if attack is None else attack.attack.restarts,
+            "seed": 0 if attack is None else attack.seed,
+            "fingerprint": self.fingerprint,
+        }
+        self._writer = RecordWriter(
+            self.records, self.fingerprint, {"config": self.cell, "weights": self.cell["weights"], **provenance()}
+        )
+        if self.gallery:
+            self.gallery.start({k: self.columns[k] for k in ("fingerprint", "attack", "defense", "adaptive", "eps", "unit")})
+
+    def __call__(self, engine: Engine) -> None:
+        assert self._writer is not None
+        attacked = self._attacked(engine)
+        for i, (item, output) in enumerate(zip(_items(engine.state.batch), _items(engine.state.output))):
+            name, image = case_name(item, self.image_key), item[self.image_key]
+            values = self._values(output[self.pred_key], output[self.label_key])
+            about = {"case": name, "patient": str(item.get("patient", name)), **self.columns, **_effort(attacked, i)}
+            self._writer.add([{**about, "class": c, "metric": m, "value": v} for (c, m), v in values.items()])
+            if self.gallery:
+                mean = sum(v for (_, m), v in values.items() if m == "dice") / len(self.classes)
+                clean = image if attacked is None else attacked.clean[i]
+                self.gallery.offer(name, mean, clean, image, _map(output[self.label_key]), _map(output[self.pred_key]))
+
+    def completed(self, engine: Engine) -> None:
+        assert self._writer is not None
+        self._writer.close()
+        if self.gallery:
+            self.gallery.finish()
+        if self.card:
+            build(self.folder)
+
+    def _attacked(self, engine: Engine) -> Attacked | None:
+        """What the attack did to this batch; ``None`` for a clean evaluation.
+
+        Raises:
+            AttackNotApplied: an attack is configured, but did not touch this batch.
+        """
+        if self.attack is None:
+            return None
+        attacked = getattr(engine.state, "attack", None)
+        if attacked is None or attacked.iteration != engine.state.iteration:
+            raise AttackNotApplied(
+                f"{self.attack.attack.label} is configured but did not touch batch {engine.state.iteration}: list the attack "
+                "overlay after evaluate.yaml, so that its '+validate::handlers' adds to the handlers"
+            )
+        return attacked
+
+    def _values(self, prediction: Tensor, label: Tensor) -> dict[tuple[str, str], float]:
+        """Metric by class name and metric name."""
+        if self.activation == "softmax":
+            table = counts(_map(prediction)[None, None], _map(label)[None, None], len(self.classes) + 1)
+        else:
+            table = counts(prediction[None], label[None])
+        if table[0].shape[1] != len(self.classes):
+            raise ValueError(
+                f"classes names {len(self.classes)} foreground classes ({self.classes}), the prediction has {table[0].shape[1]}"
+            )
+        return {(c, m): float(f(*table)[0, k]) for m, f in METRICS.items() for k, c in enumerate(self.classes)}
+
+
+def _items(batch: Any) -> list[dict[str, Any]]:
+    return batch if isinstance(batch, list) else decollate_batch(batch)
+
+
+def _effort(attacked: Attacked | None, i: int) -> dict[str, Any]:
+    names = ("forwards", "backwards", "linf", "l2", "seconds")
+    return {n: (0 if attacked is None else getattr(attacked, n)[i]) for n in names}
+
+
+def _map(mask: Tensor) -> Tensor:
+    """Class map (\\*S) from a class map (1, \\*S) or a one-hot or multi-label mask (K, \\*S)."""
+    mask = mask.detach().cpu()
+    mask = mask.as_tensor() if hasattr(mask, "as_tensor") else mask
+    return (mask[0] if len(mask) == 1 else mask.argmax(0)).long()

@@ -1,0 +1,75 @@
+"""A study: a bundle is trained once and evaluated in many cells, all in one process."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Events
+from monai.bundle import ConfigWorkflow
+
+from monai_advdef.bundle import workflows
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One evaluation: overlays by name (``"attacks/pgd"``), and overrides by configuration path (``{"attack_def::eps": 4}``)."""
+
+    overlays: tuple[str, ...] = ()
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        told = ", ".join(f"{k.split('::')[-1]} {v}" for k, v in self.overrides.items())
+        return " + ".join(o.split("/")[-1] for o in self.overlays) + (f" ({told})" if told else "") or "clean"
+
+
+def workflow(bundle: Path, files: Iterable[Path], overrides: dict[str, Any], kind: str = "train") -> ConfigWorkflow:
+    """A bundle's workflow with overlays and overrides, initialized and ready to run in this process."""
+    made = ConfigWorkflow(
+        config_file=[str(f) for f in files],
+        meta_file=str(bundle / "configs" / "metadata.json"),
+        logging_file=False,
+        workflow_type=kind,
+        bundle_root=str(bundle),
+        **overrides,
+    )
+    made.initialize()
+    return made
+
+
+def train(bundle: Path, overrides: dict[str, Any], tell: Callable[[int, int], None]) -> None:
+    """Train a bundle; ``tell(epoch, epochs)`` is called after each epoch."""
+    made = workflow(bundle, [bundle / "configs" / "train.yaml"], overrides)
+    trainer = made.trainer
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: tell(engine.state.epoch, engine.state.max_epochs))
+    made.run()
+    made.finalize()
+
+
+def evaluate(bundle: Path, cell: Cell, overrides: dict[str, Any]) -> dict[str, float]:
+    """Evaluate one cell and return the evaluator's metrics; the records land under ``output_dir``.
+
+    Raises:
+        ValueError: unknown overlay.
+    """
+    known = workflows()
+    for name in cell.overlays:
+        if name not in known:
+            raise ValueError(f"unknown overlay {name!r}; known: {', '.join(known)}")
+    files = [bundle / "configs" / f"{n}.yaml" for n in ("train", "evaluate")] + [known[n] for n in cell.overlays]
+    made = workflow(bundle, files, {**overrides, **cell.overrides})
+    made.run()
+    metrics = dict(made.evaluator.state.metrics)
+    made.finalize()
+    return metrics
+
+
+def quiet() -> None:
+    """Silence what MONAI, MLflow and torch say on every start; warnings of this package stay."""
+    for name in ("monai", "ignite", "mlflow", "alembic", "py.warnings", "PIL"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(?!monai_advdef)")
