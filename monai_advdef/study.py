@@ -69,7 +69,6 @@ def evaluate(bundle: Path, cell: Cell, overrides: dict[str, Any]) -> dict[str, f
 
 
 def quiet() -> None:
-    """Silence what MONAI, MLflow and torch say on every start; warnings of this package stay."""
-    for name in ("monai", "ignite", "mlflow", "alembic", "py.warnings", "PIL"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    """Silence what MONAI, MLflow and torch log and warn of on every start; errors, and warnings of this package, stay."""
+    logging.disable(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"(?!monai_advdef)")

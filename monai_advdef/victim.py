@@ -11,6 +11,7 @@ from monai.inferers import Inferer
 from torch import Tensor, nn
 
 from monai_advdef.defenses import DefendedInferer
+from monai_advdef.metrics import class_map
 from monai_advdef.types import Images, Logits
 from monai_advdef.windows import is_plain_sliding_window, windowed_gradient
 
@@ -106,7 +107,7 @@ class Victim:
 
     def predict(self, logits: Logits) -> Tensor:
         """Class map (B, 1, \\*S) for softmax, boolean mask (B, K, \\*S) for sigmoid."""
-        return logits.argmax(1, keepdim=True) if self.activation == "softmax" else logits > 0
+        return class_map(logits) if self.activation == "softmax" else logits > 0
 
     def classes(self, logits: Logits) -> int | None:
         """Number of classes for :func:`monai_advdef.metrics.counts`: K for softmax, ``None`` for sigmoid."""

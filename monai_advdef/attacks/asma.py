@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from monai_advdef.attacks.core import Attack, Iterate
-from monai_advdef.metrics import counts, iou
+from monai_advdef.metrics import class_map, counts, iou
 from monai_advdef.types import Images, PerCase
 
 
@@ -55,7 +55,7 @@ class ASMA(Attack):
     def loss(self, logits: Tensor, aim: Tensor, targeted: bool, head: str) -> PerCase:
         if head == "softmax":
             out = logits if self.output == "logits" else logits.softmax(1)
-            wrong = logits.detach().argmax(1, keepdim=True) != aim
+            wrong = class_map(logits.detach()) != aim
             return (out.gather(1, aim) * wrong).flatten(1).sum(1)
         out = logits if self.output == "logits" else logits.sigmoid()
         wrong = (logits.detach() > 0) != aim.bool()

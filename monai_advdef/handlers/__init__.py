@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from monai_advdef.handlers.attack import AttackHandler, AttackNotApplied, evaluate
+from monai_advdef.handlers.attack import AttackHandler, AttackNotApplied
 from monai_advdef.handlers.cache import AdversarialCache
+from monai_advdef.handlers.guard import evaluate
 from monai_advdef.handlers.record import RecordHandler
 from monai_advdef.handlers.tracking import EvaluationTracker, TrainingTracker
 

@@ -19,7 +19,17 @@ from torch import Tensor
 from monai_advdef.attacks import Attack, run
 from monai_advdef.defenses import DefendedInferer
 from monai_advdef.handlers.cache import AdversarialCache
-from monai_advdef.handlers.cell import Engine, case_names, case_seeds, defense_of, digest, inferer_config, tensor_bytes, weights_hash
+from monai_advdef.handlers.cell import (
+    Engine,
+    case_names,
+    case_seeds,
+    defense_config,
+    defense_of,
+    digest,
+    inferer_config,
+    tensor_bytes,
+    weights_hash,
+)
 from monai_advdef.handlers.options import resolve, truth
 from monai_advdef.threat import ThreatModel, measure
 from monai_advdef.victim import Victim
@@ -163,8 +173,11 @@ class AttackHandler:
 
     def _fingerprint(self, engine: Engine) -> str:
         defense = defense_of(engine) if self.adaptive else None
-        parts = [self.to_config(), None if defense is None else defense.to_config()]
-        return digest(json.dumps(parts, sort_keys=True), weights_hash(engine.network), inferer_config(engine.inferer))
+        return digest(
+            json.dumps([self.to_config(), defense_config(defense)], sort_keys=True),
+            weights_hash(engine.network),
+            inferer_config(engine.inferer),
+        )
 
     def _craft(self, image: Tensor, label: Tensor, target: Tensor | None, seeds: list[int]) -> tuple[Tensor, dict[str, Any]]:
         """Adversarial images (from the cache where they are), and what they measure and cost, one entry per case."""
@@ -220,20 +233,3 @@ class AttackHandler:
                 "resize them alike in the preprocessing"
             )
         return torch.cat([label[1:], donor[None]])
-
-
-def evaluate(evaluator: Engine, attack: AttackHandler | None = None) -> None:
-    """Run an evaluator, and fail if an attack was configured that did not touch every batch.
-
-    Raises:
-        AttackNotApplied: with the reason and the remedy.
-    """
-    if attack is not None:
-        attack.touched = 0
-    evaluator.run()
-    if attack is not None and attack.touched != evaluator.state.iteration:
-        raise AttackNotApplied(
-            f"{attack.attack.label} is configured but touched {attack.touched} of {evaluator.state.iteration} batches, so this "
-            "run's scores are those of clean images. List the attack overlay after evaluate.yaml, and add to handlers with "
-            "'+validate::handlers' inside a file only"
-        )

@@ -71,6 +71,13 @@ def defense_of(engine: Engine) -> Any:
     return inferer.defense if isinstance(inferer, DefendedInferer) else None
 
 
+def defense_config(defense: Any) -> dict[str, Any] | None:
+    """The defence's configuration with a digest of its tables (a configuration may only name the file they came from)."""
+    if defense is None:
+        return None
+    return {**defense.to_config(), "tables": digest(*(tensor_bytes(b) for b in defense.buffers()))}
+
+
 def inferer_config(inferer: Any) -> str:
     """A text that changes when the inferer's settings do."""
     inner = inferer.inferer if isinstance(inferer, DefendedInferer) else inferer

@@ -53,14 +53,27 @@ class Gallery:
         self._held.append(entry)
 
     def finish(self) -> None:
-        """Write the worst and the median case."""
+        """Write the worst and the median case.
+
+        Raises:
+            OSError: a file cannot be written; names it and the remedy.
+        """
         if not self._held:
             return
         ordered = sorted(self._held, key=lambda h: (h["value"], h["case"]))
-        self.folder.mkdir(parents=True, exist_ok=True)
         for rank, entry in (("worst", ordered[0]), ("median", ordered[len(ordered) // 2])):
-            np.savez_compressed(self.folder / f"{self.about['fingerprint']}-{rank}.npz", **entry, **self.about, rank=rank)
+            _save(self.folder / f"{self.about['fingerprint']}-{rank}.npz", {**entry, **self.about, "rank": rank})
         self._held = []
+
+
+def _save(path: Path, entry: dict[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(path, **entry)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"cannot write a picture for the card ({error.strerror}); free space and run the same command again", str(path)
+        ) from error
 
 
 def _slice(label: Tensor) -> int | None:

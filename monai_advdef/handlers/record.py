@@ -13,7 +13,16 @@ from monai.data import decollate_batch
 from torch import Tensor
 
 from monai_advdef.handlers.attack import Attacked, AttackHandler, AttackNotApplied
-from monai_advdef.handlers.cell import Engine, case_name, dataset_names, defense_of, inferer_config, provenance, weights_hash
+from monai_advdef.handlers.cell import (
+    Engine,
+    case_name,
+    dataset_names,
+    defense_config,
+    defense_of,
+    inferer_config,
+    provenance,
+    weights_hash,
+)
 from monai_advdef.handlers.gallery import Gallery
 from monai_advdef.metrics import counts, dice, iou
 from monai_advdef.records import RecordWriter, fingerprint
@@ -60,7 +69,7 @@ class RecordHandler:
         self.gallery: Gallery | None = Gallery(self.folder / "gallery") if gallery else None
         self.card = card
         self.cell: dict[str, Any] = {}
-        self.fingerprint = ""
+        self.fingerprint, self.done = "", False
         self._writer: RecordWriter | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -81,7 +90,7 @@ class RecordHandler:
             "classes": self.classes,
             "attack": None if attack is None else attack.to_config(),
             "adaptive": adaptive,
-            "defense": None if defense is None else defense.to_config(),
+            "defense": defense_config(defense),
             "weights": weights_hash(engine.network),
             "inferer": inferer_config(engine.inferer),  # type: ignore[attr-defined]
             "cases": [Path(n).name for n in dataset_names(engine)],
@@ -125,7 +134,8 @@ class RecordHandler:
         if self.gallery:
             self.gallery.finish()
         if self.card:
-            build(self.folder)
+            build(self.folder, model=self.columns["model"])
+        self.done = True
 
     def _attacked(self, engine: Engine) -> Attacked | None:
         """What the attack did to this batch; ``None`` for a clean evaluation.

@@ -1,0 +1,32 @@
+"""The last word on an evaluation: fail it if what was configured did not happen."""
+
+from __future__ import annotations
+
+from ignite.engine import Engine
+
+from monai_advdef.handlers.attack import AttackHandler, AttackNotApplied
+from monai_advdef.handlers.record import RecordHandler
+
+REMEDY = "List overlays after evaluate.yaml, and add to handlers with '+validate::handlers' inside a file only (on the command line it replaces them)"
+
+
+def evaluate(evaluator: Engine, attack: AttackHandler | None = None, records: RecordHandler | None = None) -> None:
+    """Run an evaluator, and fail if an attack was configured that did not touch every batch, or records that were not written.
+
+    Raises:
+        AttackNotApplied: with the reason and the remedy.
+        RuntimeError: the same for records.
+    """
+    if attack is not None:
+        attack.touched = 0
+    if records is not None:
+        records.done = False
+    evaluator.run()
+    batches = evaluator.state.iteration
+    if attack is not None and attack.touched != batches:
+        raise AttackNotApplied(
+            f"{attack.attack.label} is configured but touched {attack.touched} of {batches} batches, so this run's scores are those of "
+            f"clean images. {REMEDY}"
+        )
+    if records is not None and not records.done:
+        raise RuntimeError(f"a RecordHandler is configured but recorded nothing: it is not among the evaluator's handlers. {REMEDY}")
