@@ -27,9 +27,14 @@ class _Parser(argparse.ArgumentParser):
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise argparse.ArgumentError(action, f"unknown word {value!r}; {hint}known: {', '.join(choices)}")
 
+    def options(self) -> list[str]:
+        """Every option of this parser and of its verbs."""
+        below = [p for a in self._actions if isinstance(a.choices, dict) for p in a.choices.values()]
+        return [o for a in self._actions for o in a.option_strings] + [o for p in below for o in p.options()]
+
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ").split(" ")[0] if message.startswith("unrecognized") else ""
-        options = [o for a in self._actions for o in a.option_strings]
+        options = self.options()
         near = difflib.get_close_matches(unknown, options, 1, 0.4) if unknown else []
         hint = f"; did you mean {near[0]!r}?" if near else ""
         self.exit(USAGE, f"{self.prog}: {message}{hint} (--help tells more)\n")
@@ -41,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="demo | phantom | list | report", required=True, parser_class=_Parser)
     add = verbs.add_parser("demo", help="phantom images, a small victim, attacks, defences, a card: a few minutes on a CPU")
     add.add_argument("--output_dir", default="demo", help="where everything goes (default: demo); run again to resume")
-    add.add_argument("--epochs", type=int, default=24, help="training epochs of the victim (default: 24)")
+    add.add_argument("--epochs", type=int, default=20, help="training epochs of the victim (default: 20)")
     add = verbs.add_parser("phantom", help="write phantom images of a task as real files")
     add.add_argument("task", choices=TASKS, metavar="TASK", help=f"one of: {', '.join(TASKS)}")
     add.add_argument("folder", metavar="DIR", help="folder that gets images/ and masks/")
@@ -83,14 +88,16 @@ def _list(args: argparse.Namespace) -> None:
 def _phantom(args: argparse.Namespace) -> None:
     from monai_advdef.data import write_phantoms
 
-    paths = write_phantoms(args.task, args.folder, cases=args.cases, seed=args.seed)
-    print(f"{args.cases} cases, {len(paths)} files, in {Path(args.folder).resolve()}")
+    write_phantoms(args.task, args.folder, cases=args.cases, seed=args.seed)
+    print(f"{args.cases} images and their masks in {Path(args.folder).resolve()}")
 
 
 def _report(args: argparse.Namespace) -> None:
     from monai_advdef.records import read_records
     from monai_advdef.report import build, markdown_table
 
+    if not (Path(args.folder) / "records").is_dir():
+        raise FileNotFoundError(f"no folder {Path(args.folder) / 'records'}; give the output_dir of an evaluation")
     if args.markdown:
         print(markdown_table(read_records(Path(args.folder) / "records")))
     else:

@@ -13,6 +13,7 @@ from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 
 from monai_advdef.bundle import workflows
+from monai_advdef.data.errors import nearest
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,22 @@ def evaluate(bundle: Path, cell: Cell, overrides: dict[str, Any]) -> dict[str, f
     known = workflows()
     for name in cell.overlays:
         if name not in known:
-            raise ValueError(f"unknown overlay {name!r}; known: {', '.join(known)}")
-    files = [bundle / "configs" / f"{n}.yaml" for n in ("train", "evaluate")] + [known[n] for n in cell.overlays]
+            raise ValueError(f"unknown overlay {name!r}; {nearest(name, known)}")
+    files = _evaluation(bundle) + [known[n] for n in cell.overlays]
     made = workflow(bundle, files, {**overrides, **cell.overrides})
     made.run()
     metrics = dict(made.evaluator.state.metrics)
     made.finalize()
     return metrics
+
+
+def test_set(bundle: Path, overrides: dict[str, Any]) -> Any:
+    """The evaluation data set of a bundle, read once; give it to every cell as the override ``validate::dataset``."""
+    return workflow(bundle, _evaluation(bundle), overrides).parser.get_parsed_content("validate::dataset")
+
+
+def _evaluation(bundle: Path) -> list[Path]:
+    return [bundle / "configs" / f"{name}.yaml" for name in ("train", "evaluate")]
 
 
 def quiet() -> None:

@@ -15,6 +15,7 @@ CORE = ["threat", "objectives", "metrics", "victim", "windows", "attacks"]
 install_import_hook([f"monai_advdef.{m}" for m in CORE], "shapecheck.checker")
 
 from monai.networks.nets import UNet  # noqa: E402
+from phantom_bundle import PhantomBundle, make  # noqa: E402
 
 from monai_advdef import ThreatModel, Victim  # noqa: E402
 
@@ -71,3 +72,9 @@ def cases() -> tuple[Tensor, Tensor]:
 @pytest.fixture
 def threat() -> ThreatModel:
     return ThreatModel(eps=8.0)
+
+
+@pytest.fixture(scope="session")
+def phantom_bundle(tmp_path_factory: pytest.TempPathFactory) -> PhantomBundle:
+    """The skin bundle in a folder of its own, trained on phantoms (see :mod:`phantom_bundle`)."""
+    return make(tmp_path_factory.mktemp("bundle"))

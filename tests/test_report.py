@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -303,3 +304,13 @@ def test_labels_are_kept_apart_and_steps_are_round():
     assert np.diff(sorted(placed)).min() >= 13
     assert min(placed) >= 20 and max(placed) <= 238
     assert [nice_step(span, 5) for span in (0.05, 0.31, 0.6, 1.0)] == pytest.approx([0.01, 0.1, 0.2, 0.2])
+
+
+def test_only_the_weights_evaluated_last_are_shown(tmp_path):
+    """A network that was trained anew does not mix with the old one."""
+    for name, weights, value, day in (("a" * 16, "old", 0.9, "2026-01-01"), ("b" * 16, "new", 0.5, "2026-01-02")):
+        with RecordWriter(tmp_path, name, {"weights": weights}) as writer:
+            writer.add([row(fingerprint=name, value=value)])
+        side = tmp_path / "_provenance" / f"{name}.json"
+        side.write_text(json.dumps({**json.loads(side.read_text()), "recorded": day}))
+    assert set(read_scope(tmp_path).every["value"]) == {0.5}

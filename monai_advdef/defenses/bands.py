@@ -116,6 +116,7 @@ def fit_band_statistics(images: Iterable[Any], value_range: Sequence[float] = (0
 
 def save_band_statistics(band_std: Any, path: str | PathLike[str]) -> None:
     """Write band statistics as JSON, ``{"band_std": 8x8}``, which ``band_std=path`` reads back."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(json.dumps({"band_std": torch.as_tensor(band_std).tolist()}, indent=1) + "\n")
 
 

@@ -72,7 +72,9 @@ def _save(path: Path, entry: dict[str, Any]) -> None:
         np.savez_compressed(path, **entry)
     except OSError as error:
         raise OSError(
-            error.errno, f"cannot write a picture for the card ({error.strerror}); free space and run the same command again", str(path)
+            error.errno,
+            f"cannot write a picture for the card ({error.strerror}); free space and run the same command again",
+            str(path),
         ) from error
 
 

@@ -7,7 +7,10 @@ from ignite.engine import Engine
 from monai_advdef.handlers.attack import AttackHandler, AttackNotApplied
 from monai_advdef.handlers.record import RecordHandler
 
-REMEDY = "List overlays after evaluate.yaml, and add to handlers with '+validate::handlers' inside a file only (on the command line it replaces them)"
+REMEDY = (
+    "List overlays after evaluate.yaml, and add to handlers with '+validate::handlers' inside a file only: on the command line it "
+    "replaces them"
+)
 
 
 def evaluate(evaluator: Engine, attack: AttackHandler | None = None, records: RecordHandler | None = None) -> None:
@@ -25,8 +28,8 @@ def evaluate(evaluator: Engine, attack: AttackHandler | None = None, records: Re
     batches = evaluator.state.iteration
     if attack is not None and attack.touched != batches:
         raise AttackNotApplied(
-            f"{attack.attack.label} is configured but touched {attack.touched} of {batches} batches, so this run's scores are those of "
-            f"clean images. {REMEDY}"
+            f"{attack.attack.label} is configured but touched {attack.touched} of {batches} batches, so this run's scores are those "
+            f"of clean images. {REMEDY}"
         )
     if records is not None and not records.done:
         raise RuntimeError(f"a RecordHandler is configured but recorded nothing: it is not among the evaluator's handlers. {REMEDY}")

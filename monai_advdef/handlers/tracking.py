@@ -27,8 +27,8 @@ def store(output_dir: str | os.PathLike[str]) -> str:
 class TrainingTracker(MLFlowHandler):
     """MONAI's handler with a run of its own per call, closed as ``FINISHED`` or ``FAILED``.
 
-    MONAI's handler takes up the last run that was not finished, so that several evaluations land in one; this one never does. List it before
-    MONAI's ``StatsHandler``, which ends the chain of handlers when a run fails.
+    MONAI's handler takes up the last run that was not finished, so that several evaluations land in one; this one never does.
+    List it before MONAI's ``StatsHandler``, which ends the chain of handlers when a run fails.
 
     Args:
         output_dir: where the SQLite store goes unless ``tracking_uri`` is given; ``MLFLOW_TRACKING_URI`` in the environment wins

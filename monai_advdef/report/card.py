@@ -27,7 +27,7 @@ def build(folder: str | Path, out: str | Path = "card.html", *, eps: float | Non
         folder: holds ``records/`` (see :mod:`monai_advdef.records`) and perhaps ``gallery/*.npz``.
         out: the HTML file; a bare file name lies in ``folder``.
         eps: size of attack the headline speaks of, in image units; by default 8 where it was attacked, else the largest with noise.
-        model: which model, where the records hold several.
+        model: which model, where the records hold several. Of several weights of one model the last evaluated are shown.
 
     Raises:
         RecordError: there are no records, or a file is damaged.

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from monai_advdef import stats
-from monai_advdef.records import read_records, unfinished
+from monai_advdef.records import read_provenance, read_records, unfinished
 from monai_advdef.report import words
 
 METRIC_NAMES = {"dice": "Dice", "iou": "IoU"}
@@ -91,10 +91,20 @@ def read_scope(folder: Path, *, eps: float | None = None, model: str | None = No
     if len(pairs) != 1:
         known = sorted(read_records(folder)["model"].unique()) if not pairs else pairs
         raise ValueError(f"a card is about one task and one model, got {pairs or model!r}; choose `model` out of {known}")
-    table, left_out = _same_cases(table)
+    table, left_out = _same_cases(_newest_weights(table, read_provenance(folder)))
     metric = "dice" if (table["metric"] == "dice").any() else str(table["metric"].iloc[0])
     norm, unit, chosen = _threat(table[table["metric"] == metric], eps)
     return Scope(table, metric, chosen, unit, norm, tuple(left_out), tuple(unfinished(folder)))
+
+
+def _newest_weights(table: pd.DataFrame, facts: dict[str, dict]) -> pd.DataFrame:
+    """The rows of the weights evaluated last: a network trained anew is another victim, and is not mixed with the old one."""
+    mine = {name: facts.get(name, {}) for name in table["fingerprint"].unique()}
+    dated = [(str(entry.get("recorded", "")), str(entry["weights"])) for entry in mine.values() if entry.get("weights")]
+    if not dated:
+        return table
+    newest = max(dated)[1]
+    return table[table["fingerprint"].map(lambda name: mine[name].get("weights") in (None, newest))]
 
 
 def _same_cases(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

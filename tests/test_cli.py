@@ -1,0 +1,129 @@
+"""The command line: light answers, help everywhere, the nearest right word, and exit codes that mean something."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from synthetic_records import write_study
+
+from monai_advdef import __version__
+from monai_advdef.__main__ import main
+
+VERBS = ("demo", "phantom", "list", "report")
+HEAVY = ("torch", "monai", "mlflow", "pandas", "numpy", "matplotlib")
+
+
+def answer(capsys, *words):
+    """Exit code and what was written to the two streams."""
+    try:
+        code = main(words)
+    except SystemExit as stop:
+        code = stop.code
+    return code, *capsys.readouterr()
+
+
+def test_list_answers_without_heavy_imports():
+    """In a process of its own: nothing but the standard library and this package is loaded."""
+    script = "import sys; from monai_advdef.__main__ import main; main(['list', '--json'])"
+    script += f"; print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr.strip() == "[]", done.stderr
+    listing = json.loads(done.stdout)
+    assert {"bundles", "attacks", "defenses"} <= listing.keys()
+    assert all(Path(e["path"]).exists() and e["name"] and e["about"] for entries in listing.values() for e in entries)
+    assert {"pgd", "asma", "fgsm", "ifgsm", "tifgsm", "noise"} <= {e["name"] for e in listing["attacks"]}
+
+
+def test_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "monai_advdef", "--version"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() == f"monai-advdef {__version__}"
+
+
+@pytest.mark.parametrize("words", [(), *((v,) for v in VERBS)], ids=lambda w: " ".join(w) or "none")
+def test_help_everywhere(capsys, words):
+    code, out, _ = answer(capsys, *words, "--help")
+    assert code == 0 and "usage: monai-advdef" in out and len(out.splitlines()) > 4
+    assert words or all(v in out for v in VERBS)
+
+
+def test_list_for_people(capsys):
+    code, out, _ = answer(capsys, "list")
+    assert code == 0 and "skin_lesion_dermoscopy_segmentation" in out and "pgd" in out
+
+
+@pytest.mark.parametrize("kind", ["bundles", "workflows"])
+def test_where_prints_a_folder_for_scripts(capsys, kind):
+    code, out, _ = answer(capsys, "list", "--where", kind)
+    assert code == 0 and Path(out.strip()).is_dir() and Path(out.strip()).name == kind
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["lst"], "unknown word 'lst'; did you mean 'list'?"),
+        (["repotr", "x"], "did you mean 'report'?"),
+        (["phantom", "skn", "x"], "unknown word 'skn'; did you mean 'skin'?"),
+        (["list", "--jsn"], "--jsn; did you mean '--json'?"),
+        (["list", "--where", "bundels"], "did you mean 'bundles'?"),
+        (["phantom", "skin", "x", "--casse", "3"], "--casse 3; did you mean '--cases'?"),
+        (["demo", "--output-dir", "x"], "did you mean '--output_dir'?"),
+        (["phantom", "skin", "x", "--cases", "many"], "argument --cases: invalid int value: 'many'"),
+        (["phantom", "skin"], "the following arguments are required: DIR"),
+        ([], "the following arguments are required"),
+    ],
+    ids=lambda w: " ".join(w) if isinstance(w, list) else "",
+)
+def test_wrong_words_get_the_nearest_right_one_and_exit_code_2(capsys, words, told):
+    code, out, err = answer(capsys, *words)
+    assert code == 2 and told in err and not out
+
+
+def test_phantom_writes_pairs(capsys, tmp_path):
+    code, out, _ = answer(capsys, "phantom", "skin", str(tmp_path / "p"), "--cases", "2", "--seed", "3")
+    assert code == 0 and "2" in out and str(tmp_path / "p") in out
+    images, masks = (sorted((tmp_path / "p" / part).iterdir()) for part in ("images", "masks"))
+    assert [i.stem for i in images] == [m.stem for m in masks] and len(images) == 2
+    assert all(Image.open(i).size == Image.open(m).size for i, m in zip(images, masks))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [(["--cases", "0"], "cases must be at least 1, got 0"), (["--seed", "4"], "holds other phantoms")],
+    ids=["none", "another seed"],
+)
+def test_phantom_tells_what_it_cannot_do(capsys, tmp_path, options, told):
+    answer(capsys, "phantom", "skin", str(tmp_path), "--cases", "1")
+    code, _, err = answer(capsys, "phantom", "skin", str(tmp_path), "--cases", "1", *options)
+    assert code == 2 and err.startswith("monai-advdef phantom:") and told in err
+
+
+def test_phantom_leaves_foreign_folders_alone(capsys, tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    code, _, err = answer(capsys, "phantom", "skin", str(tmp_path))
+    assert code == 2 and str(tmp_path) in err and [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("options", [[], ["--markdown"]], ids=["card", "table"])
+def test_report_on_a_missing_folder_names_it(capsys, tmp_path, options):
+    code, out, err = answer(capsys, "report", str(tmp_path / "nowhere"), *options)
+    assert code == 2 and str(tmp_path / "nowhere") in err and not out
+
+
+def test_report_writes_the_card_and_prints_the_table(capsys, tmp_path):
+    write_study(tmp_path)
+    code, out, _ = answer(capsys, "report", str(tmp_path))
+    assert code == 0 and Path(out.strip()) == tmp_path / "card.html" and (tmp_path / "card.html").exists()
+    code, out, _ = answer(capsys, "report", str(tmp_path), "--markdown")
+    assert code == 0 and out.count("|") > 10
+
+
+def test_a_damaged_table_could_not_be_finished(capsys, tmp_path):
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "abc.parquet").write_bytes(b"PAR1")
+    code, _, err = answer(capsys, "report", str(tmp_path))
+    assert code == 3 and "abc.parquet" in err
