@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from monai_advdef.metrics import counts, dice, iou
 from monai_advdef.records import RecordWriter, fingerprint
 from monai_advdef.report import build
 
+logger = logging.getLogger(__name__)
 METRICS = {"dice": dice, "iou": iou}
 
 
@@ -64,7 +66,8 @@ class RecordHandler:
         card: bool = True,
     ) -> None:
         self.folder, self.classes, self.attack = Path(output_dir), list(classes), attack
-        self.columns: dict[str, Any] = {"task": task, "model": model, "suite": suite}
+        self.of = {"task": task, "model": model, "suite": suite}
+        self.columns: dict[str, Any] = {}
         self.activation, self.image_key, self.pred_key, self.label_key = activation, image_key, pred_key, label_key
         self.gallery: Gallery | None = Gallery(self.folder / "gallery") if gallery else None
         self.card = card
@@ -86,7 +89,7 @@ class RecordHandler:
         attack, defense = self.attack, defense_of(engine)
         adaptive = attack is not None and attack.is_adaptive(engine)
         self.cell = {
-            **self.columns,
+            **self.of,
             "classes": self.classes,
             "attack": None if attack is None else attack.to_config(),
             "adaptive": adaptive,
@@ -97,7 +100,8 @@ class RecordHandler:
         }
         self.fingerprint = fingerprint(self.cell)
         threat = None if attack is None else attack.threat
-        self.columns |= {
+        self.columns = {
+            **self.of,
             "attack": "none" if attack is None else attack.attack.label,
             "eps": 0.0 if threat is None else float(torch.as_tensor(threat.eps).max()),
             "unit": "" if threat is None else threat.unit,
@@ -133,9 +137,12 @@ class RecordHandler:
         self._writer.close()
         if self.gallery:
             self.gallery.finish()
-        if self.card:
-            build(self.folder, model=self.columns["model"])
         self.done = True
+        if self.card:
+            try:
+                build(self.folder, model=self.of["model"])
+            except ValueError as error:  # of other cells in the folder; this one's records are written
+                logger.warning("card not written: %s", error)
 
     def _attacked(self, engine: Engine) -> Attacked | None:
         """What the attack did to this batch; ``None`` for a clean evaluation.

@@ -81,22 +81,7 @@ class EvaluationTracker(TrainingTracker):
         """Parameters, metrics and artifacts of the evaluation that has just been recorded."""
         assert self.cur_run is not None
         of, run = self.of, self.cur_run.info.run_id
-        keys = (
-            "task",
-            "model",
-            "suite",
-            "attack",
-            "eps",
-            "unit",
-            "norm",
-            "defense",
-            "adaptive",
-            "steps",
-            "restarts",
-            "seed",
-            "fingerprint",
-        )
-        self._log_params({k: of.columns[k] for k in keys} | {"weights": of.cell["weights"]})
+        self._log_params({**of.columns, "weights": of.cell["weights"]})
         table = of.records / f"{of.fingerprint}.parquet"
         grouped = read_records(table).groupby(["class", "metric"])["value"]
         names = {"mean": grouped.mean(), "std": grouped.std(ddof=0), "p5": grouped.quantile(0.05)}
@@ -104,5 +89,5 @@ class EvaluationTracker(TrainingTracker):
         self.client.log_artifact(run, str(table), "records")
         for picture in sorted((of.folder / "gallery").glob(f"{of.fingerprint}-*.npz")):
             self.client.log_artifact(run, str(picture), "gallery")
-        if of.card:
+        if of.card and (of.folder / "card.html").exists():
             self.client.log_artifact(run, str(of.folder / "card.html"))
