@@ -9,8 +9,12 @@ from monai_advdef.types import PerCase
 
 
 def class_map(scores: Tensor) -> Tensor:
-    """The class with the highest score, (B, K, \\*S) -> (B, 1, \\*S); the lowest of equals. ``argmax`` over channels says the same but is over ten
-    times slower on a CPU."""
+    """The class with the highest score, (B, K, \\*S) -> (B, 1, \\*S); the lowest of equals.
+
+    ``argmax`` says the same, but over the channels it is over ten times slower than ``max`` on a CPU, and that than a comparison.
+    """
+    if scores.shape[1] == 2:
+        return (scores[:, 1:] > scores[:, :1]).long()
     return scores.max(1, keepdim=True).indices
 
 

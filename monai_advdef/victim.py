@@ -98,10 +98,7 @@ class Victim:
             logits = self._infer(defended, self._stepper)
         values = loss(logits)
         if not values.requires_grad:
-            raise ValueError(
-                f"{type(self.network).__name__} returned logits without a gradient (a detach, argmax or no_grad inside it?); "
-                "the attack needs the logits"
-            )
+            raise ValueError(f"{type(self.inferer).__name__} passed no gradient on; give the victim an inferer that does")
         (gradient,) = torch.autograd.grad(values.sum(), x)
         return logits.detach(), values.detach(), gradient
 
@@ -170,6 +167,11 @@ class Victim:
                 raise ValueError(
                     f"{type(self.network).__name__} returned {type(out).__name__} of shape {tuple(getattr(out, 'shape', ()))} "
                     f"for images {tuple(x.shape)}; a victim must return logits (B, K, *S)"
+                )
+            if x.requires_grad and torch.is_grad_enabled() and not out.requires_grad:
+                raise ValueError(
+                    f"{type(self.network).__name__} returned logits without a gradient (a detach, argmax or no_grad inside it?); "
+                    "the attack needs the logits"
                 )
             return out.float()
 

@@ -27,11 +27,7 @@ def test_defence_without_surrogate_is_named(trained, cases, threat, attack, infe
     "inferer",
     [
         pytest.param(None, id="simple"),
-        pytest.param(
-            SLIDING,
-            id="sliding window",
-            marks=pytest.mark.xfail(reason="windowed_gradient lets torch's own error through, which names nothing"),
-        ),
+        pytest.param(SLIDING, id="sliding window"),
     ],
 )
 def test_network_that_cuts_the_graph_is_named(trained, cases, threat, inferer):
