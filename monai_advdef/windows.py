@@ -3,7 +3,8 @@
 Stitching computes ``logits = sum_w place(m * f(crop_w(x))) / total`` with the importance map ``m`` and ``total = sum_w place(m)``.
 Differentiating it as it stands keeps the graph of every window. But the loss needs only the stitched logits, so two passes are
 enough: the first, without a graph, gives the logits and ``G = dL/dlogits / total``; the second sends ``m * crop_w(G)`` back through
-one window at a time.
+one window at a time. Both passes batch the windows alike: another batch size may take other convolution kernels, whose rounding
+moves the gradient at the kinks of a network.
 """
 
 from __future__ import annotations
@@ -52,10 +53,7 @@ def windowed_gradient(
     upstream.div_(total)
     del total
     gradient = torch.zeros_like(pixels)
-    at_once = (
-        max(inferer.sw_batch_size, 2) if x.device.type == "cpu" else inferer.sw_batch_size
-    )  # torch convolves a lone volume 4x slower
-    for batch in _batches(len(x), windows, at_once):
+    for batch in _batches(len(x), windows, inferer.sw_batch_size):
         crops = torch.cat([pixels[i] for i in batch]).requires_grad_()
         out = predict(crops)
         (back,) = torch.autograd.grad(out, crops, torch.cat([upstream[i] for i in batch]).mul_(weight).to(out))

@@ -129,6 +129,21 @@ def test_one_window_is_alive_at_a_time():
     assert (alive, most) == (0, 1)
 
 
+@pytest.mark.parametrize("windows_at_once", [1, 3])
+def test_both_passes_batch_the_windows_alike(windows_at_once):
+    """Another batch size may take other convolution kernels, whose rounding moves the gradient at the kinks of the network."""
+    image, label, network = given((2, 3, 48, 32))
+    calls: dict[bool, list[int]] = {False: [], True: []}
+
+    def watched(x: Tensor) -> Tensor:
+        calls[x.requires_grad].append(len(x))
+        return network(x)
+
+    victim = Victim(watched, inferer=SlidingWindowInferer(16, sw_batch_size=windows_at_once, overlap=0.5))
+    victim.gradient(image, lambda logits: objective("cross_entropy")(logits, label, False))
+    assert calls[True] == calls[False] and max(calls[True]) == windows_at_once
+
+
 def test_frozen_restores_flags_and_touches_no_gradient():
     image, label, network = given((1, 3, 40, 32))
     network.train()
