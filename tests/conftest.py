@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tensors here are small: a second thread only waits; for subprocesses too
+
+import pytest  # noqa: E402
 import torch
 from jaxtyping import install_import_hook
 from torch import Tensor
