@@ -26,7 +26,7 @@ FLOOR, OURS = "bare loop", "PGD"
 def main(*, quick: bool = False) -> None:
     side = SIDE // 2 if quick else SIDE
     title = f"PGD-{STEPS}, UNet, {CASES}x1x{side}x{side}"
-    allocator(f"{title}, bookkeeping and final verdict included", side, rounds=3 if quick else 5)
+    allocator(f"{title}, bookkeeping and final verdict included", side, rounds=3 if quick else 9)
     with one_thread():
         image, label = batch(side)
         floor = bare_loop(unet().requires_grad_(False), image, label, STEPS)
