@@ -7,7 +7,6 @@ cases of the batch. Two-dimensional images and volumes are alike.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from functools import partial
 
@@ -15,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from monai_advdef.data.errors import nearest
 from monai_advdef.types import Logits, PerCase
 
 Objective = Callable[..., Tensor]  # (logits, label, targeted=False) -> (B,)
@@ -88,7 +88,5 @@ def objective(name: str, head: str = "softmax") -> Objective:
         ValueError: unknown name, with the nearest known one.
     """
     if name not in OBJECTIVES:
-        near = difflib.get_close_matches(str(name), OBJECTIVES, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown objective {name!r}; {hint}known: {', '.join(OBJECTIVES)}")
+        raise ValueError(f"unknown objective {name!r}; {nearest(str(name), OBJECTIVES)}")
     return partial(OBJECTIVES[name], head=head)

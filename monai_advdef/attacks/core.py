@@ -196,7 +196,7 @@ class _Run:
             self._descend()
         best, attack = self.best, self.attack
         if self.victim.step_precision != "float32" and attack.keep == "best":
-            best.score = self._judge(best.x)[2]
+            best.score = self._score(self._judge(best.x)[0])
         return Outcome(
             best.x,
             best.score,
@@ -218,7 +218,7 @@ class _Run:
             if attack.keep == "best":
                 self._consider(at, value)
             x = ball.project(attack.step(at))
-        logits, value, _ = self._judge(x)
+        logits, value = self._judge(x)
         at = Iterate(x, x, logits, self._aim(logits), attack.count(self.threat), ball, self.victim)
         self._consider(at, value, force=attack.keep == "last" and attack.restarts == 1)
 
@@ -226,13 +226,13 @@ class _Run:
         score = self._score(at.logits)
         self.best.consider(at.x, self.attack.rank(at, score), value, score, force=force)
 
-    def _judge(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits, loss and score of ``x`` by the deployed forward, in float32."""
+    def _judge(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and loss of ``x`` by the deployed forward, in float32."""
         with torch.no_grad():
             logits = self.victim(x)
             value = self._loss(logits)
         self.forwards += 1
-        return logits, value, self._score(logits)
+        return logits, value
 
     def _loss(self, logits: Tensor) -> Tensor:
         return self.attack.loss(logits, self._aim(logits), self.targeted, self.victim.activation)

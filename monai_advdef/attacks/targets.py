@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-
 import torch
 from torch import Tensor
 
+from monai_advdef.data.errors import nearest
 from monai_advdef.types import Logits
 
 TARGETS = {
@@ -22,9 +21,7 @@ def check_target_name(name: str | None) -> None:
     """Raises ``ValueError`` for an unknown target name, with the nearest known one."""
     if name is None or name in TARGETS:
         return
-    near = difflib.get_close_matches(str(name), TARGETS, 1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ValueError(f"unknown target {name!r}; {hint}known: {', '.join(TARGETS)}")
+    raise ValueError(f"unknown target {name!r}; {nearest(str(name), TARGETS)}")
 
 
 def make_target(name: str, label: Tensor, logits: Logits, head: str) -> Tensor:

@@ -72,7 +72,7 @@ class Defense(nn.Module):
 
     def refine(self, grey: Tensor) -> Tensor:
         """The defence itself: ``(B, C, *S)`` floating point grey levels 0..255 to a *new* tensor of the same kind."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} defines no refine(grey); a defence must")
 
     def forward(self, image: Tensor) -> Tensor:
         """Defend ``image``, ``(B, C, H, W)`` or ``(B, C, D, H, W)`` in image units.

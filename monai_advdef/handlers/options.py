@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from typing import Any
 
 from monai_advdef import attacks
 from monai_advdef.attacks import Attack
+from monai_advdef.data.errors import nearest
 from monai_advdef.threat import ThreatModel
 
 THREAT_FIELDS = tuple(f.name for f in dataclasses.fields(ThreatModel))
@@ -36,12 +36,12 @@ def resolve(attack: str | Attack, threat: ThreatModel | None, options: dict[str,
             raise ValueError(f"{', '.join(options)} given beside a ready-made attack; put them into the attack")
         return attack, threat or ThreatModel(**bounds)
     if attack not in attack_names():
-        raise ValueError(f"unknown attack {attack!r}; {_nearest(str(attack), attack_names())}")
+        raise ValueError(f"unknown attack {attack!r}; {nearest(str(attack), attack_names())}")
     kind = getattr(attacks, attack)
     known = [f.name for f in dataclasses.fields(kind)]
     for name in options:
         if name not in known:
-            raise ValueError(f"{attack} has no option {name!r}; {_nearest(name, [*known, *THREAT_FIELDS])}")
+            raise ValueError(f"{attack} has no option {name!r}; {nearest(name, [*known, *THREAT_FIELDS])}")
     return kind(**options), threat or ThreatModel(**bounds)
 
 
@@ -52,8 +52,3 @@ def truth(name: str, value: Any) -> bool:
     if str(value).lower() in ("true", "false"):
         return str(value).lower() == "true"
     raise ValueError(f"{name} must be true or false, got {value!r}")
-
-
-def _nearest(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, known, 1, 0.4)
-    return (f"did you mean {near[0]!r}? " if near else "") + f"known: {', '.join(known)}"
