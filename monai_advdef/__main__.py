@@ -1,4 +1,4 @@
-"""The command line: ``monai-advdef demo | phantom | list | report``. Heavy imports wait until a verb needs them."""
+"""The command line: ``monai-advdef VERB``, see ``--help``. Heavy imports wait until a verb needs them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from monai_advdef import __version__
 from monai_advdef.bundle import bundles, describe, home, workflows
 
 FINE, USAGE, UNFINISHED = 0, 2, 3
-TASKS = ("skin",)
+VERBS = ("demo", "phantom", "check", "prepare", "list", "report")
+TASKS = ("skin", "fundus")
+LAYOUTS = ("isic2018", "drishti_gs1", "rim_one_dl", "rim_one_r3")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -44,15 +46,16 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="monai-advdef", description="Attacks on, and defences of, medical-image segmentation networks.")
     parser.add_argument("--version", action="version", version=f"monai-advdef {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="demo | phantom | list | report", required=True, parser_class=_Parser)
+    verbs = parser.add_subparsers(dest="verb", metavar=" | ".join(VERBS), required=True, parser_class=_Parser)
     add = verbs.add_parser("demo", help="phantom images, a small victim, attacks, defences, a card: a few minutes on a CPU")
     add.add_argument("--output_dir", default="demo", help="where everything goes (default: demo); run again to resume")
     add.add_argument("--epochs", type=int, default=20, help="training epochs of the victim (default: 20)")
     add = verbs.add_parser("phantom", help="write phantom images of a task as real files")
     add.add_argument("task", choices=TASKS, metavar="TASK", help=f"one of: {', '.join(TASKS)}")
-    add.add_argument("folder", metavar="DIR", help="folder that gets images/ and masks/")
+    add.add_argument("folder", metavar="DIR", help="folder that gets images/ and masks/ (and masks_cup/, labels.csv)")
     add.add_argument("--cases", type=int, default=72, help="how many (default: 72)")
     add.add_argument("--seed", type=int, default=0, help="another seed, other images (default: 0)")
+    _add_data_verbs(verbs)
     add = verbs.add_parser("list", help="bundles, attacks, defences and where they are")
     add.add_argument("--json", action="store_true", help="as JSON")
     add.add_argument(
@@ -63,6 +66,22 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--out", default=None, help="file to write (default: OUTPUT_DIR/card.html)")
     add.add_argument("--markdown", action="store_true", help="print the table in Markdown instead")
     return parser
+
+
+def _add_data_verbs(verbs: Any) -> None:
+    add = verbs.add_parser("check", help="open every file of a data set and tell what it holds, what is wrong and what is missing")
+    add.add_argument("folder", metavar="DIR", help="folder with images/ and masks/, or a public data set as it is distributed")
+    known = (*LAYOUTS, "plain")
+    add.add_argument(
+        "--layout", choices=known, default="", metavar="NAME", help=f"{' | '.join(known)} (default: what it looks like)"
+    )
+    add.add_argument("--task", choices=TASKS, default="", metavar="TASK", help="of a plain folder (default: fundus with masks_cup/)")
+    add = verbs.add_parser(
+        "prepare", help="convert a public data set as it is distributed into images/, masks/, labels.csv, split.csv"
+    )
+    add.add_argument("source", metavar="SOURCE", help="folder into which its archives were unpacked")
+    add.add_argument("folder", metavar="DIR", help="new folder for the converted files (linked where they stay as they are)")
+    add.add_argument("--layout", choices=LAYOUTS, default="", metavar="NAME", help=f"{' | '.join(LAYOUTS)} (default: recognised)")
 
 
 def _list(args: argparse.Namespace) -> None:
@@ -93,6 +112,22 @@ def _phantom(args: argparse.Namespace) -> None:
     print(f"{args.cases} images and their masks in {Path(args.folder).resolve()}")
 
 
+def _check(args: argparse.Namespace) -> None:
+    from monai_advdef.data import DataError, check_folder
+
+    report = check_folder(args.folder, layout=args.layout, task=args.task)
+    print(report)
+    if report.problems:
+        raise DataError(f"{len(report.problems)} problem{'s' * (len(report.problems) > 1)} in {args.folder}")
+
+
+def _prepare(args: argparse.Namespace) -> None:
+    from monai_advdef.data import prepare
+
+    print(prepare(args.source, args.folder, layout=args.layout))
+    print(f"converted into {Path(args.folder).resolve()}; give it as --dataset_dir")
+
+
 def _report(args: argparse.Namespace) -> None:
     from monai_advdef.records import read_records
     from monai_advdef.report import build, markdown_table
@@ -117,7 +152,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run a verb. Returns 0 (fine), 2 (usage or input error) or 3 (it could not finish)."""
     args = _parser().parse_args(words)
     try:
-        {"demo": _demo, "phantom": _phantom, "list": _list, "report": _report}[args.verb](args)
+        verbs = {"demo": _demo, "phantom": _phantom, "check": _check, "prepare": _prepare, "list": _list, "report": _report}
+        verbs[args.verb](args)
     except (ValueError, FileNotFoundError, FileExistsError) as error:
         print(f"monai-advdef {args.verb}: {error}", file=sys.stderr)
         return USAGE

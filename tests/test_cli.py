@@ -11,10 +11,13 @@ import pytest
 from PIL import Image
 from synthetic_records import write_study
 
+from monai_advdef import __main__ as command_line
 from monai_advdef import __version__
 from monai_advdef.__main__ import main
+from monai_advdef.data import PHANTOMS
+from monai_advdef.data.layouts import LAYOUTS
 
-VERBS = ("demo", "phantom", "list", "report")
+VERBS = ("demo", "phantom", "check", "prepare", "list", "report")
 HEAVY = ("torch", "monai", "mlflow", "pandas", "numpy", "matplotlib")
 
 
@@ -37,6 +40,10 @@ def test_list_answers_without_heavy_imports():
     assert {"bundles", "attacks", "defenses"} <= listing.keys()
     assert all(Path(e["path"]).exists() and e["name"] and e["about"] for entries in listing.values() for e in entries)
     assert {"pgd", "asma", "fgsm", "ifgsm", "tifgsm", "noise"} <= {e["name"] for e in listing["attacks"]}
+
+
+def test_words_of_the_command_line_are_those_of_the_package():
+    assert tuple(PHANTOMS) == command_line.TASKS and tuple(LAYOUTS) == command_line.LAYOUTS and command_line.VERBS == VERBS
 
 
 def test_runs_as_a_module():
@@ -68,6 +75,7 @@ def test_where_prints_a_folder_for_scripts(capsys, kind):
         (["lst"], "unknown word 'lst'; did you mean 'list'?"),
         (["repotr", "x"], "did you mean 'report'?"),
         (["phantom", "skn", "x"], "unknown word 'skn'; did you mean 'skin'?"),
+        (["phantom", "fundos", "x"], "unknown word 'fundos'; did you mean 'fundus'?"),
         (["list", "--jsn"], "--jsn; did you mean '--json'?"),
         (["list", "--where", "bundels"], "did you mean 'bundles'?"),
         (["phantom", "skin", "x", "--casse", "3"], "--casse 3; did you mean '--cases'?"),
@@ -106,6 +114,43 @@ def test_phantom_leaves_foreign_folders_alone(capsys, tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     code, _, err = answer(capsys, "phantom", "skin", str(tmp_path))
     assert code == 2 and str(tmp_path) in err and [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_phantom_fundus_is_checked(capsys, tmp_path):
+    code, out, _ = answer(capsys, "phantom", "fundus", str(tmp_path / "p"), "--cases", "1")
+    assert code == 0 and {p.name for p in (tmp_path / "p").iterdir()} > {"images", "masks", "masks_cup", "labels.csv"}
+    code, out, err = answer(capsys, "check", str(tmp_path / "p"))
+    assert code == 2 and "is empty; write a split.csv" in out and "1 problem in" in err
+
+
+def isic(folder, cases=12):
+    for case in range(cases):
+        for part, name in (("Task1-2_Training_Input", f"{case}.jpg"), ("Task1_Training_GroundTruth", f"{case}_segmentation.png")):
+            path = folder / f"ISIC2018_{part}" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB" if path.suffix == ".jpg" else "L", (9, 6)).save(path)
+
+
+def test_check_and_prepare_a_distributed_data_set(capsys, tmp_path):
+    isic(tmp_path / "source")
+    code, out, _ = answer(capsys, "check", str(tmp_path / "source"))
+    assert code == 0 and "ISIC 2018 task 1" in out and "12 cases: 12 train" in out and "9x6" in out
+    assert "the complete set has 2594 train images, here are 12" in out and "no ISIC2018_Task1-2_Test_Input" in out
+    code, out, _ = answer(capsys, "prepare", str(tmp_path / "source"), str(tmp_path / "ours"))
+    assert code == 0 and str(tmp_path / "ours") in out and len(list((tmp_path / "ours" / "masks").iterdir())) == 12
+
+
+def test_check_and_prepare_name_what_is_wrong(capsys, tmp_path):
+    isic(tmp_path / "source")
+    (tmp_path / "source" / "ISIC2018_Task1_Training_GroundTruth" / "3_segmentation.png").unlink()
+    code, out, err = answer(capsys, "check", str(tmp_path / "source"))
+    assert code == 2 and "problem: " in out and "3_segmentation.png" in out and "1 problem in" in err
+    code, out, err = answer(capsys, "prepare", str(tmp_path / "source"), str(tmp_path / "ours"))
+    assert code == 2 and "3_segmentation.png" in err and not (tmp_path / "ours").exists()
+    code, _, err = answer(capsys, "check", str(tmp_path), "--layout", "drishti_gs")
+    assert code == 2 and "did you mean 'drishti_gs1'?" in err
+    code, out, err = answer(capsys, "check", str(tmp_path / "nowhere"))
+    assert code == 2 and str(tmp_path / "nowhere") in out + err
 
 
 @pytest.mark.parametrize("options", [[], ["--markdown"]], ids=["card", "table"])

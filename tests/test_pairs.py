@@ -1,21 +1,29 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import SHARED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 from monai.transforms import Compose, LoadImaged, Resized
 from PIL import Image
 
-from monai_advdef.data import TASKS, DataError, MaskToClassesd, ToRGBd, find_task, image_mask_pairs, split_pairs
+from monai_advdef.data import (
+    TASKS,
+    DataError,
+    MaskToClassesd,
+    ToRGBd,
+    find_task,
+    image_mask_pairs,
+    split_pairs,
+)
 from monai_advdef.data.transforms import CheckPixelsd
 
-REAL = Path(__file__).parents[1].parent / "shared" / "data" / "skin"
+REAL = SHARED / "skin"
 SECTIONS = ("train", "validation", "test")
 
 

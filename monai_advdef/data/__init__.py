@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from monai_advdef.data.annotations import require_diagnoses
+from monai_advdef.data.checking import check_folder
 from monai_advdef.data.dataset import dataset
 from monai_advdef.data.errors import DataError
 from monai_advdef.data.image_files import check_pair
-from monai_advdef.data.pairs import image_mask_pairs, split_pairs
-from monai_advdef.data.phantoms import PHANTOMS, write_phantoms, write_skin_phantoms
+from monai_advdef.data.pairs import image_mask_pairs
+from monai_advdef.data.phantoms import PHANTOMS, write_fundus_phantoms, write_phantoms, write_skin_phantoms
+from monai_advdef.data.prepare import prepare
+from monai_advdef.data.splits import split_pairs
 from monai_advdef.data.tasks import TASKS, Task, find_task
 
 if TYPE_CHECKING:
@@ -25,11 +29,15 @@ __all__ = [
     "MaskToClassesd",
     "Task",
     "ToRGBd",
+    "check_folder",
     "check_pair",
     "dataset",
     "find_task",
     "image_mask_pairs",
+    "prepare",
+    "require_diagnoses",
     "split_pairs",
+    "write_fundus_phantoms",
     "write_phantoms",
     "write_skin_phantoms",
 ]

@@ -5,31 +5,65 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from monai_advdef.data.pairs import image_mask_pairs, split_pairs
+from monai_advdef.data.annotations import with_cups, with_diagnoses
+from monai_advdef.data.errors import DataError
+from monai_advdef.data.layouts import recognise
+from monai_advdef.data.pairs import Pair, image_mask_pairs
 from monai_advdef.data.phantoms import write_phantoms
-
-SECTIONS = ("train", "validation", "test")
+from monai_advdef.data.splits import SECTIONS, split_pairs
+from monai_advdef.data.tasks import find_task
 
 
 def dataset(
-    task: str, dataset_dir: str | os.PathLike[str] = "", phantom_dir: str | os.PathLike[str] = "phantom", *, phantoms: int = 72
-) -> dict[str, list[dict[str, str]]]:
-    """Image and mask files by section.
+    task: str,
+    dataset_dir: str | os.PathLike[str] = "",
+    phantom_dir: str | os.PathLike[str] = "phantom",
+    *,
+    phantoms: int = 72,
+    cups: bool = True,
+) -> dict[str, list[Pair]]:
+    """The files of a task by section.
 
     Args:
-        task: name of the task, for the phantoms.
-        dataset_dir: a folder with ``images/`` and ``masks/``, and ``split.csv`` if the split is fixed by hand; empty: phantoms.
+        task: a key of :data:`TASKS`.
+        dataset_dir: a folder with ``images/`` and ``masks/``, and ``split.csv`` if the split is fixed by hand; for optic discs also
+            ``masks_cup/`` and ``labels.csv`` (``image,diagnosis``), where they are known. Empty: phantoms.
         phantom_dir: where the phantom images are, or are made.
         phantoms: how many to make.
+        cups: look for ``masks_cup/``; ``False`` where only some of the images have a cup mask, and none is needed.
 
     Returns:
-        ``{"train": [...], "validation": [...], "test": [...]}`` of dictionaries with ``image``, ``label``, ``case`` and ``patient``.
+        ``{"train": [...], "validation": [...], "test": [...]}`` of dictionaries with ``image``, ``label``, ``case`` and ``patient``,
+        and all of them or none with ``cup`` (a mask file) and with ``diagnosis`` (a word of the task's ``diagnoses``).
 
     Raises:
-        DataError: see :func:`image_mask_pairs` and :func:`split_pairs`.
+        ValueError: unknown task.
+        DataError: see :func:`data_set_pairs` and :func:`split_pairs`.
     """
     folder = Path(dataset_dir or phantom_dir)
     if not dataset_dir:
         write_phantoms(task, folder, cases=phantoms)
-    pairs = image_mask_pairs(folder)
+    pairs = data_set_pairs(task, folder, cups=cups)
     return {section: split_pairs(pairs, section) for section in SECTIONS}
+
+
+def data_set_pairs(task: str, folder: str | os.PathLike[str], *, cups: bool = True) -> list[Pair]:
+    """All cases of a data-set folder, before they are split.
+
+    Raises:
+        ValueError: unknown task.
+        DataError: a distributed folder that is not converted yet; else see :func:`image_mask_pairs`, :func:`with_cups` and
+            :func:`with_diagnoses`.
+    """
+    root, diagnoses = Path(folder), find_task(task).diagnoses
+    layout = recognise(root)
+    if layout is not None:
+        raise DataError(
+            f"{root} is {layout.title} as it is distributed; convert it once: monai-advdef prepare {root} DIR, and give DIR"
+        )
+    pairs = image_mask_pairs(root)
+    if diagnoses and cups and (root / "masks_cup").is_dir():
+        pairs = with_cups(pairs, root / "masks_cup")
+    if diagnoses and (root / "labels.csv").is_file():
+        pairs = with_diagnoses(pairs, root / "labels.csv", diagnoses)
+    return pairs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+import numpy as np
 from PIL import Image
 
 from monai_advdef.data.errors import DataError
@@ -36,6 +37,18 @@ def check_pair(pair: Mapping[str, str], *, classes: int = 2) -> None:
             f"{'0 and 255, or 0 and 1' if classes == 2 else f'class numbers 0..{classes - 1}'}; "
             "if it went through JPEG or a smooth resize, make it again from the original and save it as PNG"
         )
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Width and height of an image file that decodes to its end; a :class:`DataError` otherwise."""
+    return _decode(str(path), shrink=True)["size"]
+
+
+def read_grey(path: str | os.PathLike[str]) -> tuple[np.ndarray, str]:
+    """The pixels ``(height, width)`` of an image file as 8-bit grey, and its stored mode; a :class:`DataError` otherwise."""
+    _decode(str(path), shrink=True)
+    with Image.open(path) as file:
+        return np.asarray(file.convert("L")), file.mode
 
 
 def _decode(path: str, *, shrink: bool) -> dict:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from monai_advdef.data.errors import DataError, nearest
+from monai_advdef.data.errors import nearest
+from monai_advdef.data.fundus_phantom import Eye, fundus_case
+from monai_advdef.data.phantom_files import PhantomFolder, write_text
 from monai_advdef.data.skin_phantom import skin_case
 
-MARKER = "phantoms.json"
 SKIN_SIZES = ((384, 288), (400, 300), (352, 288))
+FUNDUS_SIZES = ((596, 512), (560, 512), (512, 512))
 
 
 def write_phantoms(task: str, folder: str | os.PathLike[str], **options) -> list[Path]:
@@ -50,60 +48,32 @@ def write_skin_phantoms(
         DataError: ``folder`` holds something else, or phantoms of another seed or sizes (give ``overwrite=True`` for these),
             or more cases than asked for.
     """
-    if cases < 1:
-        raise ValueError(f"cases must be at least 1, got {cases}")
-    if not sizes or any(len(size) != 2 or min(size) < 64 for size in sizes):
-        raise ValueError(f"sizes must be (width, height) pairs of at least 64 pixels, got {sizes}")
-    root = Path(folder)
-    made_of = {"task": "skin", "seed": seed, "sizes": [list(size) for size in sizes]}
-    _claim(root, made_of, cases, overwrite)
-    images = []
+    place = PhantomFolder(Path(folder), "skin", ("images", "masks"), sizes, seed)
+    place.claim(cases, overwrite=overwrite)
+    return place.write(cases, skin_case)
+
+
+def write_fundus_phantoms(
+    folder: str | os.PathLike[str],
+    *,
+    cases: int = 48,
+    sizes: Sequence[Sequence[int]] = FUNDUS_SIZES,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write phantom fundus photographs: as :func:`write_skin_phantoms`, and ``masks_cup/`` and ``labels.csv`` besides.
+
+    ``labels.csv`` has the columns ``image,diagnosis,vertical_cup_disc_ratio``, the ratio as drawn, and names all ``cases`` before
+    the first of them is drawn. The masks in ``masks/`` are the optic disc, cup included.
+    """
+    place = PhantomFolder(Path(folder), "fundus", ("images", "masks", "masks_cup"), sizes, seed)
+    place.claim(cases, overwrite=overwrite)
+    lines = ["image,diagnosis,vertical_cup_disc_ratio"]
     for index in range(cases):
-        image_path = root / "images" / f"phantom_{index:04d}.{'png' if index % 4 == 3 else 'jpg'}"
-        mask_path = root / "masks" / f"phantom_{index:04d}.png"
-        images.append(image_path)
-        if image_path.exists() and mask_path.exists():
-            continue
-        rng = np.random.default_rng([seed, index])
-        width, height = sizes[int(rng.integers(len(sizes)))]
-        picture, mask = skin_case(rng, (width, height))
-        _save(picture, image_path)
-        _save(mask, mask_path)
-    return images
+        eye = Eye.of(place.generator(index)[0])
+        lines.append(f"{place.files(index)[0].name},{eye.diagnosis},{eye.cup_disc_ratio:.3f}")
+    write_text(place.root / "labels.csv", "\n".join(lines) + "\n")
+    return place.write(cases, fundus_case)
 
 
-PHANTOMS: dict[str, Callable[..., list[Path]]] = {"skin": write_skin_phantoms}
-
-
-def _claim(root: Path, made_of: dict, cases: int, overwrite: bool) -> None:
-    """Make ``root`` ours: create it, accept our own equal phantoms, clear others of ours if allowed, refuse everything else."""
-    marker = root / MARKER
-    if root.exists() and not root.is_dir():
-        raise DataError(f"{root} is a file, not a folder; name a new or empty folder for the phantoms")
-    if root.is_dir() and any(not path.name.startswith(".") for path in root.iterdir()):
-        if not marker.exists():
-            raise DataError(f"{root} is not empty and holds no phantoms of ours; name a new or empty folder for the phantoms")
-        found = json.loads(marker.read_text(encoding="utf-8"))
-        ours = [p for part in ("images", "masks") for p in (root / part).glob("phantom_[0-9]*.*")]
-        surplus = [p for p in ours if int(p.stem.removeprefix("phantom_")) >= cases]
-        if not overwrite and (found != made_of or surplus):
-            raise DataError(
-                f"{root} holds other phantoms (made of {found}, {len(surplus)} files beyond {cases} cases); "
-                "pass overwrite=True to replace them, or name another folder"
-            )
-        if overwrite:
-            for path in ours:
-                path.unlink()
-    root.mkdir(parents=True, exist_ok=True)
-    partial = root / f".{MARKER}.{os.getpid()}"
-    partial.write_text(json.dumps(made_of) + "\n", encoding="utf-8")
-    partial.replace(marker)
-    for part in ("images", "masks"):
-        (root / part).mkdir(exist_ok=True)
-
-
-def _save(pixels: np.ndarray, path: Path) -> None:
-    """Write the whole file or none of it."""
-    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    Image.fromarray(pixels).save(partial, quality=95, subsampling=0)  # PNG has no such settings and leaves them aside
-    partial.replace(path)
+PHANTOMS: dict[str, Callable[..., list[Path]]] = {"skin": write_skin_phantoms, "fundus": write_fundus_phantoms}

@@ -11,7 +11,8 @@ from monai_advdef.data.errors import nearest
 class Task:
     """One segmentation task.
 
-    ``value_range`` and ``unit`` are those of the stored images, and so of every eps; ``classes`` start with the background.
+    ``value_range`` and ``unit`` are those of the stored images, and so of every eps; ``classes`` start with the background;
+    ``diagnoses`` are the words of ``labels.csv`` where images of the task may carry a diagnosis, the healthy one first.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Task:
     unit: str
     value_range: tuple[float, float]
     classes: tuple[str, ...]
+    diagnoses: tuple[str, ...] = ()
 
 
 TASKS: dict[str, Task] = {
@@ -36,6 +38,18 @@ TASKS: dict[str, Task] = {
         unit="grey level",
         value_range=(0.0, 255.0),
         classes=("background", "lesion"),
+    ),
+    "fundus": Task(
+        name="fundus",
+        title="Optic disc in fundus photographs",
+        bundle="optic_disc_fundus_segmentation",
+        modality="fundus photography",
+        spatial_dims=2,
+        channels=3,
+        unit="grey level",
+        value_range=(0.0, 255.0),
+        classes=("background", "optic disc"),
+        diagnoses=("normal", "glaucoma"),
     ),
 }
 

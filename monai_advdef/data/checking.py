@@ -1,0 +1,108 @@
+"""Checking a data-set folder: what it holds, and what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from monai_advdef.data.dataset import data_set_pairs
+from monai_advdef.data.decoding import decode
+from monai_advdef.data.errors import DataError
+from monai_advdef.data.image_files import image_size
+from monai_advdef.data.layouts import Layout, find_layout, recognise
+from monai_advdef.data.listing import Listing
+from monai_advdef.data.splits import SECTIONS, split_pairs
+
+
+@dataclass
+class Report:
+    """What a folder holds, for people; it can be used where there are no ``problems``."""
+
+    title: str
+    cases: int
+    cups: int
+    sections: Counter[str]
+    diagnoses: Counter[str]
+    sizes: Counter[tuple[int, int]]
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        counted = [(f"{self.cases} cases", self.sections), ("diagnosis", self.diagnoses)]
+        lines = [self.title]
+        lines += [f"  {name}: {', '.join(f'{n} {what}' for what, n in counts.items())}" for name, counts in counted if counts]
+        lines += [f"  {self.cups} with cup mask"] * bool(self.cups)
+        if self.sizes:
+            (often, number), least, most = self.sizes.most_common(1)[0], min(self.sizes), max(self.sizes)
+            lines.append(f"  pixels: {least[0]}x{least[1]} to {most[0]}x{most[1]}, {number} of {often[0]}x{often[1]}")
+        lines += [f"  note: {note}" for note in self.notes] + [f"  problem: {problem}" for problem in self.problems]
+        return "\n".join(lines)
+
+
+def check_folder(folder: str | os.PathLike[str], *, layout: str = "", task: str = "") -> Report:
+    """Open every file of a data set and tell what it holds and what is wrong with it.
+
+    Args:
+        folder: a folder with ``images/`` and ``masks/``, or one of :data:`LAYOUTS` as distributed.
+        layout: a name of :data:`LAYOUTS`, or ``"plain"``; empty: what it looks like.
+        task: of a plain folder; empty: ``"fundus"`` where there is a ``masks_cup/``, else ``"skin"``.
+
+    Raises:
+        ValueError: unknown layout or task.
+        DataError: a folder that is not of that layout. Whatever is wrong with its files is a problem of the report instead.
+    """
+    root = Path(folder)
+    if layout == "plain" or (not layout and recognise(root) is None):
+        return _check_plain(root, task)
+    chosen = find_layout(root, layout)
+    listing = chosen.read(root)
+    sizes: Counter[tuple[int, int]] = Counter()
+    stretched = 0
+    for entry in listing.entries:
+        try:
+            case = decode(entry, chosen)
+        except DataError as error:
+            listing.problems.append(str(error))
+        else:
+            stretched += case.stretched
+            sizes[(case.box[2] - case.box[0], case.box[3] - case.box[1])] += 1
+    return listing_report(chosen, listing, sizes, stretched)
+
+
+def _check_plain(root: Path, task: str) -> Report:
+    task = task or ("fundus" if (root / "masks_cup").is_dir() else "skin")
+    report = Report(f"{root}: images and masks, task {task}", 0, 0, Counter(), Counter(), Counter())
+    try:
+        pairs = data_set_pairs(task, root)
+        report.cases, report.cups = len(pairs), sum("cup" in pair for pair in pairs)
+        report.diagnoses = Counter(pair["diagnosis"] for pair in pairs if "diagnosis" in pair)
+        report.sizes = Counter(image_size(pair["image"]) for pair in pairs)
+        report.sections = Counter({section: len(split_pairs(pairs, section)) for section in SECTIONS})
+    except DataError as error:
+        report.problems.append(str(error))
+    return report
+
+
+def listing_report(layout: Layout, listing: Listing, sizes: Counter[tuple[int, int]], stretched: int) -> Report:
+    """What a distributed data set holds, once its files were decoded: sizes counted, and how many cases have stretched masks."""
+    entries = listing.entries
+    sections = Counter(entry.section or "without official section" for entry in entries)
+    notes = list(listing.notes)
+    for section, count in layout.expected.items():
+        found = sections[section] if section else len(entries)
+        if found != count:
+            notes.append(f"the complete set has {count} {f'{section} images' if section else 'images'}, here are {found}")
+    if stretched:
+        notes.append(f"the masks of {stretched} cases differ in size from their image by up to 1 % and are stretched to it")
+    return Report(
+        title=f"{layout.title} ({layout.name})",
+        cases=len(entries),
+        cups=sum(entry.cup is not None for entry in entries),
+        sections=sections,
+        diagnoses=Counter(entry.diagnosis for entry in entries if entry.diagnosis),
+        sizes=sizes,
+        problems=listing.problems,
+        notes=notes,
+    )

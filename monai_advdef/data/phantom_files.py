@@ -1,0 +1,108 @@
+"""The folder of a phantom data set: claimed, filled case by case, resumed after an interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from monai_advdef.data.errors import DataError
+
+MARKER = "phantoms.json"
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class PhantomFolder:
+    """A folder that holds, or will hold, the phantoms of a task.
+
+    ``parts`` are its sub-folders, that of the images first. Case ``i`` is drawn from the generator of ``(seed, i)``.
+
+    Raises:
+        ValueError: a size below 64 pixels.
+    """
+
+    root: Path
+    task: str
+    parts: Sequence[str]
+    sizes: Sequence[Sequence[int]]
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not self.sizes or any(len(size) != 2 or min(size) < 64 for size in self.sizes):
+            raise ValueError(f"sizes must be (width, height) pairs of at least 64 pixels, got {self.sizes}")
+
+    def generator(self, index: int) -> tuple[np.random.Generator, Size]:
+        """The generator of a case, and the size (width, height) that was drawn from it."""
+        rng = np.random.default_rng([self.seed, index])
+        width, height = self.sizes[int(rng.integers(len(self.sizes)))]
+        return rng, (width, height)
+
+    def files(self, index: int) -> list[Path]:
+        """The files of a case, one per part: images are JPEG, every fourth PNG; masks are PNG."""
+        kinds = ["png" if index % 4 == 3 else "jpg", *("png" for _ in self.parts[1:])]
+        return [self.root / part / f"phantom_{index:04d}.{kind}" for part, kind in zip(self.parts, kinds)]
+
+    def write(self, cases: int, draw: Callable[[np.random.Generator, Size], Sequence[np.ndarray]]) -> list[Path]:
+        """Write the cases that are not there yet, ``draw`` giving the pixels part by part; the paths of all images."""
+        for index in range(cases):
+            files = self.files(index)
+            if all(path.exists() for path in files):
+                continue
+            for pixels, path in zip(draw(*self.generator(index)), files, strict=True):
+                _save(pixels, path)
+        return [self.files(index)[0] for index in range(cases)]
+
+    def claim(self, cases: int, *, overwrite: bool) -> None:
+        """Make the folder ours: create it, accept our own equal phantoms, clear others of ours if allowed, refuse everything else.
+
+        Raises:
+            ValueError: ``cases`` below 1.
+            DataError: the folder holds something else, or other phantoms and ``overwrite`` is false.
+        """
+        if cases < 1:
+            raise ValueError(f"cases must be at least 1, got {cases}")
+        marker = self.root / MARKER
+        made_of = {"task": self.task, "seed": self.seed, "sizes": [list(size) for size in self.sizes]}
+        if self.root.exists() and not self.root.is_dir():
+            raise DataError(f"{self.root} is a file, not a folder; name a new or empty folder for the phantoms")
+        if self.root.is_dir() and any(not path.name.startswith(".") for path in self.root.iterdir()):
+            self._accept(marker, made_of, cases, overwrite)
+        for part in self.parts:
+            (self.root / part).mkdir(parents=True, exist_ok=True)
+        write_text(marker, json.dumps(made_of) + "\n")
+
+    def _accept(self, marker: Path, made_of: Mapping, cases: int, overwrite: bool) -> None:
+        if not marker.exists():
+            raise DataError(f"{self.root} is not empty and holds no phantoms of ours; name a new or empty folder for the phantoms")
+        found = json.loads(marker.read_text(encoding="utf-8"))
+        ours = [p for part in ("images", "masks", "masks_cup") for p in (self.root / part).glob("phantom_[0-9]*.*")]
+        surplus = [p for p in ours if int(p.stem.removeprefix("phantom_")) >= cases]
+        if not overwrite and (found != made_of or surplus):
+            raise DataError(
+                f"{self.root} holds other phantoms (made of {found}, {len(surplus)} files beyond {cases} cases); "
+                "pass overwrite=True to replace them, or name another folder"
+            )
+        if overwrite:
+            for path in ours:
+                path.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write the whole file or none of it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def _save(pixels: np.ndarray, path: Path) -> None:
+    """Write the whole file or none of it."""
+    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    Image.fromarray(pixels).save(partial, quality=95, subsampling=0)  # PNG has no such settings and leaves them aside
+    partial.replace(path)
