@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -17,6 +17,7 @@ from monai_advdef.windows import is_plain_sliding_window, windowed_gradient
 
 HEADS = ("softmax", "sigmoid")
 PRECISIONS = ("float32", "bfloat16")
+Generators = Sequence[torch.Generator] | None  # one per case
 
 
 class Victim:
@@ -26,32 +27,38 @@ class Victim:
         network: the segmentation network; ``DataParallel`` wrappers are taken off.
         normalize: what stands between image units and the network: a callable, or ``(mean, std)``; ``None`` when the network
             does it.
-        defense: an image defence in front of everything; its ``surrogate`` supplies the backward pass.
+        defense: an image defence in front of everything; its ``surrogate`` supplies the backward pass. If it is ``stochastic`` it
+            takes the generators of its draws as second argument.
         inferer: a MONAI inferer; through a sliding window the gradient is exact and costs the memory of one window. A
             ``DefendedInferer`` is taken apart into its inferer and its defence.
         activation: ``"softmax"`` (one class per voxel) or ``"sigmoid"`` (each channel on its own).
         step_precision: ``"bfloat16"`` computes gradients under autocast (scores are then judged again in float32).
         compiled: compute gradients through ``torch.compile`` (pays after some hundred steps).
+        draws: over how many draws of a stochastic defence an attack takes its expectation (Athalye et al., "Synthesizing Robust
+            Adversarial Examples", 2018); not used otherwise.
 
     Raises:
-        ValueError: unknown activation or precision; two defences.
+        ValueError: unknown activation or precision; two defences; ``draws`` below 1.
     """
 
     def __init__(
         self,
         network: Callable[..., Any],
         normalize: Callable[[Tensor], Tensor] | tuple[Any, Any] | None = None,
-        defense: Callable[[Tensor], Tensor] | None = None,
+        defense: Callable[..., Tensor] | None = None,
         inferer: Inferer | None = None,
         activation: str = "softmax",
         *,
         step_precision: str = "float32",
         compiled: bool = False,
+        draws: int = 8,
     ) -> None:
         if activation not in HEADS:
             raise ValueError(f"activation must be one of {', '.join(HEADS)}, got {activation!r}")
         if step_precision not in PRECISIONS:
             raise ValueError(f"step_precision must be one of {', '.join(PRECISIONS)}, got {step_precision!r}")
+        if not isinstance(draws, int) or draws < 1:
+            raise ValueError(f"draws must be a whole number ≥ 1, got {draws!r}; 8 is usual for a randomised defence")
         if isinstance(inferer, DefendedInferer):
             if defense is not None:
                 raise ValueError("defense is given twice: once by itself, once inside the DefendedInferer; give one")
@@ -60,28 +67,58 @@ class Victim:
         self.network = unwrap(network)
         self.normalize = standardizer(*normalize) if isinstance(normalize, (tuple, list)) else normalize
         self.defense, self.inferer, self.activation = defense, inferer, activation
-        self.step_precision = step_precision
+        self.step_precision, self.draws = step_precision, draws
         self._stepper = torch.compile(self.network) if compiled else self.network
 
     def without_defense(self) -> Victim:
         """The same victim as an attacker sees it who does not know of the defence."""
-        twin = Victim(self.network, self.normalize, None, self.inferer, self.activation, step_precision=self.step_precision)
+        twin = Victim(
+            self.network, self.normalize, None, self.inferer, self.activation, step_precision=self.step_precision, draws=self.draws
+        )
         twin._stepper = self._stepper
         return twin
 
-    def __call__(self, image: Images) -> Logits:
-        """Deployed logits (B, K, \\*S), in float32; gradients as the caller set them."""
-        x = image if self.defense is None else self.defense(image)
-        return self._infer(x, self.network)
+    @property
+    def stochastic(self) -> bool:
+        """Whether the defence draws at random."""
+        return bool(getattr(self.defense, "stochastic", False))
 
-    def gradient(self, image: Images, loss: Callable[[Logits], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    @property
+    def passes(self) -> int:
+        """Passes through the network that one look at an image takes: ``draws`` behind a stochastic defence, else 1."""
+        return self.draws if self.stochastic else 1
+
+    def __call__(self, image: Images, generators: Generators = None) -> Logits:
+        """Logits (B, K, \\*S), in float32; gradients as the caller set them.
+
+        Behind a stochastic defence those of one draw: of the deployed one, or of a fresh one where ``generators``, one per case, are
+        given.
+        """
+        return self._infer(self._defended(image, generators), self.network)
+
+    def gradient(
+        self, image: Images, loss: Callable[[Logits], Tensor], generators: Generators = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (B, K, \\*S), per-case losses (B,) and the gradient of their sum with respect to ``image``.
+
+        Behind a stochastic defence the means of all three over ``draws`` fresh draws from ``generators``, one per case; without
+        generators those of the deployed draw.
 
         Raises:
             ValueError: the defence or the network passes no gradient (the module is named).
         """
+        draws = 1 if generators is None else self.passes
+        logits, values, gradient = average(self._gradient(image, loss, generators) for _ in range(draws))
+        return logits, values, gradient
+
+    def _defended(self, image: Images, generators: Generators) -> Images:
+        if self.defense is None:
+            return image
+        return self.defense(image, generators) if self.stochastic else self.defense(image)
+
+    def _gradient(self, image: Images, loss: Callable[[Logits], Tensor], generators: Generators) -> tuple[Tensor, Tensor, Tensor]:
         x = image.detach().requires_grad_()
-        defended = x if self.defense is None else self.defense(x)
+        defended = self._defended(x, generators)
         if not defended.requires_grad:
             raise ValueError(
                 f"{type(self.defense).__name__} passes no gradient, so an adaptive attack cannot see through it; "
@@ -183,6 +220,15 @@ class Victim:
 
     def _autocast(self, image: Tensor) -> Any:
         return torch.autocast(image.device.type, torch.bfloat16) if self.step_precision == "bfloat16" else nullcontext()
+
+
+def average(results: Iterable[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """The mean of tuples of tensors, entry by entry; a lone tuple as it is."""
+    rest = iter(results)
+    total, count = next(rest), 1
+    for result in rest:
+        total, count = tuple(a + b for a, b in zip(total, result)), count + 1
+    return tuple(a / count for a in total) if count > 1 else total
 
 
 def unwrap(network: Any) -> Any:

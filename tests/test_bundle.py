@@ -118,6 +118,8 @@ QUICK = {
     "attacks/fgsm": {"attack__objective": "dice", "attack__eps": 2},
     "defenses/jpeg": {"defense__quality": 50, "defense__subsampling": "4:4:4"},
     "defenses/frequency_refinement": {"defense__steps": [20, 10, 60]},
+    "defenses/frequency_refinement_ycbcr": {"defense__steps": [20, 10, 60]},
+    "defenses/randomized_frequency_refinement": {"defense__jitter": 0.1},
     "defenses/eight_bit": {"defense__value_range": [0, 255]},
     "defenses/blur": {"defense__value_range": [0, 255]},
 }

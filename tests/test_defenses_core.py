@@ -12,7 +12,16 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.inferers import SimpleInferer, SlidingWindowInferer
 
-from monai_advdef.defenses import JPEG, Blur, DefendedInferer, EightBit, FrequencyRefinement, clamp_ste, round_ste
+from monai_advdef.defenses import (
+    JPEG,
+    Blur,
+    DefendedInferer,
+    EightBit,
+    FrequencyRefinement,
+    RandomizedFrequencyRefinement,
+    clamp_ste,
+    round_ste,
+)
 from monai_advdef.defenses.core import Defense
 
 DEFENSES = [
@@ -22,6 +31,10 @@ DEFENSES = [
     FrequencyRefinement(),
     FrequencyRefinement(steps=(20, 10, 60), table="zones", surrogate="straight_through"),
     FrequencyRefinement(surrogate=None, level_shift=128),
+    FrequencyRefinement(color="ycbcr"),
+    FrequencyRefinement(color="ycbcr", subsampling="4:2:0", steps=(20, 10, 60), level_shift=128),
+    RandomizedFrequencyRefinement(),
+    RandomizedFrequencyRefinement(color="ycbcr", subsampling="4:2:0", table="zones", grid_shift=False),
     Blur(),
     EightBit(),
 ]
@@ -35,7 +48,8 @@ def images(*shape: int, seed: int = 0) -> torch.Tensor:
 @each
 @pytest.mark.parametrize("shape", [(2, 3, 19, 26), (1, 1, 8, 8), (1, 4, 9, 33), (2, 1, 3, 10, 17), (1, 3, 2, 16, 16), (1, 3, 1, 1)])
 def test_shape_range_and_input_untouched(defense, shape):
-    x = images(*shape)
+    colour = getattr(defense, "color", "rgb") == "ycbcr"
+    x = images(shape[0], 3, *shape[2:]) if colour else images(*shape)
     before = x.clone()
     out = defense(x)
     assert out.shape == x.shape and out.dtype == x.dtype and type(out) is torch.Tensor
@@ -101,6 +115,17 @@ def test_configuration_is_plain_json_and_builds_an_equal_object(defense):
 
 
 @each
+def test_generators_are_only_for_the_stochastic(defense):
+    x, streams = images(2, 3, 24, 16), [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    states = [g.get_state() for g in streams]
+    out = defense(x, streams)
+    drawn = [not torch.equal(g.get_state(), state) for g, state in zip(streams, states)]
+    assert drawn == [defense.stochastic] * 2 and torch.equal(out, defense(x)) != defense.stochastic
+    with pytest.raises(ValueError, match="generators must be one per case, got 1 for 2 cases"):
+        defense(x, streams[:1])
+
+
+@each
 def test_metatensor_keeps_its_meta_data(defense):
     affine = torch.diag(torch.tensor([2.0, 3.0, 4.0, 1.0]))
     x = MetaTensor(images(1, 3, 16, 16), affine=affine, meta={"filename_or_obj": "case.png"})
@@ -123,6 +148,10 @@ def test_labels():
         "FR(30,5,80)",
         "FR(20,10,60, zones)",
         "FR(30,5,80)",
+        "FR(30,5,80) YCbCr 4:4:4",
+        "FR(20,10,60) YCbCr 4:2:0",
+        "FR(30,5,80) randomized",
+        "FR(30,5,80, zones) YCbCr 4:2:0 randomized",
         "3x3 blur",
         "8-bit",
     ]

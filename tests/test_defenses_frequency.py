@@ -201,6 +201,9 @@ def test_band_surrogate_respects_units():
         ({"table": [[float("nan")] * 8] * 8}, "table must be finite"),
         ({"band_std": [[1.0] * 4] * 4}, "band_std must be 8x8 and non-negative"),
         ({"table": "zones", "band_std": [[1.0] * 8] * 8}, "table and band_std exclude each other"),
+        ({"color": "hsv"}, "color must be 'rgb' or 'ycbcr', got 'hsv'"),
+        ({"subsampling": "4:2:0"}, "subsampling must be '4:4:4', or with color 'ycbcr' '4:2:0', got '4:2:0' with color 'rgb'"),
+        ({"color": "ycbcr", "subsampling": "4:2:2"}, "subsampling must be '4:4:4', .* got '4:2:2'"),
         ({"surrogate": "identity"}, "surrogate must be 'band', 'straight_through' or None, got 'identity'"),
     ],
 )
@@ -218,6 +221,12 @@ def test_bad_statistics():
         fit_band_statistics([integers(3, 8, 8), integers(3, 8, 8) * torch.nan])
     with pytest.raises(ValueError, match=r"images\[0\] must be finite \(C, H, W\)"):
         fit_band_statistics([integers(8, 8)])
+    with pytest.raises(ValueError, match=r"images\[0\] must be finite \(C, D, H, W\)"):
+        fit_band_statistics([integers(8, 8, 8)], dims=3)
+    with pytest.raises(ValueError, match="at least one whole 8x8x8 block"):
+        fit_band_statistics([integers(1, 7, 8, 8)], dims=3)
+    with pytest.raises(ValueError, match="dims must be 2 or 3, got 1"):
+        fit_band_statistics([], dims=1)
 
 
 def test_a_table_against_the_papers_constraints_warns():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from monai_advdef.metrics import mean_dice
 from monai_advdef.objectives import objective
 from monai_advdef.threat import Ball, ThreatModel
 from monai_advdef.types import Images, PerCase
-from monai_advdef.victim import Victim
+from monai_advdef.victim import Victim, average
 
 
 @dataclass
@@ -38,10 +38,11 @@ class Outcome:
 
     Attributes:
         adversarial: images (B, C, \\*S), inside the threat model, without NaN.
-        score: (B,) success in [0, 1]: 1 - Dice to the label, or, targeted, Dice to the target (mean over foreground classes).
+        score: (B,) success in [0, 1]: 1 - Dice to the label, or, targeted, Dice to the target (mean over foreground classes). Behind
+            a stochastic defence that of the mean logits over fresh draws.
         size: (B,) measured size in the threat's norm (l2 for an unbounded threat), float64.
         trace: (evaluations, B) the score of every iterate looked at, in order.
-        forwards, backwards: passes spent on each case.
+        forwards, backwards: passes spent on each case, every draw of a stochastic defence being one.
         seed: what the random numbers came from.
         target: what a targeted attack aimed at, else ``None``.
     """
@@ -195,7 +196,8 @@ class _Run:
         for _ in range(self.attack.restarts):
             self._descend()
         best, attack = self.best, self.attack
-        if self.victim.step_precision != "float32" and attack.keep == "best":
+        approximate = self.victim.step_precision != "float32" or self.victim.stochastic
+        if approximate and attack.keep == "best":
             best.score = self._score(self._judge(best.x)[0])
         return Outcome(
             best.x,
@@ -212,8 +214,8 @@ class _Run:
         attack, ball = self.attack, self.ball
         x = ball.project(attack.init(ball, self.generators))
         for number in range(attack.count(self.threat)):
-            logits, value, gradient = self.victim.gradient(x, self._loss)
-            self.forwards, self.backwards = self.forwards + 1, self.backwards + 1
+            logits, value, gradient = self.victim.gradient(x, self._loss, self.generators)
+            self.forwards, self.backwards = self.forwards + self.victim.passes, self.backwards + self.victim.passes
             at = Iterate(x, _finite(gradient), logits, self._aim(logits), number, ball, self.victim)
             if attack.keep == "best":
                 self._consider(at, value)
@@ -227,12 +229,16 @@ class _Run:
         self.best.consider(at.x, self.attack.rank(at, score), value, score, force=force)
 
     def _judge(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and loss of ``x`` by the deployed forward, in float32."""
+        """Logits and loss of ``x`` by the deployed forward, in float32; of a stochastic defence their means over fresh draws."""
         with torch.no_grad():
-            logits = self.victim(x)
-            value = self._loss(logits)
-        self.forwards += 1
+            logits, value = average((out, self._loss(out)) for out in self._looks(x))
         return logits, value
+
+    def _looks(self, x: Tensor) -> Iterator[Tensor]:
+        """The logits of ``x``, once, or for as many draws as a stochastic defence is looked at."""
+        for _ in range(self.victim.passes):
+            self.forwards += 1
+            yield self.victim(x, self.generators)
 
     def _loss(self, logits: Tensor) -> Tensor:
         return self.attack.loss(logits, self._aim(logits), self.targeted, self.victim.activation)
@@ -251,8 +257,7 @@ class _Run:
                 self.aim = self.victim.encode(self.given, logits, "target")
             else:
                 with torch.no_grad():
-                    clean = self.victim(self.ball.image)
-                self.forwards += 1
+                    (clean,) = average((out,) for out in self._looks(self.ball.image))
                 self.aim = make_target(str(self.attack.target), label, clean, self.victim.activation)
         return self.aim
 

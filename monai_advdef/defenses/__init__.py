@@ -7,6 +7,7 @@ from monai_advdef.defenses.core import DefendedInferer, Defense, clamp_ste, roun
 from monai_advdef.defenses.frequency import FrequencyRefinement
 from monai_advdef.defenses.jpeg import JPEG
 from monai_advdef.defenses.jpeg_model import quality_tables
+from monai_advdef.defenses.randomized import RandomizedFrequencyRefinement
 from monai_advdef.defenses.smoothing import Blur, EightBit
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "EightBit",
     "FrequencyRefinement",
     "JPEG",
+    "RandomizedFrequencyRefinement",
     "clamp_ste",
     "fit_band_statistics",
     "frequency_table",

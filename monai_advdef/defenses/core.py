@@ -46,6 +46,8 @@ class Defense(nn.Module):
     integer images in float32, keeps the dtype, the shape and a MetaTensor's meta data, and never changes the caller's tensor.
     Constructor arguments are keyword-only plain JSON values kept under their own names, which is all `to_config` needs.
 
+    A subclass with ``stochastic = True`` overrides `refine_drawn`: every case draws from a generator of its own.
+
     Args:
         value_range: ``(low, high)``, the image units that stand for grey levels 0 and 255.
 
@@ -74,18 +76,29 @@ class Defense(nn.Module):
         """The defence itself: ``(B, C, *S)`` floating point grey levels 0..255 to a *new* tensor of the same kind."""
         raise TypeError(f"{type(self).__name__} defines no refine(grey); a defence must")
 
-    def forward(self, image: Tensor) -> Tensor:
+    def refine_drawn(self, grey: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
+        """`refine` with one draw per case, each from its own generator; a deterministic defence draws nothing."""
+        return self.refine(grey)
+
+    def forward(self, image: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
         """Defend ``image``, ``(B, C, H, W)`` or ``(B, C, D, H, W)`` in image units.
 
+        Args:
+            image: the images.
+            generators: one per case, where a stochastic defence draws from. Without them (deployment) it makes its own, so that a
+                case's result depends on the case alone. A deterministic defence ignores them.
+
         Raises:
-            ValueError: not four or five axes, or an empty one.
+            ValueError: not four or five axes, or an empty one; another number of generators than of cases.
         """
         if image.ndim not in (4, 5) or 0 in image.shape:
             raise ValueError(
                 f"image must be (B, C, H, W) or (B, C, D, H, W) and not empty, got shape {tuple(image.shape)}; add the missing axes"
             )
+        if generators is not None and len(generators) != len(image):
+            raise ValueError(f"generators must be one per case, got {len(generators)} for {len(image)} cases; give each its own")
         plain = image.as_tensor() if isinstance(image, MetaTensor) else image
-        out = self.from_grey(self.refine(self.to_grey(plain if self.surrogate else plain.detach())))
+        out = self.from_grey(self.refine_drawn(self.to_grey(plain if self.surrogate else plain.detach()), generators))
         out = (out if image.dtype.is_floating_point else out.round()).to(image.dtype)
         return MetaTensor(out).copy_meta_from(image) if isinstance(image, MetaTensor) else out
 
@@ -102,11 +115,23 @@ class Defense(nn.Module):
 
     def to_config(self) -> dict[str, Any]:
         """``{"_target_": ..., keyword arguments}`` of plain JSON values, from which MONAI's ConfigParser builds an equal object."""
-        names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
-        return {"_target_": f"monai_advdef.defenses.{type(self).__name__}", **{name: plain(getattr(self, name)) for name in names}}
+        values = {name: plain(getattr(self, name)) for name in arguments(type(self))}
+        return {"_target_": f"monai_advdef.defenses.{type(self).__name__}", **values}
 
     def extra_repr(self) -> str:
         return f"{self.label}, value_range={self.value_range}"
+
+
+def arguments(kind: type) -> list[str]:
+    """Names of the keyword-only constructor arguments of a class, and of those that it passes on to its parents by ``**``."""
+    names: list[str] = []
+    for base in kind.__mro__:
+        if "__init__" in vars(base):
+            parameters = inspect.signature(base).parameters.values()
+            names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY] + names
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+                break
+    return names
 
 
 def plain(value: Any) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from monai_advdef.dct import block_idct, crop_to, dct_matrix, pad_to_block
+from monai_advdef.defenses.colour import chroma_in_rgb, to_ycbcr
 from monai_advdef.defenses.core import clamp_ste, round_ste, straight_through
 
 SUBSAMPLING = {"4:4:4": (1, 1), "4:2:2": (1, 2), "4:2:0": (2, 2)}  # chroma pixels per sample, (vertical, horizontal)
@@ -29,9 +30,6 @@ CHROMINANCE = (
     (47, 66, 99, 99, 99, 99, 99, 99), *(((99,) * 8,) * 4),
 )  # T.81 table K.2
 # fmt: on
-
-TO_YCBCR = ((0.299, 0.587, 0.114), (-0.168735892, -0.331264108, 0.5), (0.5, -0.418687589, -0.081312411))
-TO_RGB = ((0.0, 1.402), (-0.344136286, -0.714136286), (1.772, 0.0))  # what (Cb, Cr) - 128 adds to Y in red, green and blue
 
 
 def quality_tables(quality: int) -> tuple[Tensor, Tensor]:
@@ -54,11 +52,11 @@ def jpeg_round_trip(image: Tensor, quality: int, subsampling: str) -> Tensor:
     if image.shape[1] != 3:
         return code(image, luminance)
     centre = image.new_tensor((0.0, 128.0, 128.0)).view(3, 1, 1)
-    ycbcr = clamp_ste(round_ste(torch.einsum("ij,bjhw->bihw", image.new_tensor(TO_YCBCR), image) + centre), 0, 255)
+    ycbcr = clamp_ste(round_ste(to_ycbcr(image) + centre), 0, 255)
     luma, chroma = ycbcr[:, :1], ycbcr[:, 1:]
     factors = SUBSAMPLING[subsampling]
     chroma = upsample(code(downsample(chroma, factors), chrominance), factors, image.shape[-2:])
-    colour = round_ste(torch.einsum("ij,bjhw->bihw", image.new_tensor(TO_RGB), chroma - 128))
+    colour = round_ste(chroma_in_rgb(chroma - 128))
     return clamp_ste(code(luma, luminance) + colour, 0, 255)
 
 
