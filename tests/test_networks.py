@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import copy
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from monai_advdef.networks import ResNet50FCN, Standardized, available_networks, segmentation_network
+from monai_advdef.networks import ResNet50FCN, Standardized, ValidUNet, available_networks, segmentation_network
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +131,72 @@ def test_networks_take_grey_levels_and_script(name):
         assert logits.shape == (2, 3, 64, 96)
         torch.testing.assert_close(logits, network.network((x - 127.5) / 127.5))
         torch.testing.assert_close(torch.jit.script(network)(x), logits, rtol=1e-4, atol=1e-4)
+
+
+THIN = [2, 3, 4, 5, 6]
+
+
+def test_valid_unet_is_the_published_one():
+    network = ValidUNet(pad=False).eval()
+    assert sum(p.numel() for p in network.parameters()) == 7_760_130
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    with torch.no_grad():
+        assert ValidUNet(channels=THIN, pad=False)(torch.zeros(1, 3, 572, 572)).shape == (1, 2, 388, 388)
+        assert network(torch.zeros(1, 3, 188, 204)).shape == (1, 2, 4, 20)
+
+
+@given(st.integers(1, 90), st.integers(1, 90))
+@settings(max_examples=20, deadline=None)
+def test_padded_valid_unet_answers_every_size(height, width):
+    with torch.no_grad():
+        assert ValidUNet(channels=THIN)(torch.zeros(1, 3, height, width)).shape == (1, 2, height, width)
+
+
+def test_padding_repeats_the_edge_and_moves_nothing():
+    torch.manual_seed(0)
+    network = ValidUNet(channels=THIN).eval()
+    x = torch.rand(1, 3, 52, 36)  # 16 n + 4: the answer of a valid network without remainder
+    edges = torch.from_numpy(np.pad(x.numpy(), ((0, 0), (0, 0), (92, 92), (92, 92)), mode="edge"))
+    with torch.no_grad():
+        padded = network(x)
+        network.pad = False
+        torch.testing.assert_close(padded, network(edges))
+
+
+@pytest.mark.parametrize("pad", [False, True])
+def test_valid_unet_is_centred(pad):
+    """With mirrored kernels it answers the mirrored image with the mirrored answer: nothing is shifted (the published loader is, by
+    10 rows)."""
+    torch.manual_seed(0)
+    network = ValidUNet(channels=THIN, pad=pad).eval()
+    mirrored = copy.deepcopy(network)
+    for p in mirrored.parameters():
+        p.data = p.data.flip(-2, -1) if p.ndim == 4 else p.data
+    x = torch.rand(1, 3, 220, 188)
+    with torch.no_grad():
+        torch.testing.assert_close(mirrored(x.flip(-2, -1)), network(x).flip(-2, -1), rtol=1e-4, atol=1e-5)
+
+
+def test_valid_unet_sees_as_far_up_as_down():
+    """The pixels that the middle answers depend on lie evenly about the pixels answered."""
+    torch.manual_seed(0)
+    network = ValidUNet(channels=THIN, pad=False).double().eval()
+    x = torch.rand(1, 3, 332, 332, dtype=torch.double, requires_grad=True)
+    network(x)[..., 66:82, 66:82].sum().backward()  # rows 158..173 of 332
+    seen = x.grad.abs().sum((0, 1))
+    for axis in (0, 1):
+        rows = seen.sum(axis).nonzero().ravel()
+        assert rows.min() + rows.max() == 331 and rows.max() < 331
+
+
+def test_valid_unet_says_which_sizes_it_takes():
+    for shape in ((172, 188), (188, 190)):
+        with pytest.raises(
+            ValueError, match=rf"at least 188 and of the form 16 n \+ 12.*got {shape[0]}x{shape[1]}; .*set pad to true"
+        ):
+            ValidUNet(channels=THIN, pad=False)(torch.zeros(1, 3, *shape))
+    with pytest.raises(ValueError, match=r"widths of 5 levels, got \[8, 16\]"):
+        ValidUNet(channels=[8, 16])
 
 
 def test_unet_is_the_stated_one_and_takes_options():

@@ -10,6 +10,7 @@ from torch import nn
 
 from monai_advdef.networks.resnet_fcn import ResNet50FCN
 from monai_advdef.networks.standardized import Standardized
+from monai_advdef.networks.valid_unet import ValidUNet
 
 
 def _unet(*, in_channels: int, out_channels: int, channels: Sequence[int] = (16, 32, 64, 128, 256), **options) -> nn.Module:
@@ -18,7 +19,7 @@ def _unet(*, in_channels: int, out_channels: int, channels: Sequence[int] = (16,
     return UNet(spatial_dims=2, in_channels=in_channels, out_channels=out_channels, channels=channels, **settings)
 
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"unet": _unet, "resnet50fcn": ResNet50FCN}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"unet": _unet, "resnet50fcn": ResNet50FCN, "valid_unet": ValidUNet}
 
 
 def available_networks() -> list[str]:
@@ -38,7 +39,8 @@ def segmentation_network(
     """The network called ``name`` behind its scaling: images ``(B, C, H, W)`` in grey levels to logits ``(B, K, H, W)``.
 
     Args:
-        name: ``"unet"`` (MONAI's UNet, 5 levels of 16 to 256 channels) or ``"resnet50fcn"`` (:class:`ResNet50FCN`).
+        name: ``"unet"`` (MONAI's UNet, 5 levels of 16 to 256 channels), ``"resnet50fcn"`` (:class:`ResNet50FCN`) or
+            ``"valid_unet"`` (:class:`ValidUNet`).
         mean, std: grey levels, one number or one per channel; the default maps 0..255 to -1..1 as the published code does.
         options: for the network itself, such as ``channels`` of the UNet or ``weights`` of the ResNet.
 
