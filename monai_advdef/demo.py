@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from monai_advdef.allocator import tune_allocator
 from monai_advdef.bundle import bundles
 from monai_advdef.data import write_phantoms
+from monai_advdef.progress import Steps
 from monai_advdef.records import read_records
 from monai_advdef.report import build
 from monai_advdef.stats import summarize
@@ -54,10 +54,10 @@ def demo(output_dir: str | os.PathLike[str], *, epochs: int = 20, phantoms: int 
     _train_once(console, bundle, settings, folder / "models" / "trained.json", epochs)
     plan = cells()
     settings["validate::dataset"] = test_set(bundle, settings)
-    with _progress(console, f"3/4  evaluating {len(plan)} cells", len(plan)) as step:
+    with Steps(f"3/4  evaluating {len(plan)} cells", len(plan), console) as steps:
         for cell in plan:
             evaluate(bundle, cell, {**settings, "record_def::card": cell is plan[-1]})
-            step(str(cell))
+            steps.done(str(cell))
     card = build(folder / "output")
     _summary(console, folder / "output")
     console.print(f"4/4  card:    {card}")
@@ -70,40 +70,13 @@ def _train_once(console: Console, bundle: Path, settings: dict[str, Any], marker
     if marker.exists():
         console.print(f"2/4  victim: {marker.parent / 'model.pt'} (trained before)")
         return
-    with _progress(console, f"2/4  training a small victim ({epochs} epochs)", epochs) as step:
+    with Steps(f"2/4  training a small victim ({epochs} epochs)", epochs, console) as steps:
         train(
             bundle,
             {**settings, "train::trainer::max_epochs": epochs, "val_interval": 4},
-            lambda epoch, total: step(f"epoch {epoch}"),
+            lambda epoch, total: steps.done(f"epoch {epoch}"),
         )
     marker.write_text(json.dumps({"epochs": epochs, "image_size": settings["image_size"]}), encoding="utf-8")
-
-
-class _progress:
-    """A bar on a terminal, plain lines elsewhere."""
-
-    def __init__(self, console: Console, title: str, total: int) -> None:
-        self.console, self.total, self.done = console, total, 0
-        console.print(title)
-        columns = (TextColumn("     {task.description:42.42}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self.bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
-
-    def __enter__(self) -> Any:
-        if self.bar:
-            self.bar.start()
-            self.task = self.bar.add_task("", total=self.total)
-        return self.step
-
-    def step(self, what: str) -> None:
-        self.done += 1
-        if self.bar:
-            self.bar.update(self.task, advance=1, description=what)
-        else:
-            self.console.print(f"     {self.done}/{self.total} {what}", highlight=False)
-
-    def __exit__(self, *_: Any) -> None:
-        if self.bar:
-            self.bar.stop()
 
 
 def _summary(console: Console, output: Path) -> None:

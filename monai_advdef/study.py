@@ -9,16 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 
 from monai_advdef.bundle import workflows
 from monai_advdef.data.errors import nearest
+from monai_advdef.records import read_records
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One evaluation: overlays by name (``"attacks/pgd"``), and overrides by configuration path (``{"attack_def::eps": 4}``)."""
+    """One evaluation: overlays by name (``"attacks/pgd"``; ``"configs/diagnosis"`` is a file of the bundle itself), and overrides by
+    configuration path (``{"attack_def::eps": 4}``)."""
 
     overlays: tuple[str, ...] = ()
     overrides: dict[str, Any] = field(default_factory=dict)
@@ -57,16 +60,35 @@ def evaluate(bundle: Path, cell: Cell, overrides: dict[str, Any]) -> dict[str, f
     Raises:
         ValueError: unknown overlay.
     """
-    known = workflows()
+    made = _evaluated(bundle, cell, overrides)
+    metrics = dict(made.evaluator.state.metrics)
+    made.finalize()
+    return metrics
+
+
+def recorded(bundle: Path, cell: Cell, overrides: dict[str, Any]) -> pd.DataFrame:
+    """Evaluate one cell as :func:`evaluate` does and return its rows of the records."""
+    made = _evaluated(bundle, cell, overrides)
+    handler = made.parser.get_parsed_content("record_def")
+    made.finalize()
+    return read_records(handler.records / f"{handler.fingerprint}.parquet")
+
+
+def fit_bands(bundle: Path, overrides: dict[str, Any]) -> None:
+    """Fit the band statistics of the training images into ``ckpt_dir/band_std.json``."""
+    files = [bundle / "configs" / "train.yaml", workflows()["training/band_statistics"]]
+    workflow(bundle, files, overrides).run()
+
+
+def _evaluated(bundle: Path, cell: Cell, overrides: dict[str, Any]) -> ConfigWorkflow:
+    known = workflows() | {f"configs/{p.stem}": p for p in (bundle / "configs").glob("*.yaml")}
     for name in cell.overlays:
         if name not in known:
             raise ValueError(f"unknown overlay {name!r}; {nearest(name, known)}")
     files = _evaluation(bundle) + [known[n] for n in cell.overlays]
     made = workflow(bundle, files, {**overrides, **cell.overrides})
     made.run()
-    metrics = dict(made.evaluator.state.metrics)
-    made.finalize()
-    return metrics
+    return made
 
 
 def test_set(bundle: Path, overrides: dict[str, Any]) -> Any:

@@ -13,6 +13,7 @@ TARGETS = {
     "least_likely": "the class with the lowest logit at the clean image, voxel by voxel",
     "background": "nothing there",
     "permuted": "every class renamed to the next",
+    "elsewhere": "the label moved by half the image along every axis, less where it meets the truth: it never overlaps it",
     "other_case": "the mask of another case; it is handed to run(target=...), the AttackHandler does so",
 }
 
@@ -41,6 +42,9 @@ def make_target(name: str, label: Tensor, logits: Logits, head: str) -> Tensor:
         raise ValueError("target 'other_case' needs the mask of another case; pass it as run(..., target=mask)")
     if name == "background":
         return torch.zeros_like(label)
+    if name == "elsewhere":
+        axes = tuple(range(2, label.ndim))
+        return label.roll([n // 2 for n in label.shape[2:]], axes) * (label == 0).all(1, keepdim=True).to(label.dtype)
     if name == "least_likely":
         return logits.argmin(1, keepdim=True) if head == "softmax" else (logits <= 0).to(label.dtype)
     if head == "sigmoid":

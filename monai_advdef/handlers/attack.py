@@ -31,6 +31,7 @@ from monai_advdef.handlers.cell import (
     weights_hash,
 )
 from monai_advdef.handlers.options import resolve, truth
+from monai_advdef.handlers.stored import STORED, store
 from monai_advdef.threat import ThreatModel, measure
 from monai_advdef.victim import Victim
 
@@ -43,10 +44,14 @@ class AttackNotApplied(RuntimeError):
 
 @dataclass
 class Attacked:
-    """What happened to the current batch, for the handlers that come later: one entry per case."""
+    """What happened to the current batch, for the handlers that come later: one entry per case.
+
+    ``target`` is what a targeted attack aimed at, a class map (B, 1, \\*S) or a mask per class (B, K, \\*S), else ``None``.
+    """
 
     iteration: int
     clean: Tensor
+    target: Tensor | None
     score: list[float]
     linf: list[float]
     l2: list[float]
@@ -72,10 +77,12 @@ class AttackHandler:
         seed: every case draws from a stream of its own made from this number and its name.
         image_key, label_key: keys of the batch.
         cache_dir: where adversarial images are kept, so that each is crafted once and a killed run resumes; ``None`` keeps none.
-        step_precision, compiled: see :class:`monai_advdef.Victim`.
+        stored: ``"float32"``, or ``"uint8"``: adversarial images are rounded to 256 levels of the value range, as a file would
+            hold them, before anything sees them.
+        step_precision, compiled, draws: see :class:`monai_advdef.Victim`.
 
     Raises:
-        ValueError: unknown attack or option; see also :func:`monai_advdef.run`.
+        ValueError: unknown attack, option or ``stored``; see also :func:`monai_advdef.run`.
     """
 
     def __init__(
@@ -90,15 +97,21 @@ class AttackHandler:
         image_key: str = "image",
         label_key: str = "label",
         cache_dir: str | os.PathLike[str] | None = None,
+        stored: str = "float32",
         step_precision: str = "float32",
         compiled: bool = False,
+        draws: int = 8,
         **options: Any,
     ) -> None:
+        if stored not in STORED:
+            raise ValueError(f"stored must be one of {', '.join(STORED)}, got {stored!r}")
         self.attack, self.threat = resolve(attack, threat, options)
         self.adaptive, self.seed = truth("adaptive", adaptive), int(seed)
         self.image_key, self.label_key = image_key, label_key
         self.cache = AdversarialCache(cache_dir) if cache_dir else None
-        self.settings = {"activation": activation, "normalize": normalize, "step_precision": step_precision, "compiled": compiled}
+        self.stored = stored
+        self.settings: dict[str, Any] = {"activation": activation, "normalize": normalize, "draws": int(draws)}
+        self.settings |= {"step_precision": step_precision, "compiled": compiled}
         self.touched = self.seen = 0
         self._victim: Victim | None = None
         self._base = ""
@@ -112,6 +125,11 @@ class AttackHandler:
         """Whether a defence stands in front and is attacked through (noise, which takes no step, never is adaptive)."""
         return self.adaptive and defense_of(engine) is not None and self.attack.count(self.threat) > 0
 
+    @property
+    def label(self) -> str:
+        """The attack's short name, and how its images are stored if that is not as they are."""
+        return self.attack.label + (" (8-bit)" if self.stored == "uint8" else "")
+
     def to_config(self) -> dict[str, Any]:
         """Attack, threat model and settings as plain values."""
         region = self.threat.region
@@ -123,6 +141,7 @@ class AttackHandler:
             "attack": self.attack.to_config(),
             "threat": threat,
             "seed": self.seed,
+            "stored": self.stored,
             **{k: str(v) for k, v in self.settings.items()},
         }
 
@@ -135,7 +154,7 @@ class AttackHandler:
         length = engine.state.epoch_length
         if length is not None and self.touched < length:
             raise AttackNotApplied(
-                f"{self.attack.label} touched {self.touched} of {length} batches; the scores of this run are not those of an attack"
+                f"{self.label} touched {self.touched} of {length} batches; the scores of this run are not those of an attack"
             )
 
     def __call__(self, engine: Engine) -> None:
@@ -148,9 +167,9 @@ class AttackHandler:
             self._base = self._fingerprint(engine) if self.cache else ""
         seeds = case_seeds(self.seed, names, f"epoch {engine.state.epoch}" if trainer else "")
         target = self._other_case(engine, label) if self.attack.target == "other_case" else None
-        adversarial, columns = self._craft(image, label, target, seeds)
+        adversarial, aim, columns = self._craft(image, label, target, seeds)
         clean = image.as_tensor() if isinstance(image, MetaTensor) else image
-        engine.state.attack = Attacked(engine.state.iteration, clean, **columns)  # type: ignore[attr-defined]
+        engine.state.attack = Attacked(engine.state.iteration, clean, aim, **columns)  # type: ignore[attr-defined]
         if isinstance(image, MetaTensor):
             batch[self.image_key] = MetaTensor(adversarial).copy_meta_from(image)
         else:
@@ -179,8 +198,10 @@ class AttackHandler:
             inferer_config(engine.inferer),
         )
 
-    def _craft(self, image: Tensor, label: Tensor, target: Tensor | None, seeds: list[int]) -> tuple[Tensor, dict[str, Any]]:
-        """Adversarial images (from the cache where they are), and what they measure and cost, one entry per case."""
+    def _craft(
+        self, image: Tensor, label: Tensor, target: Tensor | None, seeds: list[int]
+    ) -> tuple[Tensor, Tensor | None, dict[str, Any]]:
+        """Adversarial images (from the cache where they are), their targets, and what they measure and cost, an entry per case."""
         clean = image.as_tensor() if isinstance(image, MetaTensor) else image
         keys = [self._key(i, clean, label, target, s) for i, s in enumerate(seeds)]
         stored = [self.cache.load(k) if self.cache else None for k in keys]
@@ -193,19 +214,28 @@ class AttackHandler:
                 if self.cache:
                     self.cache.store(keys[i], **entry)
         entries: list[dict[str, Any]] = stored  # type: ignore[assignment]
-        adversarial = torch.stack([torch.as_tensor(e["adversarial"]) for e in entries]).to(clean.device)
-        return adversarial, {n: [e[n].item() for e in entries] for n in ("score", "linf", "l2", "forwards", "backwards", "seconds")}
+        adversarial, aim = (
+            torch.stack([torch.as_tensor(e[name]) for e in entries]).to(clean.device) if name in entries[0] else None
+            for name in ("adversarial", "target")
+        )
+        assert adversarial is not None
+        columns = {n: [e[n].item() for e in entries] for n in ("score", "linf", "l2", "forwards", "backwards", "seconds")}
+        return adversarial, aim, columns
 
     def _attack(self, image: Tensor, label: Tensor, target: Tensor | None, seeds: list[int]) -> list[dict[str, Any]]:
         assert self._victim is not None
         start = time.perf_counter()
         outcome = run(self.attack, self._victim, self.threat, image, label, target=target, seed=seeds)
         seconds = (time.perf_counter() - start) / len(image)
-        size = measure(outcome.adversarial, image.float())
+        adversarial = outcome.adversarial
+        if self.stored == "uint8":
+            adversarial = store(adversarial, self.threat.around(image.float()))
+        size = measure(adversarial, image.float())
         shared = {"forwards": np.array(outcome.forwards), "backwards": np.array(outcome.backwards), "seconds": np.array(seconds)}
         return [
             {
-                "adversarial": outcome.adversarial[i].cpu().numpy(),
+                "adversarial": adversarial[i].cpu().numpy(),
+                **({} if outcome.target is None else {"target": outcome.target[i].cpu().numpy().astype(np.int16)}),
                 "score": outcome.score[i].cpu().numpy(),
                 "linf": size["linf"][i].cpu().numpy(),
                 "l2": size["l2"][i].cpu().numpy(),

@@ -36,7 +36,10 @@ METRICS = {"dice": dice, "iou": iou}
 class RecordHandler:
     """Writes ``output_dir/records`` (one parquet table), ``output_dir/gallery`` (worst and median case) and ``card.html``.
 
-    It reads ``pred`` and ``label`` of every case after the postprocessing, so what is scored is the deployed pipeline.
+    It reads ``pred`` and ``label`` of every case after the postprocessing, so what is scored is the deployed pipeline. A targeted
+    attack is also judged by its own aim: ``target_iou`` is the IoU of prediction and target, ``target_overlap`` that of target and
+    label, below which the IoU cannot be pushed. What other handlers measured on the batch is recorded too: they leave a dictionary
+    ``{(class, metric): value}`` per case in ``engine.state.readings``.
 
     Args:
         output_dir: made when needed.
@@ -102,7 +105,7 @@ class RecordHandler:
         threat = None if attack is None else attack.threat
         self.columns = {
             **self.of,
-            "attack": "none" if attack is None else attack.attack.label,
+            "attack": "none" if attack is None else attack.label,
             "eps": 0.0 if threat is None else float(torch.as_tensor(threat.eps).max()),
             "unit": "" if threat is None else threat.unit,
             "norm": "" if threat is None else threat.norm,
@@ -122,15 +125,22 @@ class RecordHandler:
     def __call__(self, engine: Engine) -> None:
         assert self._writer is not None
         attacked = self._attacked(engine)
+        readings, engine.state.readings = getattr(engine.state, "readings", None), None  # type: ignore[attr-defined]
         for i, (item, output) in enumerate(zip(_items(engine.state.batch), _items(engine.state.output))):
             name, image = case_name(item, self.image_key), item[self.image_key]
-            values = self._values(output[self.pred_key], output[self.label_key])
+            prediction, label = output[self.pred_key], output[self.label_key]
+            values = self._values(prediction, label)
+            if attacked is not None and attacked.target is not None and attacked.target.shape[2:] == prediction.shape[1:]:
+                aim = attacked.target[i]
+                values |= {(c, "target_iou"): v for (c, m), v in self._values(prediction, aim).items() if m == "iou"}
+                values |= {(c, "target_overlap"): v for (c, m), v in self._values(aim, label).items() if m == "iou"}
+            values |= readings[i] if readings else {}
             about = {"case": name, "patient": str(item.get("patient", name)), **self.columns, **_effort(attacked, i)}
             self._writer.add([{**about, "class": c, "metric": m, "value": v} for (c, m), v in values.items()])
             if self.gallery:
                 mean = sum(v for (_, m), v in values.items() if m == "dice") / len(self.classes)
                 clean = image if attacked is None else attacked.clean[i]
-                self.gallery.offer(name, mean, clean, image, _map(output[self.label_key]), _map(output[self.pred_key]))
+                self.gallery.offer(name, mean, clean, image, _map(label), _map(prediction))
 
     def completed(self, engine: Engine) -> None:
         assert self._writer is not None
@@ -155,7 +165,7 @@ class RecordHandler:
         attacked = getattr(engine.state, "attack", None)
         if attacked is None or attacked.iteration != engine.state.iteration:
             raise AttackNotApplied(
-                f"{self.attack.attack.label} is configured but did not touch batch {engine.state.iteration}: list the attack "
+                f"{self.attack.label} is configured but did not touch batch {engine.state.iteration}: list the attack "
                 "overlay after evaluate.yaml, so that its '+validate::handlers' adds to the handlers"
             )
         return attacked

@@ -1,0 +1,6 @@
+"""Papers as runnable studies; the overlays in ``workflows/papers`` call them."""
+
+from monai_advdef.papers.frequency_refinement import FrequencyRefinementTable
+from monai_advdef.papers.tables import Table
+
+__all__ = ["FrequencyRefinementTable", "Table"]

@@ -1,0 +1,119 @@
+"""A table of a paper: every cell is an evaluation of the bundle, recorded like any other, and crafted images are shared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from monai_advdef.progress import Steps
+from monai_advdef.study import Cell, fit_bands, quiet, recorded, train
+
+CLEAN = "clean"
+
+
+class Table:
+    """Attacks as rows, defences as columns. Subclasses say how the rows of the records become text.
+
+    Args:
+        name: the table is written to ``output_dir/<name>.md``, its records to ``output_dir/records``.
+        bundle_root: the bundle.
+        settings: overrides of every cell, at least ``dataset_dir, output_dir, ckpt_dir``.
+        attacks: ``{"name": ..., "overlay": "attacks/asma", "options": {"steps": 60}, "adaptive": [...]}`` each; ``options`` are
+            those of the AttackHandler; ``adaptive`` lists the defences also attacked by one who knows them (default: all).
+        defenses: ``{"name": ..., "overlay": "defenses/jpeg", "options": {"quality": 50}}`` each, in the order of the columns; the
+            option ``band_std: fitted`` stands for the statistics of the training images. Without an overlay: no defence.
+        networks: folders with weights of networks trained alike (other seeds), for tables over several; default: ``ckpt_dir``.
+            Their records lie in ``output_dir/<name of the folder>``.
+        overlays: further overlays of every cell, such as ``"configs/diagnosis"``.
+
+    A network without weights is trained first, with the bundle's own configuration. Run again, a table goes on where it stopped.
+
+    Raises:
+        ValueError: two columns or two attacks of one name.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        bundle_root: str | os.PathLike[str],
+        settings: Mapping[str, Any],
+        attacks: Sequence[Mapping[str, Any]] = (),
+        defenses: Sequence[Mapping[str, Any]] = (),
+        networks: Sequence[str | os.PathLike[str]] | None = None,
+        overlays: Sequence[str] = (),
+    ) -> None:
+        self.name, self.bundle, self.settings = name, Path(bundle_root).resolve(), dict(settings)
+        self.attacks, self.defenses, self.overlays = list(attacks), list(defenses), tuple(overlays)
+        self.networks = [Path(n) for n in networks or [self.settings["ckpt_dir"]]]
+        self.columns = [str(d["name"]) for d in self.defenses]
+        for kind, names in (("defenses", self.columns), ("attacks", [a["name"] for a in self.attacks])):
+            if len(set(names)) < len(names):
+                raise ValueError(f"{kind} of the table share a name: {names}; give each its own")
+
+    def run(self) -> Path:
+        """Evaluate what is missing and write the table.
+
+        Returns:
+            The Markdown file.
+        """
+        quiet()
+        for network in self.networks:
+            self.prepare(network)
+        plan = [(network, *cell) for network in self.networks for cell in self.cells()]
+        rows = []
+        with Steps(f"{self.name}: {len(plan)} evaluations", len(plan)) as steps:
+            for network, attack, defense, attacker in plan:
+                rows.append(self._evaluate(network, attack, defense, attacker))
+                steps.done(", ".join(filter(None, (network.name, attack.get("name", CLEAN), defense["name"], attacker))))
+        page = self.page(pd.concat(rows, ignore_index=True))
+        path = Path(self.settings["output_dir"]) / f"{self.name}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8")
+        print(f"{page}\n{path}")
+        return path
+
+    def page(self, rows: pd.DataFrame) -> str:
+        """Markdown from the records of all cells, with the columns ``column, attack_row, attacker, network`` added."""
+        raise TypeError(f"{type(self).__name__} defines no page(rows); a table must")
+
+    def prepare(self, network: Path) -> None:
+        """Train the network and fit the band statistics, where their files are missing."""
+        settings = self._of(network)
+        if not (network / "model.pt").exists():
+            with Steps(f"{self.name}: no weights in {network}, training", 0) as steps:
+                train(self.bundle, settings, lambda epoch, total: steps.done(f"epoch {epoch} of {total}"))
+        if not (network / "band_std.json").exists():
+            fit_bands(self.bundle, settings)
+
+    def cells(self) -> list[tuple[Mapping[str, Any], Mapping[str, Any], str]]:
+        """Attack, defence and attacker of every cell, for one network."""
+        plan: list[tuple[Mapping[str, Any], Mapping[str, Any], str]] = [({}, d, "") for d in self.defenses]
+        for attack in self.attacks:
+            for defense in self.defenses:
+                plan.append((attack, defense, "oblivious"))
+                if "overlay" not in defense or defense["name"] in attack.get("adaptive", self.columns):
+                    plan.append((attack, defense, "adaptive"))
+        return plan
+
+    def _of(self, network: Path) -> dict[str, Any]:
+        output = Path(self.settings["output_dir"])
+        output = output / network.name if len(self.networks) > 1 else output
+        return {**self.settings, "ckpt_dir": str(network), "output_dir": str(output)}
+
+    def _evaluate(self, network: Path, attack: Mapping[str, Any], defense: Mapping[str, Any], attacker: str) -> pd.DataFrame:
+        overlays = (*self.overlays, *(part["overlay"] for part in (attack, defense) if "overlay" in part))
+        overrides = {f"attack_def::{k}": v for k, v in attack.get("options", {}).items()}
+        for name, value in defense.get("options", {}).items():
+            fitted = name == "band_std" and value == "fitted"
+            overrides[f"defense_def::{name}"] = str(network / "band_std.json") if fitted else value
+        if attack:
+            overrides["adaptive"] = attacker == "adaptive"
+        rows = recorded(self.bundle, Cell(overlays, overrides), {**self._of(network), "record_def::card": False})
+        return rows.assign(
+            column=str(defense["name"]), attack_row=attack.get("name", CLEAN), attacker=attacker, network=network.name
+        )

@@ -1,0 +1,80 @@
+"""Tables in the style of a paper: attacks as rows, defences as columns, the paper's own figures beside ours. Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import pandas as pd
+
+from monai_advdef import stats
+
+Line = tuple[str, Mapping[str, str]]
+"""Name of a line of a table, and by column what its cells say."""
+
+LOWER = "lower of both"
+ATTACKERS = ("adaptive", "oblivious")
+
+
+def pooled(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per column, attack, attacker, metric, class and case: the mean over networks.
+
+    Args:
+        rows: records with the added columns ``column`` (a defence), ``attack_row`` (an attack), ``attacker`` (``"adaptive"``,
+            ``"oblivious"`` or ``""``) and ``network`` (one of several trained alike).
+    """
+    unit = ["column", "attack_row", "attacker", "metric", "class", "case", "patient"]
+    return rows.groupby(unit, sort=False)["value"].mean().reset_index()
+
+
+def lower(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Per column, the rows of one attack by whichever attacker leaves the lower mean, marked as attacker ``LOWER``."""
+    means = rows[rows["metric"] == metric].groupby(["column", "attacker"])["value"].mean().reset_index().sort_values("value")
+    best = means.drop_duplicates("column")[["column", "attacker"]]
+    return rows.merge(best, on=["column", "attacker"]).assign(attacker=LOWER)
+
+
+def per_cent(rows: pd.DataFrame) -> str:
+    """``mean ± std`` over cases, in per cent, of one cell's rows; the range of the mean over networks where there are several."""
+    cases = stats.summarize(pooled(rows)[["case", "patient", "class", "value"]], resamples=1).iloc[0]
+    told = f"{100 * cases['mean']:.1f} ± {100 * cases['std']:.1f}"
+    means = rows.groupby("network")["value"].mean()
+    return told if len(means) == 1 else f"{told} ({100 * means.min():.1f}–{100 * means.max():.1f})"
+
+
+def attack_lines(
+    rows: pd.DataFrame, columns: Sequence[str], metric: str, text: Callable[[pd.DataFrame], str] = per_cent
+) -> list[Line]:
+    """The lines of one attack: the lower of both attackers first, then each; just one line where only one attacker was run."""
+    sides = [name for name in ATTACKERS if (rows["attacker"] == name).any()]
+    shown = {f"**{LOWER} attackers**": lower(rows, metric)} if len(sides) > 1 else {}
+    shown |= {name: rows[rows["attacker"] == name] for name in sides}
+    lines: list[Line] = []
+    for name, part in shown.items():
+        part = part[part["metric"] == metric]
+        found = {c: text(part[part["column"] == c]) if (part["column"] == c).any() else "–" for c in columns}
+        lines.append((name, {c: f"**{t}**" for c, t in found.items()} if name.startswith("**") else found))
+    return lines
+
+
+def markdown(head: str, columns: Sequence[str], lines: Sequence[Line]) -> str:
+    """A Markdown table; a text that is missing is a dash."""
+    table = [f"| {head} | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+    table += [f"| {name} | {' | '.join(texts.get(c, '–') for c in columns)} |" for name, texts in lines]
+    return "\n".join(table) + "\n"
+
+
+def paired(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> str:
+    """Paired comparisons of columns of one metric and attack: difference in points with its 95 % interval (bootstrap over patients)
+    and the Wilcoxon signed-rank p, Holm-corrected over the pairs. ``rows`` as :func:`pooled` takes them."""
+    cases = pooled(rows)
+    found = []
+    for a, b in pairs:
+        one, two = (cases[cases["column"] == c][["case", "patient", "class", "value"]] for c in (a, b))
+        if len(one) and len(two):
+            found.append((a, b, stats.compare(one, two)))
+    adjusted = stats.holm([c.p for _, _, c in found])
+    lines = ["| comparison | n | difference, points [95 %] | p (Holm) |", "|---|---:|---|---|"]
+    for (a, b, c), p in zip(found, adjusted):
+        interval = f"{100 * c.difference:+.1f} [{100 * c.ci_low:+.1f}, {100 * c.ci_high:+.1f}]"
+        lines.append(f"| {a} − {b} | {c.n} | {interval} | {p:.2g} |")
+    return "\n".join(lines) + "\n"
