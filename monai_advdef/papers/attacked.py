@@ -1,0 +1,71 @@
+"""The cases of an attacked batch, as the search and the figures read them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from ignite.engine import Engine
+from monai.data import MetaTensor
+from torch import Tensor
+
+from monai_advdef.data import DataError
+from monai_advdef.handlers import AttackHandler, AttackNotApplied
+from monai_advdef.handlers.cell import case_names
+from monai_advdef.metrics import counts, iou
+from monai_advdef.types import Images, PerCase
+from monai_advdef.victim import Victim
+
+
+class AttackedBatch(NamedTuple):
+    """Names, images (B, C, \\*S) in image units before and after the attack, labels and targets as class maps (B, 1, \\*S)."""
+
+    names: list[str]
+    clean: Tensor
+    adversarial: Tensor
+    label: Tensor
+    target: Tensor | None
+
+
+def attacked_batch(engine: Engine, attack: AttackHandler) -> AttackedBatch:
+    """The current batch of an evaluator that ``attack`` is attached to.
+
+    Raises:
+        AttackNotApplied: the attack did not touch this batch.
+    """
+    attacked = getattr(engine.state, "attack", None)
+    if attacked is None or attacked.iteration != engine.state.iteration:
+        raise AttackNotApplied(
+            f"{attack.label} is configured but did not touch batch {engine.state.iteration}: put '@attack_def' among "
+            "validate::handlers, after the CheckpointLoader"
+        )
+    batch: Any = engine.state.batch
+    image, label = (_plain(batch[k]).to(attacked.clean.device) for k in (attack.image_key, attack.label_key))
+    return AttackedBatch(case_names(batch, attack.image_key), attacked.clean.float(), image.float(), label, attacked.target)
+
+
+def deployed(engine: Any, attack: AttackHandler) -> Victim:
+    """The evaluator's network and inferer as one function of the image, with the head that the attack was told of."""
+    settings = {k: attack.settings[k] for k in ("activation", "normalize")}
+    return Victim(engine.network, inferer=engine.inferer, **settings)
+
+
+def overlap(victim: Victim, logits: Tensor, label: Tensor) -> PerCase:
+    """IoU of prediction and label per case, mean over the foreground classes."""
+    return iou(*counts(victim.predict(logits), victim.encode(label, logits), victim.classes(logits))).mean(1)
+
+
+def check_cases(evaluator: Any, section: str) -> None:
+    """Raises ``DataError`` where the evaluator has no case to see."""
+    if len(evaluator.data_loader.dataset) == 0:
+        raise DataError(f"there is no {section} case; give the {section} section at least two cases (split.csv, or more images)")
+
+
+def picture(image: Images) -> np.ndarray:
+    """One image (C, W, H) as MONAI keeps it, as (H, W) or (H, W, C) in the order of a picture."""
+    return image.detach().cpu().permute(2, 1, 0).squeeze(-1).numpy()
+
+
+def _plain(x: Tensor) -> Tensor:
+    return x.as_tensor() if isinstance(x, MetaTensor) else torch.as_tensor(x)
