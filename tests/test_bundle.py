@@ -25,6 +25,7 @@ from monai_advdef.records import read_records
 from monai_advdef.study import Cell, evaluate, workflow
 
 CONFIGS = bundles()[NAME] / "configs"
+BUNDLES = sorted(bundles())
 META = str(CONFIGS / "metadata.json")
 SCHEMA = Path(__file__).with_name("metadata_schema.json")
 
@@ -39,10 +40,11 @@ def chain(error):
 # -- what the model zoo checks
 
 
-def test_metadata_follows_the_schema(tmp_path):
-    schema = shutil.copy(SCHEMA, tmp_path / "schema.json")
-    verify_metadata(meta_file=META, filepath=str(schema))
-    about = json.loads(Path(META).read_text())
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_metadata_follows_the_schema(tmp_path, bundle):
+    schema, meta = shutil.copy(SCHEMA, tmp_path / "schema.json"), bundles()[bundle] / "configs" / "metadata.json"
+    verify_metadata(meta_file=str(meta), filepath=str(schema))
+    about = json.loads(meta.read_text())
     assert about["version"] in about["changelog"]
     spoils = [
         lambda m: m.pop("task"),
@@ -57,12 +59,12 @@ def test_metadata_follows_the_schema(tmp_path):
             verify_metadata(meta_file=str(tmp_path / "wrong.json"), filepath=str(schema))
 
 
-@pytest.mark.parametrize("network", ["unet", "resnet50fcn"])
+@pytest.mark.parametrize(("bundle", "network"), [(BUNDLES[0], "valid_unet"), *((b, "unet") for b in BUNDLES), (NAME, "resnet50fcn")])
 @pytest.mark.parametrize("config", ["train", "inference"])
-def test_network_takes_and_gives_what_the_metadata_says(config, network):
-    verify_net_in_out(
-        net_id="network_def", meta_file=META, config_file=str(CONFIGS / f"{config}.yaml"), device="cpu", network=network
-    )
+def test_network_takes_and_gives_what_the_metadata_says(bundle, config, network):
+    configs = bundles()[bundle] / "configs"
+    files = {"meta_file": str(configs / "metadata.json"), "config_file": str(configs / f"{config}.yaml")}
+    verify_net_in_out(net_id="network_def", device="cpu", network=network, **files)
 
 
 def test_trained_network_exports_and_gives_the_same_logits(phantom_bundle, tmp_path):
@@ -83,9 +85,12 @@ def test_workflow_has_all_properties(phantom_bundle, tmp_path, files, kind):
     assert made.check_properties() == []
 
 
-def test_bundle_has_the_shape_of_the_model_zoo():
-    assert {"metadata.json", "train.yaml", "evaluate.yaml", "inference.yaml", "logging.conf"} <= {p.name for p in CONFIGS.iterdir()}
-    assert (CONFIGS.parent / "LICENSE").exists() and (CONFIGS.parent / "models").is_dir()
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_bundle_has_the_shape_of_the_model_zoo(bundle):
+    root = bundles()[bundle]
+    files = {"metadata.json", "train.yaml", "evaluate.yaml", "inference.yaml", "logging.conf"}
+    assert files <= {p.name for p in (root / "configs").iterdir()}
+    assert all((root / part).exists() for part in ("LICENSE", "models", "docs/README.md"))
 
 
 # -- training and evaluation
@@ -114,6 +119,7 @@ QUICK = {
     "attacks/ifgsm": {"attack__eps": 2, "attack__rule": "grey_level"},
     "attacks/tifgsm": {"attack__steps": 2, "attack__target": "other_case"},
     "attacks/pgd": {"attack__steps": 2, "attack__norm": "l2", "attack__eps": 500, "attack__random_start": False},
+    "attacks/lattice": {"attack__steps": 2, "attack__eps": 4},
     "attacks/noise": {"attack__kind": "gaussian", "attack__eps": 4},
     "attacks/fgsm": {"attack__objective": "dice", "attack__eps": 2},
     "defenses/jpeg": {"defense__quality": 50, "defense__subsampling": "4:4:4"},
@@ -127,7 +133,8 @@ QUICK = {
 
 @pytest.mark.parametrize("name", [n for n in workflows() if n.split("/")[0] in ("attacks", "defenses")])
 def test_every_overlay_works_with_overrides(phantom_bundle, tmp_path, name):
-    metrics = phantom_bundle.evaluate(tmp_path, name, record__gallery=False, record__card=False, **QUICK[name])
+    names = (name, "defenses/frequency_refinement") if name == "attacks/lattice" else (name,)
+    metrics = phantom_bundle.evaluate(tmp_path, *names, record__gallery=False, record__card=False, **QUICK[name])
     table = read_records(tmp_path / "records")
     assert 0 <= metrics["val_dice"] <= 1 and table["value"].notna().all()
     assert metrics["val_dice"] == pytest.approx(table.query("metric == 'dice'")["value"].mean(), abs=1e-5)

@@ -177,3 +177,25 @@ def test_ties_alternate():
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         JPEG(**arguments)
+
+
+@pytest.mark.parametrize(("shape", "quality"), [((2, 3, 19, 25), 85), ((1, 1, 16, 8), 40), ((1, 2, 3, 12, 9), 60)])
+def test_image_of_inverts_levels(shape, quality):
+    defense = JPEG(quality=quality, subsampling="4:4:4", value_range=(-1, 1))
+    x = torch.rand(shape, dtype=torch.float64) * 2 - 1
+    levels = defense.levels(x)
+    assert levels.shape[-2:] == tuple(-(-n // 8) * 8 for n in shape[-2:])
+    torch.testing.assert_close(defense.image_of(levels, shape[2:]), x, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_rounded_levels_are_the_image_the_codec_returns(channels):
+    pixels = tensor(photo_like(64, 80))[:, :channels]
+    defense = JPEG(quality=85, subsampling="4:4:4", backend="pillow")
+    ours = defense.image_of(defense.levels(pixels).round(), (64, 80)).clamp(0, 255)
+    assert ((ours - defense(pixels)).abs() <= (2 if channels == 1 else 4)).float().mean() > 0.97
+
+
+def test_levels_need_full_chroma():
+    with pytest.raises(ValueError, match="levels of a colour image need subsampling '4:4:4', got '4:2:0'"):
+        JPEG().levels(torch.zeros(1, 3, 8, 8))

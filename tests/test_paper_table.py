@@ -43,7 +43,7 @@ def test_the_lower_attacker_is_chosen_by_its_mean_and_printed_first():
         ]
     )
     lines = paper_table.attack_lines(table, COLUMNS, "iou")
-    assert [name for name, _ in lines] == ["**lower of both attackers**", "adaptive", "oblivious"]
+    assert [name for name, _ in lines] == ["**lowest of all attackers**", "adaptive", "oblivious"]
     assert lines[0][1] == {COLUMNS[0]: "**50.0 ± 10.0**", COLUMNS[1]: "**20.0 ± 10.0**"}
     assert lines[1][1][COLUMNS[1]] == "–"
 
@@ -73,7 +73,7 @@ def test_table_three_counts_patients_and_orders_readings():
             parts += [rows(truth, metric="truth", **about), rows(decided, metric="positive_cup_disc_ratio", **about)]
             parts.append(rows([0.9, 0.2, 0.3, 0.1, 0.8], metric="cup_disc_ratio", **about))
             parts.append(rows([shift] * 5, metric="crop_shift_px", **{**about, "name": "optic disc"}))
-    page = table(3, dataset="fundus", attacks=[{"name": "ASMA", "overlay": "attacks/asma"}]).page(pd.concat(parts))
+    page = table(3, task="fundus", attacks=[{"name": "ASMA", "overlay": "attacks/asma"}]).page(pd.concat(parts))
     low, high = wilson_interval(1, 3)
     assert f"33.3 [{100 * low:.0f}, {100 * high:.0f}] (50.0)" in page, "one of three found, one of two healthy ones cleared"
     assert "| ASMA, oblivious | 20.0 (20.0) | 5.0 (5.0) |" in page
@@ -106,7 +106,7 @@ def test_table_two_runs_from_one_command_and_crafts_each_image_once(phantom_bund
     done = command(*words, "--table::defenses", str(fewer), "--table::attacks", str(attacks), cwd=phantom_bundle.root)
     assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-2000:]
     page = (tmp_path / "frequency_refinement_table2.md").read_text()
-    for told in ("| benign |", "ASMA: **lower of both attackers**", "ASMA: adaptive", "IoU to its target", "46.6 ± 9.2"):
+    for told in ("| benign |", "ASMA: **lowest of all attackers**", "ASMA: adaptive", "IoU to its target", "46.6 ± 9.2"):
         assert told in page
     found = read_records(tmp_path / "records")
     assert set(found["attack"]) == {"none", "ASMA (8-bit)", "PGD"}
@@ -115,7 +115,7 @@ def test_table_two_runs_from_one_command_and_crafts_each_image_once(phantom_bund
     assert len(crafted) == 3 * cases, "ASMA on the bare network and through FR, PGD on the bare network"
     settings = phantom_bundle.settings(tmp_path)
     again = FrequencyRefinementTable(
-        number=2, bundle_root=phantom_bundle.root, settings=settings, defenses=fewer, attacks=attacks, dataset="skin"
+        number=2, bundle_root=phantom_bundle.root, settings=settings, defenses=fewer, attacks=attacks, task="skin"
     )
     with patch.dict(os.environ, MLFLOW_TRACKING_URI=phantom_bundle.store):
         assert again.run().read_text() == page

@@ -5,6 +5,7 @@ from __future__ import annotations
 from monai_advdef.attacks.asma import ASMA
 from monai_advdef.attacks.core import Attack, Iterate, Outcome, run
 from monai_advdef.attacks.gradient import FGSM, PGD, IterativeFGSM, TargetedIterativeFGSM
+from monai_advdef.attacks.lattice import Lattice
 from monai_advdef.attacks.noise import Noise
 from monai_advdef.attacks.targets import TARGETS, make_target
 
@@ -16,6 +17,7 @@ __all__ = [
     "Attack",
     "Iterate",
     "IterativeFGSM",
+    "Lattice",
     "Noise",
     "Outcome",
     "TargetedIterativeFGSM",

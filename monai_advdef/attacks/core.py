@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,7 @@ class Iterate:
     number: int
     ball: Ball
     victim: Victim
+    memory: dict[str, Tensor] = field(default_factory=dict)  # what the attack keeps from step to step of one descent
 
 
 @dataclass
@@ -104,6 +105,12 @@ class Attack:
     def init(self, ball: Ball, generators: Sequence[torch.Generator]) -> Images:
         """Where to start; the clean image unless an attack says otherwise."""
         return ball.image.clone()
+
+    def gradient(
+        self, victim: Victim, x: Images, loss: Callable[[Tensor], Tensor], generators: Sequence[torch.Generator]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits, losses and the gradient that `step` is given; at ``x`` unless an attack says otherwise."""
+        return victim.gradient(x, loss, generators)
 
     def step(self, at: Iterate) -> Images:
         """The next iterate, before projection."""
@@ -213,10 +220,11 @@ class _Run:
     def _descend(self) -> None:
         attack, ball = self.attack, self.ball
         x = ball.project(attack.init(ball, self.generators))
+        memory: dict[str, Tensor] = {}
         for number in range(attack.count(self.threat)):
-            logits, value, gradient = self.victim.gradient(x, self._loss, self.generators)
+            logits, value, gradient = attack.gradient(self.victim, x, self._loss, self.generators)
             self.forwards, self.backwards = self.forwards + self.victim.passes, self.backwards + self.victim.passes
-            at = Iterate(x, _finite(gradient), logits, self._aim(logits), number, ball, self.victim)
+            at = Iterate(x, _finite(gradient), logits, self._aim(logits), number, ball, self.victim, memory)
             if attack.keep == "best":
                 self._consider(at, value)
             x = ball.project(attack.step(at))

@@ -79,6 +79,8 @@ class PGD(Attack):
         steps: number of steps.
         step_size: length of a step in image units; ``None`` means 2.5 eps / steps.
         random_start: begin at a random point of the ball instead of the clean image.
+        momentum: weight of the past in the running sum of the gradients, each scaled to a mean size of 1 per case (Dong et al.,
+            "Boosting Adversarial Attacks with Momentum", 2018, equation 6); pays with steps as long as eps / 2.
 
     Source: Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", 2018.
     """
@@ -86,15 +88,31 @@ class PGD(Attack):
     steps: int = 10
     step_size: float | None = 2.0
     random_start: bool = True
+    momentum: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}; 0 forgets at once, 0.75 is usual")
         if self.step_size is not None and not self.step_size > 0:
             raise ValueError(f"step_size must be > 0 in image units, got {self.step_size}; null takes 2.5 eps / steps")
+
+    @property
+    def label(self) -> str:
+        return self._named("PGD" + (f" momentum {self.momentum:g}" if self.momentum else ""))
 
     def init(self, ball: Ball, generators: Sequence[torch.Generator]) -> Images:
         return ball.start(generators) if self.random_start else ball.image.clone()
 
     def step(self, at: Iterate) -> Images:
         size: float | Tensor = 2.5 * at.ball.eps / self.steps if self.step_size is None else self.step_size
-        return at.x.add_(size * at.ball.direction(at.gradient))
+        gradient = running(at, self.momentum) if self.momentum else at.gradient
+        return at.x.add_(size * at.ball.direction(gradient))
+
+
+def running(at: Iterate, momentum: float) -> Tensor:
+    """The running sum of the descent's gradients, each scaled to a mean size of 1 per case, the past weighted by ``momentum``."""
+    mean = at.gradient.abs().flatten(1).mean(1).clamp_min(1e-30).reshape((-1,) + (1,) * (at.x.ndim - 1))
+    past = at.memory.get("gradient")
+    at.memory["gradient"] = at.gradient / mean if past is None else momentum * past + at.gradient / mean
+    return at.memory["gradient"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from monai_advdef.dct import block_dct, block_idct, pad_to_block
 from monai_advdef.defenses.codecs import codec_round_trip
+from monai_advdef.defenses.colour import chroma_in_rgb, to_ycbcr
 from monai_advdef.defenses.core import Defense
 from monai_advdef.defenses.jpeg_model import SUBSAMPLING, jpeg_round_trip, quality_tables
 
@@ -51,16 +53,74 @@ class JPEG(Defense):
     def label(self) -> str:
         return f"JPEG({self.quality}, {self.subsampling})"
 
+    def levels(self, image: Tensor) -> Tensor:
+        """DCT coefficients in units of their steps, ``C / Q`` before rounding, which is where the lattice of the codec lies.
+
+        Linear but for the level shift: pixels and YCbCr are not rounded. Differentiable.
+
+        Args:
+            image: ``(B, C, *S)`` in image units.
+
+        Returns:
+            ``(B, C, *S')``, the last two axes padded to whole blocks; of three channels Y, Cb and Cr.
+
+        Raises:
+            ValueError: three channels whose chroma is subsampled.
+        """
+        self._check_lattice(image)
+        return _by_slice(self._levels, self.to_grey(image))
+
+    def image_of(self, levels: Tensor, size: Sequence[int]) -> Tensor:
+        """Inverse of `levels`: the image ``(B, C, *S)`` of spatial ``size``, in image units, neither clipped nor rounded.
+
+        Raises:
+            ValueError: as for `levels`.
+        """
+        self._check_lattice(levels)
+        return self.from_grey(_by_slice(self._pixels, levels)[..., : size[-2], : size[-1]].contiguous())
+
+    def _check_lattice(self, image: Tensor) -> None:
+        if image.shape[1] == 3 and self.subsampling != "4:4:4":
+            raise ValueError(
+                f"levels of a colour image need subsampling '4:4:4', got {self.subsampling!r}; attack such a codec in pixels"
+            )
+
+    def _levels(self, grey: Tensor) -> Tensor:
+        planes = to_ycbcr(grey) if grey.shape[1] == 3 else grey
+        return block_dct(pad_to_block(planes - _shift(planes))) / self._steps(planes)
+
+    def _pixels(self, levels: Tensor) -> Tensor:
+        planes = block_idct(levels * self._steps(levels))
+        planes = planes + _shift(planes)
+        return planes[:, :1] + chroma_in_rgb(planes[:, 1:]) if planes.shape[1] == 3 else planes
+
+    def _steps(self, like: Tensor) -> Tensor:
+        """The step of every coefficient, ``(1, C, *S')``."""
+        luminance, chrominance = (table.to(like) for table in quality_tables(self.quality))
+        tables = [luminance, chrominance, chrominance] if like.shape[1] == 3 else [luminance] * like.shape[1]
+        return torch.stack(tables)[None].repeat(1, 1, *(-(-n // 8) for n in like.shape[-2:]))
+
     def refine(self, grey: Tensor) -> Tensor:
-        if grey.ndim == 4:
-            return self._code(grey)
-        slices = grey.transpose(1, 2)
-        return self._code(slices.flatten(0, 1)).view(slices.shape).transpose(1, 2)
+        return _by_slice(self._code, grey)
 
     def _code(self, images: Tensor) -> Tensor:
         if self.backend == "torch":
             return jpeg_round_trip(images, self.quality, self.subsampling)
         return _Codec.apply(images, self)
+
+
+def _by_slice(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Apply a function of images ``(B, C, H, W)``; to volumes slice by slice over their last two axes."""
+    if x.ndim == 4:
+        return function(x)
+    slices = x.transpose(1, 2)
+    out = function(slices.flatten(0, 1))
+    return out.view(*slices.shape[:3], *out.shape[-2:]).transpose(1, 2)
+
+
+def _shift(planes: Tensor) -> Tensor:
+    """JPEG's level shift of Y or grey; `to_ycbcr` centres chroma on 0 already."""
+    return planes.new_tensor((128.0, 0.0, 0.0) if planes.shape[1] == 3 else (128.0,)).view(-1, 1, 1)
 
 
 class _Codec(torch.autograd.Function):

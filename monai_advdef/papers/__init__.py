@@ -1,5 +1,7 @@
 """Papers as runnable studies; the overlays in ``workflows/papers`` call them."""
 
+from __future__ import annotations
+
 from monai_advdef.papers.frequency_refinement import FrequencyRefinementTable
 from monai_advdef.papers.tables import Table
 

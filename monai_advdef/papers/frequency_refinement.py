@@ -40,7 +40,8 @@ class FrequencyRefinementTable(Table):
 
     Args:
         number: 1, 2 or 3.
-        dataset: ``"skin"`` or ``"fundus"``: whose figures of the paper stand beside ours; empty: none.
+        task: ``"skin"`` or ``"fundus"``: whose figures of the paper stand beside ours; empty: none.
+        title: says what else is special, such as other images.
         reference: the column of which the table tests every other one against it, beside the recovery over no defence.
         options: see :class:`Table`.
 
@@ -50,17 +51,17 @@ class FrequencyRefinementTable(Table):
     Source: tables 1, 2 and 3.
     """
 
-    def __init__(self, *, number: int, dataset: str = "", reference: str = "FR(30,5,80)", **options: Any) -> None:
+    def __init__(self, *, number: int, task: str = "", title: str = "", reference: str = "FR(30,5,80)", **options: Any) -> None:
         if number not in (1, 2, 3):
             raise ValueError(f"number must be 1, 2 or 3, got {number!r}")
-        super().__init__(name=f"frequency_refinement_table{number}", **options)
-        self.number, self.dataset, self.reference = number, dataset, reference
+        super().__init__(**{"name": f"frequency_refinement_table{number}", **options})
+        self.number, self.task, self.title, self.reference = number, task, title, reference
 
     def page(self, rows: pd.DataFrame) -> str:
         return (self._diagnosis if self.number == 3 else self._overlap)(rows)
 
     def _paper(self) -> list[Line]:
-        figures = PAPER.get(self.dataset, {}).get(self.number)
+        figures = PAPER.get(self.task, {}).get(self.number)
         return [("the paper", dict(zip(PAPER_COLUMNS, figures)))] if figures else []
 
     def _overlap(self, rows: pd.DataFrame) -> str:
@@ -68,7 +69,7 @@ class FrequencyRefinementTable(Table):
         clean = iou[iou["attack_row"] == CLEAN]
         benign: Line = ("benign", {c: paper_table.per_cent(clean[clean["column"] == c]) for c in self.columns})
         title = "benign images" if self.number == 1 else "images under attack"
-        told = [f"## Table {self.number}: IoU on {title}\n", f"{_about(rows)}\n"]
+        told = [f"## {self.title or f'Table {self.number}: IoU on {title}'}\n", f"{_about(rows)}\n"]
         if self.number == 1:
             told.append(paper_table.markdown("IoU, %", self.columns, [benign, *self._paper()]))
             told.append(paper_table.paired(clean, [(c, self.columns[0]) for c in self.columns[1:]]))
@@ -86,7 +87,7 @@ class FrequencyRefinementTable(Table):
     def _aim(self, name: str, rows: pd.DataFrame) -> list[Line]:
         """How near a targeted attack came to its target, and how far that overlaps the truth; the defence's own images."""
         lines: list[Line] = []
-        for attacker in paper_table.ATTACKERS:
+        for attacker in paper_table.attackers(rows):
             part = rows[(rows["metric"] == "target_iou") & (rows["attacker"] == attacker)]
             found = {c: paper_table.per_cent(part[part["column"] == c]) for c in self.columns if (part["column"] == c).any()}
             lines += [(f"{name}: {attacker}, IoU to its target", found)] if found else []
@@ -98,11 +99,14 @@ class FrequencyRefinementTable(Table):
         """Recovery over no defence, and the reference against every other defence, for each attacker."""
         none, others = self.columns[0], [c for c in self.columns[1:] if c != self.reference]
         pairs = [(c, none) for c in self.columns[1:]] + [(self.reference, c) for c in others]
-        sides = [s for s in paper_table.ATTACKERS if (rows["attacker"] == s).any()]
-        return [f"**{name}, {side}**\n\n{paper_table.paired(rows[rows['attacker'] == side], pairs)}" for side in sides]
+        sides = [("lowest of all attackers", paper_table.lower(rows, "iou"))]
+        sides += [
+            (side, rows[rows["attacker"] == side]) for side in paper_table.attackers(rows) if side in ("adaptive", "oblivious")
+        ]
+        return [f"**{name}, {side}**\n\n{paper_table.paired(part, pairs)}" for side, part in sides]
 
     def _diagnosis(self, rows: pd.DataFrame) -> str:
-        told: list[str] = ["## Table 3: the diagnosis\n", f"{_about(rows)}\n"]
+        told: list[str] = [f"## {self.title or 'Table 3: the diagnosis'}\n", f"{_about(rows)}\n"]
         areas: list[Line] = []
         for reading, title in (
             ("probability", "classifiers on the crop around the predicted disc"),
@@ -111,8 +115,7 @@ class FrequencyRefinementTable(Table):
             lines: list[Line] = []
             for attack in (CLEAN, *(a["name"] for a in self.attacks)):
                 part = rows[rows["attack_row"] == attack]
-                sides = ("",) if attack == CLEAN else paper_table.ATTACKERS
-                for side in (s for s in sides if (part["attacker"] == s).any()):
+                for side in [""] if attack == CLEAN else paper_table.attackers(part):
                     chosen = part[part["attacker"] == side]
                     found = {c: _sensitivity(chosen[chosen["column"] == c], reading) for c in self.columns}
                     lines.append((f"{attack}, {side}".rstrip(", "), found))
@@ -127,8 +130,9 @@ class FrequencyRefinementTable(Table):
         told.append(paper_table.markdown("AUC [95 %]", self.columns, areas))
         shift: list[Line] = []
         for name in (a["name"] for a in self.attacks):
-            for side in paper_table.ATTACKERS:
-                part = rows[(rows["attack_row"] == name) & (rows["attacker"] == side) & (rows["metric"] == "crop_shift_px")]
+            named = rows[(rows["attack_row"] == name) & (rows["metric"] == "crop_shift_px")]
+            for side in paper_table.attackers(named):
+                part = named[named["attacker"] == side]
                 cells = {c: _pixels(part[part["column"] == c]) for c in self.columns if (part["column"] == c).any()}
                 shift += [(f"{name}, {side}", cells)] if cells else []
         told.append(paper_table.markdown("shift of the crop in pixels, median (mean)", self.columns, shift))

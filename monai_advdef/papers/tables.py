@@ -22,8 +22,10 @@ class Table:
         name: the table is written to ``output_dir/<name>.md``, its records to ``output_dir/records``.
         bundle_root: the bundle.
         settings: overrides of every cell, at least ``dataset_dir, output_dir, ckpt_dir``.
-        attacks: ``{"name": ..., "overlay": "attacks/asma", "options": {"steps": 60}, "adaptive": [...]}`` each; ``options`` are
-            those of the AttackHandler; ``adaptive`` lists the defences also attacked by one who knows them (default: all).
+        dataset: the cases to evaluate, read once for all cells; ``None``: each cell reads the bundle's test section.
+        attacks: ``{"name": ..., "overlay": "attacks/asma", "options": {"steps": 60}, "adaptive": [...], "also": [...]}`` each;
+            ``options`` are those of the AttackHandler; ``adaptive`` lists the defences also attacked by one who knows them (default:
+            all); ``also`` holds further adaptive attackers for some defences, of the same form, their ``name`` telling them apart.
         defenses: ``{"name": ..., "overlay": "defenses/jpeg", "options": {"quality": 50}}`` each, in the order of the columns; the
             option ``band_std: fitted`` stands for the statistics of the training images. Without an overlay: no defence.
         networks: folders with weights of networks trained alike (other seeds), for tables over several; default: ``ckpt_dir``.
@@ -42,12 +44,14 @@ class Table:
         name: str,
         bundle_root: str | os.PathLike[str],
         settings: Mapping[str, Any],
+        dataset: Any = None,
         attacks: Sequence[Mapping[str, Any]] = (),
         defenses: Sequence[Mapping[str, Any]] = (),
         networks: Sequence[str | os.PathLike[str]] | None = None,
         overlays: Sequence[str] = (),
     ) -> None:
         self.name, self.bundle, self.settings = name, Path(bundle_root).resolve(), dict(settings)
+        self.cases = {} if dataset is None else {"validate::dataset": dataset}
         self.attacks, self.defenses, self.overlays = list(attacks), list(defenses), tuple(overlays)
         self.networks = [Path(n) for n in networks or [self.settings["ckpt_dir"]]]
         self.columns = [str(d["name"]) for d in self.defenses]
@@ -98,6 +102,8 @@ class Table:
                 plan.append((attack, defense, "oblivious"))
                 if "overlay" not in defense or defense["name"] in attack.get("adaptive", self.columns):
                     plan.append((attack, defense, "adaptive"))
+                further = [a for a in attack.get("also", ()) if defense["name"] in a["adaptive"]]
+                plan += [({**a, "name": attack["name"]}, defense, f"adaptive, {a['name']}") for a in further]
         return plan
 
     def _of(self, network: Path) -> dict[str, Any]:
@@ -112,8 +118,9 @@ class Table:
             fitted = name == "band_std" and value == "fitted"
             overrides[f"defense_def::{name}"] = str(network / "band_std.json") if fitted else value
         if attack:
-            overrides["adaptive"] = attacker == "adaptive"
-        rows = recorded(self.bundle, Cell(overlays, overrides), {**self._of(network), "record_def::card": False})
+            overrides["adaptive"] = attacker != "oblivious"
+        shared = {**self._of(network), **self.cases, "record_def::card": False}
+        rows = recorded(self.bundle, Cell(overlays, overrides), shared)
         return rows.assign(
             column=str(defense["name"]), attack_row=attack.get("name", CLEAN), attacker=attacker, network=network.name
         )

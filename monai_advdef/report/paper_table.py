@@ -11,8 +11,8 @@ from monai_advdef import stats
 Line = tuple[str, Mapping[str, str]]
 """Name of a line of a table, and by column what its cells say."""
 
-LOWER = "lower of both"
-ATTACKERS = ("adaptive", "oblivious")
+LOWER = "lowest"
+OBLIVIOUS = "oblivious"
 
 
 def pooled(rows: pd.DataFrame) -> pd.DataFrame:
@@ -20,10 +20,15 @@ def pooled(rows: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         rows: records with the added columns ``column`` (a defence), ``attack_row`` (an attack), ``attacker`` (``"adaptive"``,
-            ``"oblivious"`` or ``""``) and ``network`` (one of several trained alike).
+            ``"adaptive, <how>"``, ``"oblivious"`` or ``""``) and ``network`` (one of several trained alike).
     """
     unit = ["column", "attack_row", "attacker", "metric", "class", "case", "patient"]
     return rows.groupby(unit, sort=False)["value"].mean().reset_index()
+
+
+def attackers(rows: pd.DataFrame) -> list[str]:
+    """The attackers of some rows: those who know the defence first, the oblivious one last."""
+    return sorted(set(rows["attacker"]) - {""}, key=lambda name: (name == OBLIVIOUS, name))
 
 
 def lower(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -44,9 +49,9 @@ def per_cent(rows: pd.DataFrame) -> str:
 def attack_lines(
     rows: pd.DataFrame, columns: Sequence[str], metric: str, text: Callable[[pd.DataFrame], str] = per_cent
 ) -> list[Line]:
-    """The lines of one attack: the lower of both attackers first, then each; just one line where only one attacker was run."""
-    sides = [name for name in ATTACKERS if (rows["attacker"] == name).any()]
-    shown = {f"**{LOWER} attackers**": lower(rows, metric)} if len(sides) > 1 else {}
+    """The lines of one attack: per column the attacker who leaves least first, then each; one line where only one was run."""
+    sides = attackers(rows)
+    shown = {f"**{LOWER} of all attackers**": lower(rows, metric)} if len(sides) > 1 else {}
     shown |= {name: rows[rows["attacker"] == name] for name in sides}
     lines: list[Line] = []
     for name, part in shown.items():
