@@ -76,9 +76,9 @@ def test_table_three_counts_patients_and_orders_readings():
     page = table(3, task="fundus", attacks=[{"name": "ASMA", "overlay": "attacks/asma"}]).page(pd.concat(parts))
     low, high = wilson_interval(1, 3)
     assert f"33.3 [{100 * low:.0f}, {100 * high:.0f}] (50.0)" in page, "one of three found, one of two healthy ones cleared"
-    assert "| ASMA, oblivious | 20.0 (20.0) | 5.0 (5.0) |" in page
+    assert "| ASMA: oblivious | 20.0 (20.0) | 5.0 (5.0) |" in page
     assert "| the paper | 50.6 | 68.2 |" in page
-    assert "| vertical cup/disc ratio from the predicted disc: clean | 0.67" in page
+    assert "| clean | 0.67 [" in page.split("AUC [95 %]: vertical cup/disc ratio")[1]
 
 
 def test_wrong_tables_are_refused():

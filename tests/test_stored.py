@@ -72,12 +72,12 @@ def test_unknown_storage_and_a_range_of_each_image_are_refused(trained):
 def test_a_target_elsewhere_has_the_labels_shape_and_never_meets_it(head):
     label = torch.zeros(2, 1, 16, 12, dtype=torch.long)
     label[0, 0, 2:6, 1:4] = 1
-    label[1, 0, :, :7] = 1  # moved by half, it meets itself in one column of the twelve
+    label[1, 0, :, 2:9] = 1  # seven of twelve columns: moved by seven it comes in again on the other side
     logits = torch.zeros(2, 2, 16, 12)
     given = label if head == "softmax" else label.float()
     target = make_target("elsewhere", given, logits, head)
     assert not bool((target.bool() & label.bool()).any())
-    assert target[0].sum() == label[0].sum() and bool((target[0, 0, 10:14, 7:10] == 1).all())
+    assert target[0].sum() == label[0].sum() and bool((target[0, 0, 6:10, 1:4] == 1).all())
     assert target[1].sum() == 16 * 5
 
 

@@ -13,7 +13,7 @@ TARGETS = {
     "least_likely": "the class with the lowest logit at the clean image, voxel by voxel",
     "background": "nothing there",
     "permuted": "every class renamed to the next",
-    "elsewhere": "the label moved by half the image along every axis, less where it meets the truth: it never overlaps it",
+    "elsewhere": "the label moved beside itself, less where it still meets itself: it never overlaps the truth",
     "other_case": "the mask of another case; it is handed to run(target=...), the AttackHandler does so",
 }
 
@@ -43,14 +43,26 @@ def make_target(name: str, label: Tensor, logits: Logits, head: str) -> Tensor:
     if name == "background":
         return torch.zeros_like(label)
     if name == "elsewhere":
-        axes = tuple(range(2, label.ndim))
-        return label.roll([n // 2 for n in label.shape[2:]], axes) * (label == 0).all(1, keepdim=True).to(label.dtype)
+        return torch.stack([_beside(case) for case in label])
     if name == "least_likely":
         return logits.argmin(1, keepdim=True) if head == "softmax" else (logits <= 0).to(label.dtype)
     if head == "sigmoid":
         return 1 - label if name == "inverted" or label.shape[1] == 1 else label.roll(1, dims=1)
     classes = logits.shape[1]
     return _inverted(label, classes) if name == "inverted" else (label + 1) % classes
+
+
+def _beside(label: Tensor) -> Tensor:
+    """One label (K, \\*S) moved by its own extent along the axis it is shortest on, to the side with more room (cyclically)."""
+    foreground = label.ne(0).any(0)
+    if not bool(foreground.any()):
+        return label.clone()
+    where = foreground.nonzero()
+    first, last = where.amin(0).tolist(), where.amax(0).tolist()
+    axis = min(range(foreground.ndim), key=lambda a: (last[a] - first[a] + 1) / foreground.shape[a])
+    extent, after = last[axis] - first[axis] + 1, foreground.shape[axis] - 1 - last[axis]
+    moved = label.roll(extent if after >= first[axis] else -extent, axis + 1)
+    return moved * ~foreground
 
 
 def _inverted(label: Tensor, classes: int) -> Tensor:

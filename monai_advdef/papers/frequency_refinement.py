@@ -6,9 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from monai_advdef.diagnostic_stats import auc, wilson_interval
 from monai_advdef.papers.tables import CLEAN, Table
-from monai_advdef.report import paper_table
+from monai_advdef.report import diagnosis_table, paper_table
 from monai_advdef.report.paper_table import Line
 
 PAPER_COLUMNS = ("no defence", "JPEG(85)", "JPEG(50)", "FR(20,10,60)", "FR(30,5,80)")
@@ -25,6 +24,10 @@ PAPER: dict[str, dict[int, tuple[str, ...]]] = {
 }
 """The paper's figures by data set and table, in per cent."""
 
+READINGS = {
+    "probability": "classifiers on the crop around the predicted disc",
+    "cup_disc_ratio": "vertical cup/disc ratio from the predicted disc",
+}
 PROTOCOL = """\
 Differences from the paper's protocol: its network, its 100 images and its ASMA settings are not public; it states neither the JPEG
 encoder nor the chroma subsampling (ours: 4:2:0, as libjpeg and Pillow do by default; 4:4:4 stands beside it), and its attacker knows
@@ -58,13 +61,14 @@ class FrequencyRefinementTable(Table):
         self.number, self.task, self.title, self.reference = number, task, title, reference
 
     def page(self, rows: pd.DataFrame) -> str:
-        return (self._diagnosis if self.number == 3 else self._overlap)(rows)
+        told = self._diagnosis(rows) if self.number == 3 else self._overlap(rows)
+        return "\n".join([*told, PROTOCOL])
 
     def _paper(self) -> list[Line]:
         figures = PAPER.get(self.task, {}).get(self.number)
         return [("the paper", dict(zip(PAPER_COLUMNS, figures)))] if figures else []
 
-    def _overlap(self, rows: pd.DataFrame) -> str:
+    def _overlap(self, rows: pd.DataFrame) -> list[str]:
         iou = rows[rows["metric"] == "iou"]
         clean = iou[iou["attack_row"] == CLEAN]
         benign: Line = ("benign", {c: paper_table.per_cent(clean[clean["column"] == c]) for c in self.columns})
@@ -73,7 +77,7 @@ class FrequencyRefinementTable(Table):
         if self.number == 1:
             told.append(paper_table.markdown("IoU, %", self.columns, [benign, *self._paper()]))
             told.append(paper_table.paired(clean, [(c, self.columns[0]) for c in self.columns[1:]]))
-            return "\n".join([*told, PROTOCOL])
+            return told
         lines: list[Line] = [benign]
         tests: list[str] = []
         for name in (a["name"] for a in self.attacks):
@@ -82,7 +86,7 @@ class FrequencyRefinementTable(Table):
             lines += self._aim(name, attacked)
             tests += self._tests(name, attacked[attacked["metric"] == "iou"])
         told.append(paper_table.markdown("IoU, %", self.columns, [*lines, *self._paper()]))
-        return "\n".join([*told, *tests, PROTOCOL])
+        return [*told, *tests]
 
     def _aim(self, name: str, rows: pd.DataFrame) -> list[Line]:
         """How near a targeted attack came to its target, and how far that overlaps the truth; the defence's own images."""
@@ -105,38 +109,17 @@ class FrequencyRefinementTable(Table):
         ]
         return [f"**{name}, {side}**\n\n{paper_table.paired(part, pairs)}" for side, part in sides]
 
-    def _diagnosis(self, rows: pd.DataFrame) -> str:
-        told: list[str] = [f"## {self.title or 'Table 3: the diagnosis'}\n", f"{_about(rows)}\n"]
-        areas: list[Line] = []
-        for reading, title in (
-            ("probability", "classifiers on the crop around the predicted disc"),
-            ("cup_disc_ratio", "vertical cup/disc ratio from the predicted disc"),
-        ):
-            lines: list[Line] = []
-            for attack in (CLEAN, *(a["name"] for a in self.attacks)):
-                part = rows[rows["attack_row"] == attack]
-                for side in [""] if attack == CLEAN else paper_table.attackers(part):
-                    chosen = part[part["attacker"] == side]
-                    found = {c: _sensitivity(chosen[chosen["column"] == c], reading) for c in self.columns}
-                    lines.append((f"{attack}, {side}".rstrip(", "), found))
-                    areas.append(
-                        (
-                            f"{title}: {attack}, {side}".rstrip(", "),
-                            {c: _auc(chosen[chosen["column"] == c], reading) for c in self.columns},
-                        )
-                    )
-            head = f"sensitivity, % [95 %] (specificity): {title}"
-            told.append(paper_table.markdown(head, self.columns, [*lines, *(self._paper() if reading == "probability" else [])]))
-        told.append(paper_table.markdown("AUC [95 %]", self.columns, areas))
-        shift: list[Line] = []
-        for name in (a["name"] for a in self.attacks):
-            named = rows[(rows["attack_row"] == name) & (rows["metric"] == "crop_shift_px")]
-            for side in paper_table.attackers(named):
-                part = named[named["attacker"] == side]
-                cells = {c: _pixels(part[part["column"] == c]) for c in self.columns if (part["column"] == c).any()}
-                shift += [(f"{name}, {side}", cells)] if cells else []
-        told.append(paper_table.markdown("shift of the crop in pixels, median (mean)", self.columns, shift))
-        return "\n".join([*told, PROTOCOL])
+    def _diagnosis(self, rows: pd.DataFrame) -> list[str]:
+        told = [f"## {self.title or 'Table 3: the diagnosis'}\n", f"{_about(rows)}\n"]
+        attacks = [str(a["name"]) for a in self.attacks]
+        for reading, title in READINGS.items():
+            found = diagnosis_table.sensitivity_lines(rows, CLEAN, attacks, self.columns, reading)
+            head = f"sensitivity, % [95 %] (specificity, %): {title}"
+            told.append(paper_table.markdown(head, self.columns, [*found, *(self._paper() if reading == "probability" else [])]))
+            areas = diagnosis_table.auc_lines(rows, CLEAN, attacks, self.columns, reading)
+            told.append(paper_table.markdown(f"AUC [95 %]: {title}", self.columns, areas))
+        shifts = diagnosis_table.shift_lines(rows, attacks, self.columns)
+        return [*told, paper_table.markdown("shift of the crop in pixels, median (mean)", self.columns, shifts)]
 
 
 def _about(rows: pd.DataFrame) -> str:
@@ -148,28 +131,3 @@ def _about(rows: pd.DataFrame) -> str:
         f"n = {cases} test images, {networks} networks (training seeds); per image the mean over the networks, then mean ± standard "
         "deviation over the images; in parentheses the range of the mean over the networks."
     )
-
-
-def _sensitivity(rows: pd.DataFrame, reading: str) -> str:
-    """Sensitivity with its Wilson interval and specificity, over images and networks (the interval counts images once)."""
-    table = rows[rows["class"] == "glaucoma"].pivot_table(index=["network", "case"], columns="metric", values="value")
-    decision = f"positive_{reading}"
-    if decision not in table or not len(table):
-        return "–"
-    sick, well = table[table["truth"] == 1][decision], table[table["truth"] == 0][decision]
-    networks = table.index.get_level_values("network").nunique()
-    low, high = wilson_interval(round(float(sick.sum()) / networks), len(sick) // networks)
-    return f"{100 * sick.mean():.1f} [{100 * low:.0f}, {100 * high:.0f}] ({100 * well.mean():.1f})"
-
-
-def _auc(rows: pd.DataFrame, reading: str) -> str:
-    """Area under the ROC curve of the score averaged over networks, with DeLong's interval."""
-    table = rows[rows["class"] == "glaucoma"].pivot_table(index="case", columns="metric", values="value")
-    if reading not in table or not len(table):
-        return "–"
-    area = auc(table[reading], table["truth"])
-    return f"{area.value:.2f} [{area.ci_low:.2f}, {area.ci_high:.2f}]"
-
-
-def _pixels(rows: pd.DataFrame) -> str:
-    return f"{rows['value'].median():.1f} ({rows['value'].mean():.1f})"
