@@ -8,11 +8,14 @@ import torch
 from engines import evaluator, items, network
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ignite.engine import Events
+from monai.inferers import SimpleInferer
 from PIL import Image
 
 from monai_advdef import ThreatModel
 from monai_advdef.attacks import ASMA, PGD
 from monai_advdef.attacks.targets import make_target
+from monai_advdef.defenses import DefendedInferer, FrequencyRefinement
 from monai_advdef.handlers import AttackHandler, RecordHandler
 from monai_advdef.handlers.stored import store
 from monai_advdef.records import read_records
@@ -122,3 +125,20 @@ def test_readings_of_other_handlers_are_recorded_once(trained, tmp_path):
     found = read_records(tmp_path / "records")
     found = found[found["metric"] == "probability"]
     assert found["value"].tolist() == [0, 0.25, 0.5] and set(found["class"]) == {"glaucoma"}
+
+
+def test_images_made_for_a_defence_are_also_scored_without_it(trained, tmp_path):
+    attack = AttackHandler(PGD(steps=4, step_size=None), ThreatModel(eps=8.0))
+    records = RecordHandler(tmp_path, ["lesion"], attack=attack, gallery=False, card=False, undefended=True)
+    seen = []
+    net = network(trained)
+    engine = evaluator(net, [attack, records], inferer=DefendedInferer(SimpleInferer(), FrequencyRefinement()))
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: seen.extend(i["image"].as_tensor() for i in e.state.batch))
+    engine.run()
+    found = read_records(tmp_path / "records").pivot_table(index="case", columns="metric", values="value")
+    with torch.no_grad():
+        masks = net(torch.stack(seen)).argmax(1, keepdim=True).bool()
+    truth = torch.stack([i["label"].bool().as_tensor() for i in items()])
+    expected = (masks & truth).flatten(1).sum(1) / (masks | truth).flatten(1).sum(1)
+    assert found["undefended_iou"].tolist() == pytest.approx(expected.tolist())
+    assert found["undefended_iou"].tolist() != found["iou"].tolist()

@@ -28,6 +28,7 @@ from monai_advdef.handlers.gallery import Gallery
 from monai_advdef.metrics import counts, dice, iou
 from monai_advdef.records import RecordWriter, fingerprint
 from monai_advdef.report import build
+from monai_advdef.victim import Victim
 
 logger = logging.getLogger(__name__)
 METRICS = {"dice": dice, "iou": iou}
@@ -50,6 +51,7 @@ class RecordHandler:
         image_key, pred_key, label_key: keys of the batch and the output.
         gallery: keep pictures of the worst and the median case.
         card: write the card when the evaluation has finished.
+        undefended: behind a defence, also record ``undefended_iou``: what the same images do to the network without it.
     """
 
     def __init__(
@@ -67,13 +69,14 @@ class RecordHandler:
         label_key: str = "label",
         gallery: bool = True,
         card: bool = True,
+        undefended: bool = False,
     ) -> None:
         self.folder, self.classes, self.attack = Path(output_dir), list(classes), attack
         self.of = {"task": task, "model": model, "suite": suite}
         self.columns: dict[str, Any] = {}
         self.activation, self.image_key, self.pred_key, self.label_key = activation, image_key, pred_key, label_key
         self.gallery: Gallery | None = Gallery(self.folder / "gallery") if gallery else None
-        self.card = card
+        self.card, self.undefended = card, undefended
         self.cell: dict[str, Any] = {}
         self.fingerprint, self.done = "", False
         self._writer: RecordWriter | None = None
@@ -126,6 +129,7 @@ class RecordHandler:
         assert self._writer is not None
         attacked = self._attacked(engine)
         readings, engine.state.readings = getattr(engine.state, "readings", None), None  # type: ignore[attr-defined]
+        bare = self._bare(engine) if self.undefended else None
         for i, (item, output) in enumerate(zip(_items(engine.state.batch), _items(engine.state.output))):
             name, image = case_name(item, self.image_key), item[self.image_key]
             prediction, label = output[self.pred_key], output[self.label_key]
@@ -134,6 +138,8 @@ class RecordHandler:
                 aim = attacked.target[i]
                 values |= {(c, "target_iou"): v for (c, m), v in self._values(prediction, aim).items() if m == "iou"}
                 values |= {(c, "target_overlap"): v for (c, m), v in self._values(aim, label).items() if m == "iou"}
+            if bare is not None:
+                values |= {(c, "undefended_iou"): v for (c, m), v in self._values(bare[i], label).items() if m == "iou"}
             values |= readings[i] if readings else {}
             about = {"case": name, "patient": str(item.get("patient", name)), **self.columns, **_effort(attacked, i)}
             self._writer.add([{**about, "class": c, "metric": m, "value": v} for (c, m), v in values.items()])
@@ -169,6 +175,16 @@ class RecordHandler:
                 "overlay after evaluate.yaml, so that its '+validate::handlers' adds to the handlers"
             )
         return attacked
+
+    def _bare(self, engine: Engine) -> Tensor | None:
+        """Predictions (B, 1, \\*S) or (B, K, \\*S) for this batch's images without the defence; ``None`` where there is none."""
+        if defense_of(engine) is None:
+            return None
+        victim = Victim(engine.network, inferer=engine.inferer.inferer, activation=self.activation)  # type: ignore[attr-defined]
+        image = torch.stack([torch.as_tensor(item[self.image_key]) for item in _items(engine.state.batch)])
+        image = image.as_tensor() if hasattr(image, "as_tensor") else image
+        with torch.no_grad():
+            return victim.predict(victim(image.to(engine.state.device)))
 
     def _values(self, prediction: Tensor, label: Tensor) -> dict[tuple[str, str], float]:
         """Metric by class name and metric name."""

@@ -89,12 +89,14 @@ class FrequencyRefinementTable(Table):
         return [*told, *tests]
 
     def _aim(self, name: str, rows: pd.DataFrame) -> list[Line]:
-        """How near a targeted attack came to its target, and how far that overlaps the truth; the defence's own images."""
+        """What the images made for a defence do without it, how near a targeted attack came to its target, and how far that overlaps
+        the truth."""
         lines: list[Line] = []
-        for attacker in paper_table.attackers(rows):
-            part = rows[(rows["metric"] == "target_iou") & (rows["attacker"] == attacker)]
-            found = {c: paper_table.per_cent(part[part["column"] == c]) for c in self.columns if (part["column"] == c).any()}
-            lines += [(f"{name}: {attacker}, IoU to its target", found)] if found else []
+        for metric, told in (("undefended_iou", "the same images without the defence"), ("target_iou", "IoU to its target")):
+            for attacker in paper_table.attackers(rows):
+                part = rows[(rows["metric"] == metric) & (rows["attacker"] == attacker)]
+                found = {c: paper_table.per_cent(part[part["column"] == c]) for c in self.columns if (part["column"] == c).any()}
+                lines += [(f"{name}: {attacker}, {told}", found)] if found else []
         overlap = rows[(rows["metric"] == "target_overlap") & (rows["column"] == self.columns[0])]
         lines += [(f"{name}: overlap of target and truth", {self.columns[0]: paper_table.per_cent(overlap)})] if len(overlap) else []
         return lines

@@ -119,6 +119,7 @@ class Table:
             overrides[f"defense_def::{name}"] = str(network / "band_std.json") if fitted else value
         if attack:
             overrides["adaptive"] = attacker != "oblivious"
+        overrides["record_def::undefended"] = attacker not in ("", "oblivious")
         shared = {**self._of(network), **self.cases, "record_def::card": False}
         rows = recorded(self.bundle, Cell(overlays, overrides), shared)
         return rows.assign(
