@@ -74,21 +74,29 @@ def recorded(bundle: Path, cell: Cell, overrides: dict[str, Any]) -> pd.DataFram
     return read_records(handler.records / f"{handler.fingerprint}.parquet")
 
 
-def fit_bands(bundle: Path, overrides: dict[str, Any]) -> None:
-    """Fit the band statistics of the training images into ``ckpt_dir/band_std.json``."""
-    files = [bundle / "configs" / "train.yaml", workflows()["training/band_statistics"]]
-    workflow(bundle, files, overrides).run()
+def carry_out(bundle: Path, overlay: str, overrides: dict[str, Any]) -> None:
+    """Run the bundle's training configuration with one overlay, such as ``"training/band_statistics"`` or ``"configs/train_cup"``.
+
+    Raises:
+        ValueError: unknown overlay.
+    """
+    made = workflow(bundle, [bundle / "configs" / "train.yaml", *_files(bundle, (overlay,))], overrides)
+    made.run()
+    made.finalize()
 
 
 def _evaluated(bundle: Path, cell: Cell, overrides: dict[str, Any]) -> ConfigWorkflow:
-    known = workflows() | {f"configs/{p.stem}": p for p in (bundle / "configs").glob("*.yaml")}
-    for name in cell.overlays:
-        if name not in known:
-            raise ValueError(f"unknown overlay {name!r}; {nearest(name, known)}")
-    files = _evaluation(bundle) + [known[n] for n in cell.overlays]
-    made = workflow(bundle, files, {**overrides, **cell.overrides})
+    made = workflow(bundle, _evaluation(bundle) + _files(bundle, cell.overlays), {**overrides, **cell.overrides})
     made.run()
     return made
+
+
+def _files(bundle: Path, overlays: Iterable[str]) -> list[Path]:
+    known = workflows() | {f"configs/{p.stem}": p for p in (bundle / "configs").glob("*.yaml")}
+    for name in overlays:
+        if name not in known:
+            raise ValueError(f"unknown overlay {name!r}; {nearest(name, known)}")
+    return [known[name] for name in overlays]
 
 
 def test_set(bundle: Path, overrides: dict[str, Any]) -> Any:

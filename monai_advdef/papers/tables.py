@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 
 from monai_advdef.progress import Steps
-from monai_advdef.study import Cell, fit_bands, quiet, recorded, train
+from monai_advdef.study import Cell, carry_out, quiet, recorded, train
 
 CLEAN = "clean"
+BANDS = {"band_std.json": "training/band_statistics"}
 
 
 class Table:
@@ -31,6 +32,7 @@ class Table:
         networks: folders with weights of networks trained alike (other seeds), for tables over several; default: ``ckpt_dir``.
             Their records lie in ``output_dir/<name of the folder>``.
         overlays: further overlays of every cell, such as ``"configs/diagnosis"``.
+        trainings: what these need in a network's folder, by the overlay that makes it: ``{"cup.pt": "configs/train_cup"}``.
 
     A network without weights is trained first, with the bundle's own configuration. Run again, a table goes on where it stopped.
 
@@ -49,10 +51,12 @@ class Table:
         defenses: Sequence[Mapping[str, Any]] = (),
         networks: Sequence[str | os.PathLike[str]] | None = None,
         overlays: Sequence[str] = (),
+        trainings: Mapping[str, str] | None = None,
     ) -> None:
         self.name, self.bundle, self.settings = name, Path(bundle_root).resolve(), dict(settings)
         self.cases = {} if dataset is None else {"validate::dataset": dataset}
         self.attacks, self.defenses, self.overlays = list(attacks), list(defenses), tuple(overlays)
+        self.trainings = {**BANDS, **(trainings or {})}
         self.networks = [Path(n) for n in networks or [self.settings["ckpt_dir"]]]
         self.columns = [str(d["name"]) for d in self.defenses]
         for kind, names in (("defenses", self.columns), ("attacks", [a["name"] for a in self.attacks])):
@@ -86,13 +90,15 @@ class Table:
         raise TypeError(f"{type(self).__name__} defines no page(rows); a table must")
 
     def prepare(self, network: Path) -> None:
-        """Train the network and fit the band statistics, where their files are missing."""
+        """Train the network, fit the band statistics and train what else the table needs, where their files are missing."""
         settings = self._of(network)
         if not (network / "model.pt").exists():
             with Steps(f"{self.name}: no weights in {network}, training", 0) as steps:
                 train(self.bundle, settings, lambda epoch, total: steps.done(f"epoch {epoch} of {total}"))
-        if not (network / "band_std.json").exists():
-            fit_bands(self.bundle, settings)
+        for file, overlay in self.trainings.items():
+            if not (network / file).exists():
+                print(f"{self.name}: no {network / file}, running {overlay}")
+                carry_out(self.bundle, overlay, settings)
 
     def cells(self) -> list[tuple[Mapping[str, Any], Mapping[str, Any], str]]:
         """Attack, defence and attacker of every cell, for one network."""
