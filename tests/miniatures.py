@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import zipfile
 
 import numpy as np
+import openpyxl
 from PIL import Image
 
 SIZE = (24, 16)
@@ -21,25 +21,12 @@ def drawing(path, values, size=SIZE):
     Image.fromarray(np.resize(np.array(values, dtype=np.uint8), (size[1], size[0]))).save(path)
 
 
-def sheet(path, rows, shared=True):
-    """A minimal .xlsx: the first sheet, its texts shared or in line, empty cells left away."""
-    texts = sorted({text for row in rows for text in row if text})
-    lines = []
-    for number, row in enumerate(rows, start=1):
-        cells = []
-        for column, text in enumerate(row):
-            at = f'r="{chr(ord("A") + column)}{number}"'
-            if text and shared:
-                cells.append(f'<c {at} t="s"><v>{texts.index(text)}</v></c>')
-            elif text:
-                cells.append(f'<c {at} t="inlineStr"><is><t>{text}</t></is></c>')
-        lines.append(f"<row>{''.join(cells)}</row>")
-    space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("xl/worksheets/sheet1.xml", f"<worksheet {space}><sheetData>{''.join(lines)}</sheetData></worksheet>")
-        if shared:
-            items = "".join(f"<si><t>{text}</t></si>" for text in texts)
-            archive.writestr("xl/sharedStrings.xml", f"<sst {space}>{items}</sst>")
+def sheet(path, rows):
+    """A .xlsx file with one sheet."""
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append([text or None for text in row])
+    book.save(path)
 
 
 def isic(root):

@@ -13,7 +13,6 @@ from PIL import Image
 
 from monai_advdef.data import DataError, check_folder, dataset, prepare
 from monai_advdef.data.layouts import LAYOUTS, recognise
-from monai_advdef.data.spreadsheet import read_sheet
 
 TASKS = {"isic2018": "skin"}
 CASES = {"isic2018": 7, "drishti_gs1": 30, "rim_one_dl": 12, "rim_one_r3": 32}
@@ -248,9 +247,3 @@ def test_a_plain_folder_is_checked_too(tmp_path):
     assert report.cases == 26 == sum(report.sections.values()) and not report.problems and report.sizes == Counter({SIZE: 26})
     (tmp_path / "masks" / "c.png").unlink()
     assert "have no mask" in check_folder(tmp_path, layout="plain").problems[0]
-
-
-@pytest.mark.parametrize("shared", [True, False])
-def test_spreadsheet_cells(tmp_path, shared):
-    sheet(tmp_path / "t.xlsx", [["a", "", "c"], [], ["", "x"]], shared)
-    assert read_sheet(tmp_path / "t.xlsx") == [["a", "", "c"], [], ["", "x"]]
