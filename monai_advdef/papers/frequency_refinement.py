@@ -86,6 +86,7 @@ class FrequencyRefinementTable(Table):
             lines += self._aim(name, attacked)
             tests += self._tests(name, attacked[attacked["metric"] == "iou"])
         told.append(paper_table.markdown("IoU, %", self.columns, [*lines, *self._paper()]))
+        told.append(f"{paper_table.UNTESTED_NOTE}\n")
         return [*told, *tests]
 
     def _aim(self, name: str, rows: pd.DataFrame) -> list[Line]:
@@ -105,7 +106,8 @@ class FrequencyRefinementTable(Table):
         """Recovery over no defence, and the reference against every other defence, for each attacker."""
         none, others = self.columns[0], [c for c in self.columns[1:] if c != self.reference]
         pairs = [(c, none) for c in self.columns[1:]] + [(self.reference, c) for c in others]
-        sides = [("lowest of all attackers", paper_table.lower(rows, "iou"))]
+        tried = rows[rows["column"].isin(paper_table.known(rows))]
+        sides = [("lowest of all attackers", paper_table.lower(tried, "iou"))] if len(tried) else []
         sides += [
             (side, rows[rows["attacker"] == side]) for side in paper_table.attackers(rows) if side in ("adaptive", "oblivious")
         ]

@@ -13,6 +13,8 @@ Line = tuple[str, Mapping[str, str]]
 
 LOWER = "lowest"
 OBLIVIOUS = "oblivious"
+UNTESTED = " †"
+UNTESTED_NOTE = "† attacked only by one who does not know this defence: no statement about an attacker who does."
 
 
 def pooled(rows: pd.DataFrame) -> pd.DataFrame:
@@ -29,6 +31,11 @@ def pooled(rows: pd.DataFrame) -> pd.DataFrame:
 def attackers(rows: pd.DataFrame) -> list[str]:
     """The attackers of some rows: those who know the defence first, the oblivious one last."""
     return sorted(set(rows["attacker"]) - {""}, key=lambda name: (name == OBLIVIOUS, name))
+
+
+def known(rows: pd.DataFrame) -> set[str]:
+    """The columns that an attacker who knows the defence attacked."""
+    return set(rows[rows["attacker"] != OBLIVIOUS]["column"])
 
 
 def lower(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -56,8 +63,10 @@ def attack_lines(
     lines: list[Line] = []
     for name, part in shown.items():
         part = part[part["metric"] == metric]
-        found = {c: text(part[part["column"] == c]) if (part["column"] == c).any() else "–" for c in columns}
-        lines.append((name, {c: f"**{t}**" for c, t in found.items()} if name.startswith("**") else found))
+        found = {c: text(part[part["column"] == c]) for c in columns if (part["column"] == c).any()}
+        if name.startswith("**"):
+            found = {c: f"**{t}**{'' if c in known(rows) else UNTESTED}" for c, t in found.items()}
+        lines.append((name, found))
     return lines
 
 
