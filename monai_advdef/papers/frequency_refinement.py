@@ -123,7 +123,8 @@ class FrequencyRefinementTable(Table):
             areas = diagnosis_table.auc_lines(rows, CLEAN, attacks, self.columns, reading)
             told.append(paper_table.markdown(f"AUC [95 %]: {title}", self.columns, areas))
         shifts = diagnosis_table.shift_lines(rows, attacks, self.columns)
-        return [*told, paper_table.markdown("shift of the crop in pixels, median (mean)", self.columns, shifts)]
+        told.append(paper_table.markdown("shift of the crop in pixels, median (mean)", self.columns, shifts))
+        return [*told, f"{paper_table.UNTESTED_NOTE}\n"]
 
 
 def _about(rows: pd.DataFrame) -> str:
