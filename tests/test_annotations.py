@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_pairs import SECTIONS, drawing, made_up, picture
 
-from monai_advdef.data import DataError, dataset, require_diagnoses, split_pairs
+from monai_advdef.data import DataError, dataset, require_diagnoses, split_pairs, write_skin_phantoms
 from monai_advdef.data.dataset import data_set_pairs
 
 REAL_DISCS = SHARED / "fundus"
@@ -127,3 +127,9 @@ def test_real_discs_have_both_diagnoses_in_every_section():
     for section, pairs in found.items():
         require_diagnoses(pairs, section)
         assert all("cup" in pair for pair in pairs)
+
+
+def test_a_data_set_for_testing_only_is_not_split(tmp_path):
+    write_skin_phantoms(tmp_path, cases=3, sizes=((64, 64),))
+    found = dataset("skin", tmp_path, test_only=True)
+    assert [p["case"] for p in found["test"]] == [f"phantom_{i:04d}" for i in range(3)] and not found["train"] + found["validation"]

@@ -21,6 +21,7 @@ def dataset(
     *,
     phantoms: int = 72,
     cups: bool = True,
+    test_only: bool = False,
 ) -> dict[str, list[Pair]]:
     """The files of a task by section.
 
@@ -30,6 +31,7 @@ def dataset(
             ``masks_cup/`` and ``labels.csv`` (``image,diagnosis``), where they are known. Empty: phantoms.
         phantom_dir: where the phantom images are, or are made.
         phantoms: how many to make.
+        test_only: every case is a test case: the images of another camera, for networks trained elsewhere.
         cups: look for ``masks_cup/``; ``False`` where only some of the images have a cup mask, and none is needed.
 
     Returns:
@@ -44,6 +46,8 @@ def dataset(
     if not dataset_dir:
         write_phantoms(task, folder, cases=phantoms)
     pairs = data_set_pairs(task, folder, cups=cups)
+    if test_only:
+        return {"train": [], "validation": [], "test": pairs}
     return {section: split_pairs(pairs, section) for section in SECTIONS}
 
 
