@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from monai.inferers import Inferer
+from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor, nn
 
 from monai_advdef.defenses import DefendedInferer
@@ -34,6 +34,8 @@ class Victim:
         activation: ``"softmax"`` (one class per voxel) or ``"sigmoid"`` (each channel on its own).
         step_precision: ``"bfloat16"`` computes gradients under autocast (scores are then judged again in float32).
         compiled: compute gradients through ``torch.compile`` (pays after some hundred steps).
+        heads: take gradients of the mean loss over all outputs of a network with several (deep supervision, its ``forward_heads``);
+            logits and scores remain those of the deployed one.
         draws: over how many draws of a stochastic defence an attack takes its expectation (Athalye et al., "Synthesizing Robust
             Adversarial Examples", 2018); not used otherwise.
 
@@ -51,6 +53,7 @@ class Victim:
         *,
         step_precision: str = "float32",
         compiled: bool = False,
+        heads: bool = False,
         draws: int = 8,
     ) -> None:
         if activation not in HEADS:
@@ -67,14 +70,13 @@ class Victim:
         self.network = unwrap(network)
         self.normalize = standardizer(*normalize) if isinstance(normalize, (tuple, list)) else normalize
         self.defense, self.inferer, self.activation = defense, inferer, activation
-        self.step_precision, self.draws = step_precision, draws
+        self.step_precision, self.heads, self.draws = step_precision, heads, draws
         self._stepper = torch.compile(self.network) if compiled else self.network
 
     def without_defense(self) -> Victim:
         """The same victim as an attacker sees it who does not know of the defence."""
-        twin = Victim(
-            self.network, self.normalize, None, self.inferer, self.activation, step_precision=self.step_precision, draws=self.draws
-        )
+        settings: dict[str, Any] = {"step_precision": self.step_precision, "heads": self.heads, "draws": self.draws}
+        twin = Victim(self.network, self.normalize, None, self.inferer, self.activation, **settings)
         twin._stepper = self._stepper
         return twin
 
@@ -124,7 +126,7 @@ class Victim:
                 f"{type(self.defense).__name__} passes no gradient, so an adaptive attack cannot see through it; "
                 "give it a surrogate, or attack obliviously and say so"
             )
-        if is_plain_sliding_window(self.inferer):
+        if is_plain_sliding_window(self.inferer) and not self.heads:
             leaf = defended.detach()
             with self._autocast(image):
                 logits, values, gradient = windowed_gradient(self.inferer, self._predict(self._stepper), leaf, loss)  # type: ignore[arg-type]
@@ -132,12 +134,12 @@ class Victim:
                 (gradient,) = torch.autograd.grad(defended, x, gradient)
             return logits, values, gradient
         with self._autocast(image):
-            logits = self._infer(defended, self._stepper)
-        values = loss(logits)
+            outputs = self._all_heads(defended) if self.heads else [self._infer(defended, self._stepper)]
+        (values,) = average((loss(logits),) for logits in outputs)
         if not values.requires_grad:
             raise ValueError(f"{type(self.inferer).__name__} passed no gradient on; give the victim an inferer that does")
         (gradient,) = torch.autograd.grad(values.sum(), x)
-        return logits.detach(), values.detach(), gradient
+        return outputs[0].detach(), values.detach(), gradient
 
     def predict(self, logits: Logits) -> Tensor:
         """Class map (B, 1, \\*S) for softmax, boolean mask (B, K, \\*S) for sigmoid."""
@@ -213,6 +215,16 @@ class Victim:
             return out.float()
 
         return predict
+
+    def _all_heads(self, x: Images) -> list[Logits]:
+        """Logits of every head, the deployed one first, each (B, K, \\*S) in float32."""
+        forward = getattr(self.network, "forward_heads", None)
+        if forward is None or not (self.inferer is None or type(self.inferer) is SimpleInferer):
+            raise ValueError(
+                f"heads is true, but {type(self.network).__name__} behind {type(self.inferer).__name__} gives one output; "
+                "set heads to false, or give a network with forward_heads and no windows in between"
+            )
+        return [out.float() for out in forward(x if self.normalize is None else self.normalize(x))]
 
     def _infer(self, x: Images, network: Callable[..., Any]) -> Logits:
         predict = self._predict(network)

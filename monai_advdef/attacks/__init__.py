@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from monai_advdef.attacks.asma import ASMA
-from monai_advdef.attacks.core import Attack, Iterate, Outcome, run
+from monai_advdef.attacks.core import Attack, Iterate, Outcome
 from monai_advdef.attacks.gradient import FGSM, PGD, IterativeFGSM, TargetedIterativeFGSM
 from monai_advdef.attacks.lattice import Lattice
+from monai_advdef.attacks.loop import run, run_sweep
 from monai_advdef.attacks.noise import Noise
 from monai_advdef.attacks.targets import TARGETS, make_target
 
@@ -23,4 +24,5 @@ __all__ = [
     "TargetedIterativeFGSM",
     "make_target",
     "run",
+    "run_sweep",
 ]

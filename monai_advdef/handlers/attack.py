@@ -6,7 +6,8 @@ import json
 import logging
 import os
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,9 @@ import torch
 from ignite.engine import Events
 from monai.data import MetaTensor
 from monai.engines import Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
-from monai_advdef.attacks import Attack, run
+from monai_advdef.attacks import Attack, Outcome, run_sweep
 from monai_advdef.defenses import DefendedInferer
 from monai_advdef.handlers.cache import AdversarialCache
 from monai_advdef.handlers.cell import (
@@ -36,6 +37,7 @@ from monai_advdef.threat import ThreatModel, measure
 from monai_advdef.victim import Victim
 
 logger = logging.getLogger(__name__)
+MEASURES = ("score", "linf", "l2", "forwards", "backwards", "seconds", "zero_gradient")
 
 
 class AttackNotApplied(RuntimeError):
@@ -58,6 +60,7 @@ class Attacked:
     forwards: list[int]
     backwards: list[int]
     seconds: list[float]
+    zero_gradient: list[float]
 
 
 class AttackHandler:
@@ -79,10 +82,14 @@ class AttackHandler:
         cache_dir: where adversarial images are kept, so that each is crafted once and a killed run resumes; ``None`` keeps none.
         stored: ``"float32"``, or ``"uint8"``: adversarial images are rounded to 256 levels of the value range, as a file would
             hold them, before anything sees them.
-        step_precision, compiled, draws: see :class:`monai_advdef.Victim`.
+        source: a network on which the images are crafted instead of the deployed one (a transfer attack), and ``source_name`` for
+            tables.
+        sweep: budgets whose images are crafted along with those of ``eps``, sharing gradients where their descents agree (see
+            :func:`monai_advdef.attacks.run_sweep`), and kept in the cache for the evaluations that come.
+        step_precision, compiled, heads, draws: see :class:`monai_advdef.Victim`.
 
     Raises:
-        ValueError: unknown attack, option or ``stored``; see also :func:`monai_advdef.run`.
+        ValueError: unknown attack, option or ``stored``; a ``sweep`` without ``cache_dir``; see also :func:`monai_advdef.run`.
     """
 
     def __init__(
@@ -98,8 +105,12 @@ class AttackHandler:
         label_key: str = "label",
         cache_dir: str | os.PathLike[str] | None = None,
         stored: str = "float32",
+        source: nn.Module | None = None,
+        source_name: str = "another network",
+        sweep: Sequence[float] = (),
         step_precision: str = "float32",
         compiled: bool = False,
+        heads: bool | str = False,
         draws: int = 8,
         **options: Any,
     ) -> None:
@@ -109,12 +120,15 @@ class AttackHandler:
         self.adaptive, self.seed = truth("adaptive", adaptive), int(seed)
         self.image_key, self.label_key = image_key, label_key
         self.cache = AdversarialCache(cache_dir) if cache_dir else None
-        self.stored = stored
+        if sweep and self.cache is None:
+            raise ValueError(f"sweep {list(sweep)} needs cache_dir, a folder for the images of the other budgets")
+        self.threats = [self.threat, *(replace(self.threat, eps=float(eps)) for eps in sweep if eps != self.threat.eps)]
+        self.stored, self.source, self.source_name = stored, source, source_name
         self.settings: dict[str, Any] = {"activation": activation, "normalize": normalize, "draws": int(draws)}
-        self.settings |= {"step_precision": step_precision, "compiled": compiled}
+        self.settings |= {"step_precision": step_precision, "compiled": compiled, "heads": truth("heads", heads)}
         self.touched = self.seen = 0
         self._victim: Victim | None = None
-        self._base = ""
+        self._bases: list[str] = []
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.EPOCH_STARTED, self.epoch_started)
@@ -127,23 +141,21 @@ class AttackHandler:
 
     @property
     def label(self) -> str:
-        """The attack's short name, and how its images are stored if that is not as they are."""
-        return self.attack.label + (" (8-bit)" if self.stored == "uint8" else "")
+        """The attack's short name, and what tells it apart: all heads, images stored with 8 bits, another network's."""
+        told = [self.attack.label, "on all heads" if self.settings["heads"] else "", "(8-bit)" if self.stored == "uint8" else ""]
+        told.append(f"from {self.source_name}" if self.source is not None else "")
+        return " ".join(filter(None, told))
 
     def to_config(self) -> dict[str, Any]:
         """Attack, threat model and settings as plain values."""
-        region = self.threat.region
-        threat = {
-            **asdict(self.threat),
-            "region": region if region is None or isinstance(region, str) else digest(tensor_bytes(region)),
-        }
-        return {
-            "attack": self.attack.to_config(),
-            "threat": threat,
-            "seed": self.seed,
-            "stored": self.stored,
-            **{k: str(v) for k, v in self.settings.items()},
-        }
+        return {**self._config(self.threat), **({} if self.source is None else {"source": weights_hash(self.source)})}
+
+    def _config(self, threat: ThreatModel) -> dict[str, Any]:
+        """What the images depend on besides network, defence and inferer."""
+        region = threat.region
+        plain = {**asdict(threat), "region": region if region is None or isinstance(region, str) else digest(tensor_bytes(region))}
+        settings = {k: str(v) for k, v in self.settings.items()}
+        return {"attack": self.attack.to_config(), "threat": plain, "seed": self.seed, "stored": self.stored, **settings}
 
     def epoch_started(self, engine: Engine) -> None:
         self.touched = self.seen = 0
@@ -164,7 +176,7 @@ class AttackHandler:
         trainer = isinstance(engine, Trainer)
         if self._victim is None or trainer:
             self._victim = self._make_victim(engine)
-            self._base = self._fingerprint(engine) if self.cache else ""
+            self._bases = self._fingerprints(engine) if self.cache else []
         seeds = case_seeds(self.seed, names, f"epoch {engine.state.epoch}" if trainer else "")
         target = self._other_case(engine, label) if self.attack.target == "other_case" else None
         adversarial, aim, columns = self._craft(image, label, target, seeds)
@@ -188,67 +200,66 @@ class AttackHandler:
         inferer = getattr(engine, "inferer", None)
         if isinstance(inferer, DefendedInferer) and not self.adaptive:
             inferer = inferer.inferer
-        return Victim(engine.network, inferer=inferer, **self.settings)
+        network = engine.network if self.source is None else self.source.to(engine.state.device)
+        return Victim(network, inferer=inferer, **self.settings)
 
-    def _fingerprint(self, engine: Engine) -> str:
-        defense = defense_of(engine) if self.adaptive else None
-        return digest(
-            json.dumps([self.to_config(), defense_config(defense)], sort_keys=True),
-            weights_hash(engine.network),
-            inferer_config(engine.inferer),
-        )
+    def _fingerprints(self, engine: Engine) -> list[str]:
+        """What the images of each budget depend on, besides the case."""
+        defense = defense_config(defense_of(engine) if self.adaptive else None)
+        weights = weights_hash(engine.network if self.source is None else self.source)
+        settings = [json.dumps([self._config(threat), defense], sort_keys=True) for threat in self.threats]
+        return [digest(text, weights, inferer_config(engine.inferer)) for text in settings]
 
     def _craft(
         self, image: Tensor, label: Tensor, target: Tensor | None, seeds: list[int]
     ) -> tuple[Tensor, Tensor | None, dict[str, Any]]:
         """Adversarial images (from the cache where they are), their targets, and what they measure and cost, an entry per case."""
         clean = image.as_tensor() if isinstance(image, MetaTensor) else image
-        keys = [self._key(i, clean, label, target, s) for i, s in enumerate(seeds)]
-        stored = [self.cache.load(k) if self.cache else None for k in keys]
+        keys = [[self._key(base, i, clean, label, target, s) for base in self._bases] for i, s in enumerate(seeds)]
+        stored = [self.cache.load(k[0]) if self.cache else None for k in keys]
         todo = [i for i, s in enumerate(stored) if s is None]
         if todo:
-            for i, entry in zip(
-                todo, self._attack(clean[todo], label[todo], None if target is None else target[todo], [seeds[i] for i in todo])
-            ):
-                stored[i] = entry
-                if self.cache:
-                    self.cache.store(keys[i], **entry)
-        entries: list[dict[str, Any]] = stored  # type: ignore[assignment]
+            made = self._attack(clean[todo], label[todo], None if target is None else target[todo], [seeds[i] for i in todo])
+            for i, entries in zip(todo, zip(*made)):
+                stored[i] = entries[0]
+                for key, entry in zip(keys[i], entries):
+                    self.cache.store(key, **entry)  # type: ignore[union-attr]
+        found: list[dict[str, Any]] = stored  # type: ignore[assignment]
         adversarial, aim = (
-            torch.stack([torch.as_tensor(e[name]) for e in entries]).to(clean.device) if name in entries[0] else None
+            torch.stack([torch.as_tensor(e[name]) for e in found]).to(clean.device) if name in found[0] else None
             for name in ("adversarial", "target")
         )
         assert adversarial is not None
-        columns = {n: [e[n].item() for e in entries] for n in ("score", "linf", "l2", "forwards", "backwards", "seconds")}
-        return adversarial, aim, columns
+        return adversarial, aim, {n: [e[n].item() for e in found] for n in MEASURES}
 
-    def _attack(self, image: Tensor, label: Tensor, target: Tensor | None, seeds: list[int]) -> list[dict[str, Any]]:
+    def _attack(self, image: Tensor, label: Tensor, target: Tensor | None, seeds: list[int]) -> list[list[dict[str, Any]]]:
+        """What is kept of every case, for each budget in turn."""
         assert self._victim is not None
         start = time.perf_counter()
-        outcome = run(self.attack, self._victim, self.threat, image, label, target=target, seed=seeds)
-        seconds = (time.perf_counter() - start) / len(image)
+        outcomes = run_sweep(self.attack, self._victim, self.threats, image, label, target=target, seed=seeds)
+        seconds = (time.perf_counter() - start) / len(image) / len(outcomes)
+        return [self._entries(image, outcome, seconds) for outcome in outcomes]
+
+    def _entries(self, image: Tensor, outcome: Outcome, seconds: float) -> list[dict[str, Any]]:
         adversarial = outcome.adversarial
         if self.stored == "uint8":
             adversarial = store(adversarial, self.threat.around(image.float()))
         size = measure(adversarial, image.float())
+        per_case = {"score": outcome.score, "linf": size["linf"], "l2": size["l2"], "zero_gradient": outcome.zero_gradient}
         shared = {"forwards": np.array(outcome.forwards), "backwards": np.array(outcome.backwards), "seconds": np.array(seconds)}
         return [
             {
                 "adversarial": adversarial[i].cpu().numpy(),
                 **({} if outcome.target is None else {"target": outcome.target[i].cpu().numpy().astype(np.int16)}),
-                "score": outcome.score[i].cpu().numpy(),
-                "linf": size["linf"][i].cpu().numpy(),
-                "l2": size["l2"][i].cpu().numpy(),
+                **{name: values[i].cpu().numpy() for name, values in per_case.items()},
                 **shared,
             }
             for i in range(len(image))
         ]
 
-    def _key(self, i: int, image: Tensor, label: Tensor, target: Tensor | None, seed: int) -> str:
-        if self.cache is None:
-            return ""
+    def _key(self, base: str, i: int, image: Tensor, label: Tensor, target: Tensor | None, seed: int) -> str:
         aim = label[i] if target is None else target[i]
-        return digest(self._base, str(seed), tensor_bytes(image[i]), tensor_bytes(label[i]), tensor_bytes(aim))
+        return digest(base, str(seed), tensor_bytes(image[i]), tensor_bytes(label[i]), tensor_bytes(aim))
 
     def _other_case(self, engine: Engine, label: Tensor) -> Tensor:
         """For each case the label of the next case of the data set (the first one's for the last)."""

@@ -52,6 +52,8 @@ class RecordHandler:
         gallery: keep pictures of the worst and the median case.
         card: write the card when the evaluation has finished.
         undefended: behind a defence, also record ``undefended_iou``: what the same images do to the network without it.
+        gradients: also record ``zero_gradient`` (class ``image``): the share of an attack's gradients that is exactly 0, a sign of
+            masking.
     """
 
     def __init__(
@@ -70,13 +72,14 @@ class RecordHandler:
         gallery: bool = True,
         card: bool = True,
         undefended: bool = False,
+        gradients: bool = False,
     ) -> None:
         self.folder, self.classes, self.attack = Path(output_dir), list(classes), attack
         self.of = {"task": task, "model": model, "suite": suite}
         self.columns: dict[str, Any] = {}
         self.activation, self.image_key, self.pred_key, self.label_key = activation, image_key, pred_key, label_key
         self.gallery: Gallery | None = Gallery(self.folder / "gallery") if gallery else None
-        self.card, self.undefended = card, undefended
+        self.card, self.undefended, self.gradients = card, undefended, gradients
         self.cell: dict[str, Any] = {}
         self.fingerprint, self.done = "", False
         self._writer: RecordWriter | None = None
@@ -140,6 +143,8 @@ class RecordHandler:
                 values |= {(c, "target_overlap"): v for (c, m), v in self._values(aim, label).items() if m == "iou"}
             if bare is not None:
                 values |= {(c, "undefended_iou"): v for (c, m), v in self._values(bare[i], label).items() if m == "iou"}
+            if attacked is not None and self.gradients:
+                values["image", "zero_gradient"] = attacked.zero_gradient[i]
             values |= readings[i] if readings else {}
             about = {"case": name, "patient": str(item.get("patient", name)), **self.columns, **_effort(attacked, i)}
             self._writer.add([{**about, "class": c, "metric": m, "value": v} for (c, m), v in values.items()])
