@@ -16,8 +16,8 @@ from monai_advdef.bundle import bundles, describe, home, workflows
 
 FINE, USAGE, UNFINISHED = 0, 2, 3
 VERBS = ("demo", "phantom", "check", "prepare", "list", "report")
-TASKS = ("skin", "fundus")
-LAYOUTS = ("isic2018", "drishti_gs1", "rim_one_dl", "rim_one_r3")
+TASKS = ("skin", "fundus", "lung")
+LAYOUTS = ("isic2018", "isbi2016", "drishti_gs1", "rim_one_dl", "rim_one_r3", "jsrt")
 
 
 class _Parser(argparse.ArgumentParser):

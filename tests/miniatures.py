@@ -37,6 +37,13 @@ def isic(root):
         (root / f"ISIC2018_Task1-2_{part}_Input" / "LICENSE.txt").write_text("CC-0")
 
 
+def isbi(root):
+    for part, count in (("Training", 30), ("Test", 4)):
+        for i in range(count):
+            picture(root / f"ISBI2016_ISIC_Part1_{part}_Data" / f"ISIC_{part[:2]}{i}.jpg")
+            drawing(root / f"ISBI2016_ISIC_Part1_{part}_GroundTruth" / f"ISIC_{part[:2]}{i}_Segmentation.png", (0, 255))
+
+
 DRISHTI = [f"drishtiGS_{i:03d}" for i in range(30)]
 
 
@@ -79,4 +86,4 @@ def rim_one_r3(root):
                     drawing(root / "RIM-ONE r3" / folder / "Average_masks" / f"{case}-{structure}-Avg.png", side)
 
 
-MAKERS = {"isic2018": isic, "drishti_gs1": drishti, "rim_one_dl": rim_one_dl, "rim_one_r3": rim_one_r3}
+MAKERS = {"isic2018": isic, "isbi2016": isbi, "drishti_gs1": drishti, "rim_one_dl": rim_one_dl, "rim_one_r3": rim_one_r3}

@@ -47,6 +47,32 @@ def test_cups_and_diagnoses_where_there_are(eyes):
         dataset("fundos", eyes)
 
 
+def test_patients_where_there_are_for_every_task(eyes):
+    (eyes / "labels.csv").write_text("image,patient,diagnosis\na.jpg,p1,normal\nc,p1,glaucoma\nb.jpg, p2,glaucoma\n")
+    for task in ("skin", "fundus"):
+        assert [pair["patient"] for pair in data_set_pairs(task, eyes)] == ["p1", "p2", "p1"]
+    (eyes / "split.csv").write_text("case,section\na,train\nb,validation\nc,test\n")
+    with pytest.raises(DataError, match=r"split\.csv, line 4: patient 'p1' is in train and in test"):
+        dataset("skin", eyes)
+
+
+BAD_PATIENTS = {
+    "unknown image": ("image,patient\na,p\nb,p\nc,p\nd.jpg,q\n", r"labels\.csv, line 5: no image is called 'd\.jpg'; did you mean"),
+    "left out": ("image,patient\na,p\nb,p\n", r"labels\.csv leaves out 1 images \(c\.jpg\); give each a patient"),
+    "twice": ("image,patient\na,p\na.jpg,p\n", r"line 3: the image 'a\.jpg' stands there twice"),
+    "empty": ("image,patient\na,p\nb,\nc,q\n", r"line 3: the patient is empty; name one, or remove the column patient"),
+    "no image column": ("case,patient\n", r"it needs image,patient"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PATIENTS)
+def test_bad_patients_are_named(eyes, name):
+    text, message = BAD_PATIENTS[name]
+    (eyes / "labels.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        dataset("skin", eyes)
+
+
 LABELS = "image,diagnosis\na,normal\nb,glaucoma\n"
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 from monai_advdef.data import DataError, check_folder, dataset, prepare
 from monai_advdef.data.layouts import LAYOUTS, recognise
 
-TASKS = {"isic2018": "skin"}
-CASES = {"isic2018": 7, "drishti_gs1": 30, "rim_one_dl": 12, "rim_one_r3": 32}
+TASKS = {"isic2018": "skin", "isbi2016": "skin"}
+CASES = {"isic2018": 7, "isbi2016": 34, "drishti_gs1": 30, "rim_one_dl": 12, "rim_one_r3": 32}
 
 
 def pixels(path):
@@ -40,7 +40,7 @@ def test_recognised_checked_and_converted(tmp_path, name):
     found = dataset(TASKS.get(name, "fundus"), tmp_path / "out")
     pairs = [pair for section in found.values() for pair in section]
     assert len(pairs) == CASES[name] == len(table(tmp_path / "out" / "split.csv"))
-    assert all({"cup", "diagnosis"} <= pair.keys() for pair in pairs) == (name != "isic2018")
+    assert all({"cup", "diagnosis"} <= pair.keys() for pair in pairs) == (name not in TASKS)
     assert not check_folder(tmp_path / "out").problems
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == [], "no partial folder is left"
     with pytest.raises(DataError, match=rf"monai-advdef prepare .*{tmp_path.name}"):
@@ -55,6 +55,17 @@ def test_isic_keeps_its_sections_and_its_files(tmp_path):
     image = tmp_path / "source" / "ISIC2018_Task1-2_Test_Input" / "ISIC_Te0.jpg"
     assert (tmp_path / "out" / "images" / "ISIC_Te0.jpg").samefile(image), "linked, not copied"
     assert (tmp_path / "out" / "masks" / "ISIC_Te0.png").stat().st_nlink == 2
+
+
+def test_isbi_keeps_its_test_part(tmp_path):
+    MAKERS["isbi2016"](tmp_path / "source")
+    prepare(tmp_path / "source", tmp_path / "out")
+    found = dataset("skin", tmp_path / "out")
+    assert [pair["case"] for pair in found["test"]] == [f"ISIC_Te{i}" for i in range(4)]
+    assert len(found["train"]) + len(found["validation"]) == 30 and 0 < len(found["validation"]) < 12
+    (tmp_path / "source/ISBI2016_ISIC_Part1_Test_GroundTruth/ISIC_Te1_Segmentation.png").unlink()
+    (problem,) = check_folder(tmp_path / "source").problems
+    assert "ISIC_Te1.jpg has no mask" in problem and "ISIC_Te1_Segmentation.png" in problem
 
 
 def test_isic_training_part_alone_and_folders_doubled(tmp_path):

@@ -13,13 +13,13 @@ from monai_advdef.data.dataset import dataset
 from monai_advdef.data.errors import DataError
 from monai_advdef.data.image_files import check_pair
 from monai_advdef.data.pairs import image_mask_pairs
-from monai_advdef.data.phantoms import PHANTOMS, write_fundus_phantoms, write_phantoms, write_skin_phantoms
+from monai_advdef.data.phantoms import PHANTOMS, write_fundus_phantoms, write_lung_phantoms, write_phantoms, write_skin_phantoms
 from monai_advdef.data.prepare import prepare
 from monai_advdef.data.splits import split_pairs
 from monai_advdef.data.tasks import TASKS, Task, find_task
 
 if TYPE_CHECKING:
-    from monai_advdef.data.transforms import CheckPixelsd, MaskToClassesd, ToRGBd
+    from monai_advdef.data.transforms import CheckPixelsd, MaskToClassesd, ToGreyd, ToRGBd
 
 __all__ = [
     "PHANTOMS",
@@ -28,6 +28,7 @@ __all__ = [
     "DataError",
     "MaskToClassesd",
     "Task",
+    "ToGreyd",
     "ToRGBd",
     "check_folder",
     "check_pair",
@@ -38,13 +39,14 @@ __all__ = [
     "require_diagnoses",
     "split_pairs",
     "write_fundus_phantoms",
+    "write_lung_phantoms",
     "write_phantoms",
     "write_skin_phantoms",
 ]
 
 
 def __getattr__(name: str) -> object:
-    if name in ("CheckPixelsd", "MaskToClassesd", "ToRGBd"):
+    if name in ("CheckPixelsd", "MaskToClassesd", "ToGreyd", "ToRGBd"):
         from monai_advdef.data import transforms
 
         return getattr(transforms, name)

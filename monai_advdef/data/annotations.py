@@ -1,4 +1,4 @@
-"""What a data set may tell beyond images and masks: the optic cup, and the diagnosis of each case."""
+"""What a data set may tell beyond images and masks: the optic cup, and the patient and the diagnosis of each case."""
 
 from __future__ import annotations
 
@@ -68,30 +68,50 @@ def with_diagnoses(pairs: Sequence[Pair], table: str | os.PathLike[str], diagnos
     Raises:
         DataError: no column ``image``, an unknown image or word, an image twice, or an image that the file leaves out.
     """
+    rows = _column(pairs, table, "diagnosis")
+    for line, word in rows.values():
+        if word not in diagnoses:
+            raise DataError(f"{table}, line {line}: no diagnosis {word!r}; {nearest(word, diagnoses)}")
+    return [{**pair, "diagnosis": rows[pair["case"]][1]} for pair in pairs] if rows else list(pairs)
+
+
+def with_patients(pairs: Sequence[Pair], table: str | os.PathLike[str]) -> list[Pair]:
+    """The pairs with the ``patient`` that the columns ``image`` and ``patient`` of a CSV file give them, as :func:`with_diagnoses`.
+
+    Raises:
+        DataError: no column ``image``, an unknown image, an image twice, one that the file leaves out, or an empty patient.
+    """
+    rows = _column(pairs, table, "patient")
+    for line, word in rows.values():
+        if not word:
+            raise DataError(f"{table}, line {line}: the patient is empty; name one, or remove the column patient")
+    return [{**pair, "patient": rows[pair["case"]][1]} for pair in pairs] if rows else list(pairs)
+
+
+def _column(pairs: Sequence[Pair], table: str | os.PathLike[str], column: str) -> dict[str, tuple[int, str]]:
+    """Line number and word of every case in one column of a CSV file; nothing where the file has no such column."""
     with Path(table).open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, skipinitialspace=True)
         columns = set(reader.fieldnames or ())
         rows = [{key: (value or "").strip() for key, value in row.items() if isinstance(key, str)} for row in reader]
-    if "diagnosis" not in columns:
-        return list(pairs)
+    if column not in columns:
+        return {}
     if "image" not in columns:
-        raise DataError(f"{table} has the columns {sorted(columns)}; it needs image,diagnosis")
+        raise DataError(f"{table} has the columns {sorted(columns)}; it needs image,{column}")
     case_of = {Path(pair["image"]).name: pair["case"] for pair in pairs} | {pair["case"]: pair["case"] for pair in pairs}
-    found: dict[str, str] = {}
+    found: dict[str, tuple[int, str]] = {}
     for line, row in enumerate(rows, start=2):
-        name, word = row["image"], row["diagnosis"]
+        name = row["image"]
         if name not in case_of:
             raise DataError(f"{table}, line {line}: no image is called {name!r}; {nearest(name, case_of)}")
-        if word not in diagnoses:
-            raise DataError(f"{table}, line {line}: no diagnosis {word!r}; {nearest(word, diagnoses)}")
         if case_of[name] in found:
             raise DataError(f"{table}, line {line}: the image {name!r} stands there twice; keep one line per image")
-        found[case_of[name]] = word
+        found[case_of[name]] = (line, row[column])
     missing = [Path(pair["image"]).name for pair in pairs if pair["case"] not in found]
     if missing:
         names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise DataError(f"{table} leaves out {len(missing)} images ({names}); give each a diagnosis, or move the image away")
-    return [{**pair, "diagnosis": found[pair["case"]]} for pair in pairs]
+        raise DataError(f"{table} leaves out {len(missing)} images ({names}); give each a {column}, or move the image away")
+    return found
 
 
 def require_diagnoses(pairs: Sequence[Pair], section: str, diagnoses: Sequence[str] = ("normal", "glaucoma")) -> None:

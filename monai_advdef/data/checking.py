@@ -14,6 +14,7 @@ from monai_advdef.data.image_files import image_size
 from monai_advdef.data.layouts import Layout, find_layout, recognise
 from monai_advdef.data.listing import Listing
 from monai_advdef.data.splits import SECTIONS, split_pairs
+from monai_advdef.data.tasks import find_task
 
 
 @dataclass
@@ -47,7 +48,8 @@ def check_folder(folder: str | os.PathLike[str], *, layout: str = "", task: str 
     Args:
         folder: a folder with ``images/`` and ``masks/``, or one of :data:`LAYOUTS` as distributed.
         layout: a name of :data:`LAYOUTS`, or ``"plain"``; empty: what it looks like.
-        task: of a plain folder; empty: ``"fundus"`` where there is a ``masks_cup/``, else ``"skin"``.
+        task: of a plain folder; empty: ``"fundus"`` where there is a ``masks_cup/``, ``"lung"`` where there is a ``masks_multi/``,
+            else ``"skin"``.
 
     Raises:
         ValueError: unknown layout or task.
@@ -72,10 +74,13 @@ def check_folder(folder: str | os.PathLike[str], *, layout: str = "", task: str 
 
 
 def _check_plain(root: Path, task: str) -> Report:
-    task = task or ("fundus" if (root / "masks_cup").is_dir() else "skin")
+    told = {"masks_cup": "fundus", "masks_multi": "lung"}
+    task = task or next((task for name, task in told.items() if (root / name).is_dir()), "skin")
     report = Report(f"{root}: images and masks, task {task}", 0, 0, Counter(), Counter(), Counter())
     try:
         pairs = data_set_pairs(task, root)
+        if find_task(task).multi_classes and (root / "masks_multi").is_dir():
+            data_set_pairs(task, root, multi=True)
         report.cases, report.cups = len(pairs), sum("cup" in pair for pair in pairs)
         report.diagnoses = Counter(pair["diagnosis"] for pair in pairs if "diagnosis" in pair)
         report.sizes = Counter(image_size(pair["image"]) for pair in pairs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from monai_advdef.data.annotations import with_cups, with_diagnoses
+from monai_advdef.data.annotations import with_cups, with_diagnoses, with_patients
 from monai_advdef.data.errors import DataError
 from monai_advdef.data.layouts import recognise
 from monai_advdef.data.pairs import Pair, image_mask_pairs
@@ -21,6 +21,7 @@ def dataset(
     *,
     phantoms: int = 72,
     cups: bool = True,
+    multi: bool = False,
     test_only: bool = False,
 ) -> dict[str, list[Pair]]:
     """The files of a task by section.
@@ -28,9 +29,11 @@ def dataset(
     Args:
         task: a key of :data:`TASKS`.
         dataset_dir: a folder with ``images/`` and ``masks/``, and ``split.csv`` if the split is fixed by hand; for optic discs also
-            ``masks_cup/`` and ``labels.csv`` (``image,diagnosis``), where they are known. Empty: phantoms.
+            ``masks_cup/``, where they are known; ``labels.csv`` may tell the diagnosis of an optic disc (``image,diagnosis``) and
+            the patient of any image (``image,patient``; else every image is a patient). Empty: phantoms.
         phantom_dir: where the phantom images are, or are made.
         phantoms: how many to make.
+        multi: take the masks of ``masks_multi/``, which hold the numbers of the task's ``multi_classes``.
         test_only: every case is a test case: the images of another camera, for networks trained elsewhere.
         cups: look for ``masks_cup/``; ``False`` where only some of the images have a cup mask, and none is needed.
 
@@ -39,35 +42,40 @@ def dataset(
         and all of them or none with ``cup`` (a mask file) and with ``diagnosis`` (a word of the task's ``diagnoses``).
 
     Raises:
-        ValueError: unknown task.
+        ValueError: unknown task, or ``multi`` where the task has one set of classes.
         DataError: see :func:`data_set_pairs` and :func:`split_pairs`.
     """
     folder = Path(dataset_dir or phantom_dir)
     if not dataset_dir:
         write_phantoms(task, folder, cases=phantoms)
-    pairs = data_set_pairs(task, folder, cups=cups)
+    pairs = data_set_pairs(task, folder, cups=cups, multi=multi)
     if test_only:
         return {"train": [], "validation": [], "test": pairs}
     return {section: split_pairs(pairs, section) for section in SECTIONS}
 
 
-def data_set_pairs(task: str, folder: str | os.PathLike[str], *, cups: bool = True) -> list[Pair]:
+def data_set_pairs(task: str, folder: str | os.PathLike[str], *, cups: bool = True, multi: bool = False) -> list[Pair]:
     """All cases of a data-set folder, before they are split.
 
     Raises:
-        ValueError: unknown task.
-        DataError: a distributed folder that is not converted yet; else see :func:`image_mask_pairs`, :func:`with_cups` and
-            :func:`with_diagnoses`.
+        ValueError: unknown task, or ``multi`` where the task has one set of classes.
+        DataError: a distributed folder that is not converted yet; else see :func:`image_mask_pairs`, :func:`with_cups`,
+            :func:`with_diagnoses` and :func:`with_patients`.
     """
-    root, diagnoses = Path(folder), find_task(task).diagnoses
+    root, about = Path(folder), find_task(task)
+    if multi and not about.multi_classes:
+        raise ValueError(f"multi must be false for the task {task!r}, which has no finer classes than {', '.join(about.classes)}")
     layout = recognise(root)
     if layout is not None:
         raise DataError(
             f"{root} is {layout.title} as it is distributed; convert it once: monai-advdef prepare {root} DIR, and give DIR"
         )
-    pairs = image_mask_pairs(root)
-    if diagnoses and cups and (root / "masks_cup").is_dir():
+    masks, classes = ("masks_multi", about.multi_classes) if multi else ("masks", about.classes)
+    pairs = image_mask_pairs(root, masks=masks, classes=len(classes))
+    if about.diagnoses and cups and (root / "masks_cup").is_dir():
         pairs = with_cups(pairs, root / "masks_cup")
-    if diagnoses and (root / "labels.csv").is_file():
-        pairs = with_diagnoses(pairs, root / "labels.csv", diagnoses)
+    if (root / "labels.csv").is_file():
+        pairs = with_patients(pairs, root / "labels.csv")
+        if about.diagnoses:
+            pairs = with_diagnoses(pairs, root / "labels.csv", about.diagnoses)
     return pairs

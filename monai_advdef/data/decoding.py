@@ -1,4 +1,4 @@
-"""A case of a distributed data set as pixels: soft maps cut, sizes made equal, stereo pictures halved."""
+"""A case of a distributed data set as pixels: raw files read, soft maps cut, sizes made equal, stereo pictures halved."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ class Case:
     """One decoded case.
 
     ``box`` is the part (left, top, right, bottom) of the image file that is the case; ``masks`` are 0/255 arrays
-    ``(height, width)`` of that part, the disc's or lesion's first, then the cup's if there is one; ``kept`` says for each whether
-    its file holds exactly these pixels; ``stretched`` whether a mask was not of the size of its image.
+    ``(height, width)`` of that part, the disc's, lesion's or lungs' first, then the cup's if there is one; ``kept`` says for each
+    whether its file holds exactly these pixels; ``stretched`` whether a mask was not of the size of its image. ``pixels`` is the
+    image where its file is no image file, ``multi`` the class numbers of the single structures where the data set has them.
     """
 
     box: tuple[int, int, int, int]
     masks: list[np.ndarray]
     kept: list[bool]
     stretched: bool
+    pixels: np.ndarray | None = None
+    multi: np.ndarray | None = None
 
 
 def decode(entry: Entry, layout: Layout) -> Case:
@@ -38,27 +41,39 @@ def decode(entry: Entry, layout: Layout) -> Case:
         DataError: a file that cannot be read, a mask with unexpected grey levels or of another size, an empty mask of a stereo
             picture, or one on both of its halves.
     """
-    size = image_size(entry.image)
+    pixels = None if layout.image_pixels is None else layout.image_pixels(entry.image)
+    size = image_size(entry.image) if pixels is None else (pixels.shape[1], pixels.shape[0])
     masks, kept, stretched = [], [], False
     for path in [path for path in (entry.mask, entry.cup) if path is not None]:
-        grey, mode = read_grey(path)
-        levels = np.unique(grey).tolist()
-        odd = [level for level in levels if level not in layout.levels]
-        if layout.levels and odd:
-            raise DataError(
-                f"{path} holds the grey levels {odd[:6]}{'...' if len(odd) > 6 else ''}; a mask of {layout.title} holds "
-                f"{', '.join(map(str, layout.levels))} only: fetch the original file again (no resize, no JPEG)"
-            )
-        mask = np.where(grey >= layout.threshold, np.uint8(255), np.uint8(0))
-        fits = mask.shape == size[::-1]
-        if not fits:
-            mask = _stretch(mask, size, path, entry.image)
+        mask, unchanged, fits = _binary(path, layout, size, entry.image)
         stretched |= not fits
         masks.append(mask)
-        kept.append(fits and not entry.half and mode == "L" and set(levels) <= {0, 255})
+        kept.append(unchanged and not entry.half)
+    if entry.also is not None:
+        masks[0], kept[0] = masks[0] | _binary(entry.also, layout, size, entry.image)[0], False
+    multi = np.zeros_like(masks[0])
+    for number, path in reversed(list(enumerate(entry.multi, start=1))):
+        multi[_binary(path, layout, size, entry.image)[0] > 0] = number
     box = _half(masks[0], entry.mask) if entry.half else (0, 0, *size)
     left, _, right, _ = box
-    return Case(box, [mask[:, left:right] for mask in masks], kept, stretched)
+    return Case(box, [mask[:, left:right] for mask in masks], kept, stretched, pixels, multi if entry.multi else None)
+
+
+def _binary(path: Path, layout: Layout, size: tuple[int, int], image: Path) -> tuple[np.ndarray, bool, bool]:
+    """A mask file as 0/255 at the ``size`` of its image, whether it holds exactly these pixels, and whether it is of that size."""
+    grey, mode = read_grey(path)
+    levels = np.unique(grey).tolist()
+    odd = [level for level in levels if level not in layout.levels]
+    if layout.levels and odd:
+        raise DataError(
+            f"{path} holds the grey levels {odd[:6]}{'...' if len(odd) > 6 else ''}; a mask of {layout.title} holds "
+            f"{', '.join(map(str, layout.levels))} only: fetch the original file again (no resize, no JPEG)"
+        )
+    mask = np.where(grey >= layout.threshold, np.uint8(255), np.uint8(0))
+    fits = mask.shape == size[::-1]
+    if not fits:
+        mask = _stretch(mask, size, path, image)
+    return mask, fits and mode == "L" and set(levels) <= {0, 255}, fits
 
 
 def _stretch(mask: np.ndarray, size: tuple[int, int], path: Path, image: Path) -> np.ndarray:

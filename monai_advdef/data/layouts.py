@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from monai_advdef.data import layout_drishti, layout_isic, layout_rim_one
+import numpy as np
+
+from monai_advdef.data import layout_drishti, layout_isic, layout_jsrt, layout_rim_one
 from monai_advdef.data.errors import DataError, nearest
 from monai_advdef.data.listing import Listing
 
@@ -22,7 +24,8 @@ class Layout:
     ``home`` finds its top folder (known by its ``mark``) at or below a folder, ``read`` lists it;
     ``expected`` is the number of images of each section in
     the complete set (of all sections together under ``""``); ``levels`` are the grey levels a mask may hold, empty for any, and a
-    pixel belongs to the structure from ``threshold`` on.
+    pixel belongs to the structure from ``threshold`` on; ``image_pixels`` reads the images (to ``(height, width)``, 8 bits) where
+    they are no image files that could stay as they are.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Layout:
     read: Callable[[Path], Listing]
     threshold: int
     levels: tuple[int, ...] = ()
+    image_pixels: Callable[[Path], np.ndarray] | None = None
     expected: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -42,11 +46,21 @@ LAYOUTS: dict[str, Layout] = {
             name="isic2018",
             title="ISIC 2018 task 1",
             mark="a folder ISIC2018_Task1-2_{Training,Validation,Test}_Input",
-            home=layout_isic.home,
-            read=layout_isic.read,
+            home=layout_isic.ISIC2018.home,
+            read=layout_isic.ISIC2018.read,
             threshold=128,
             levels=(0, 255),
             expected={"train": 2594, "validation": 100, "test": 1000},
+        ),
+        Layout(
+            name="isbi2016",
+            title="ISBI 2016 part 1",
+            mark="a folder ISBI2016_ISIC_Part1_{Training,Test}_Data",
+            home=layout_isic.ISBI2016.home,
+            read=layout_isic.ISBI2016.read,
+            threshold=128,
+            levels=(0, 255),
+            expected={"train": 900, "test": 379},
         ),
         Layout(
             name="drishti_gs1",
@@ -75,6 +89,17 @@ LAYOUTS: dict[str, Layout] = {
             read=layout_rim_one.read_r3,
             threshold=128,
             expected={"": 159},
+        ),
+        Layout(
+            name="jsrt",
+            title="JSRT with the SCR masks",
+            mark="raw files JPCLN001.IMG and folders fold1/masks, fold2/masks",
+            home=layout_jsrt.home,
+            read=layout_jsrt.read,
+            threshold=128,
+            levels=(0, 255),
+            image_pixels=layout_jsrt.read_raw,
+            expected={"train": 124, "test": 123},
         ),
     )
 }

@@ -13,7 +13,9 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 class Entry:
     """One case as distributed; ``cup``, ``diagnosis`` and ``section`` are empty where the data set does not tell them.
 
-    ``half`` says that image and masks show two views side by side, of which the one with the masks is the case.
+    ``also`` is a second file of the structure in ``mask``, united with it. ``multi`` are the files of the single structures that the
+    classes 1, 2, ... of ``masks_multi`` are; where they overlap the first counts. ``half`` says that image and masks show two views
+    side by side, of which the one with the masks is the case.
     """
 
     case: str
@@ -24,6 +26,8 @@ class Entry:
     diagnosis: str = ""
     section: str = ""
     half: bool = False
+    also: Path | None = None
+    multi: tuple[Path, ...] = ()
 
 
 @dataclass
@@ -36,7 +40,8 @@ class Listing:
 
     def add(self, entry: Entry) -> None:
         """Keep an entry whose files are all there; else say which is missing."""
-        missing = [path for path in (entry.mask, entry.cup) if path is not None and not path.is_file()]
+        masks = (entry.mask, entry.also, entry.cup, *entry.multi)
+        missing = [path for path in masks if path is not None and not path.is_file()]
         if missing:
             self.problems.append(f"{entry.image} has no mask {missing[0]}; unpack the ground truth again, or remove the image")
         else:

@@ -49,13 +49,13 @@ class PhantomFolder:
         kinds = ["png" if index % 4 == 3 else "jpg", *("png" for _ in self.parts[1:])]
         return [self.root / part / f"phantom_{index:04d}.{kind}" for part, kind in zip(self.parts, kinds)]
 
-    def write(self, cases: int, draw: Callable[[np.random.Generator, Size], Sequence[np.ndarray]]) -> list[Path]:
-        """Write the cases that are not there yet, ``draw`` giving the pixels part by part; the paths of all images."""
+    def write(self, cases: int, draw: Callable[[int], Sequence[np.ndarray]]) -> list[Path]:
+        """Write the cases that are not there yet, ``draw`` giving the pixels of a case part by part; the paths of all images."""
         for index in range(cases):
             files = self.files(index)
             if all(path.exists() for path in files):
                 continue
-            for pixels, path in zip(draw(*self.generator(index)), files, strict=True):
+            for pixels, path in zip(draw(index), files, strict=True):
                 _save(pixels, path)
         return [self.files(index)[0] for index in range(cases)]
 
@@ -82,7 +82,7 @@ class PhantomFolder:
         if not marker.exists():
             raise DataError(f"{self.root} is not empty and holds no phantoms of ours; name a new or empty folder for the phantoms")
         found = json.loads(marker.read_text(encoding="utf-8"))
-        ours = [p for part in ("images", "masks", "masks_cup") for p in (self.root / part).glob("phantom_[0-9]*.*")]
+        ours = [p for part in ("images", "masks", "masks_cup", "masks_multi") for p in (self.root / part).glob("phantom_[0-9]*.*")]
         surplus = [p for p in ours if int(p.stem.removeprefix("phantom_")) >= cases]
         if not overwrite and (found != made_of or surplus):
             raise DataError(

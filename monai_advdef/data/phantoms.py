@@ -6,13 +6,17 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from monai_advdef.data.errors import nearest
 from monai_advdef.data.fundus_phantom import Eye, fundus_case
 from monai_advdef.data.phantom_files import PhantomFolder, write_text
+from monai_advdef.data.radiograph_phantom import finding_of, radiograph_case
 from monai_advdef.data.skin_phantom import skin_case
 
 SKIN_SIZES = ((384, 288), (400, 300), (352, 288))
 FUNDUS_SIZES = ((596, 512), (560, 512), (512, 512))
+LUNG_SIZES = ((512, 512), (480, 512), (512, 448))
 
 
 def write_phantoms(task: str, folder: str | os.PathLike[str], **options) -> list[Path]:
@@ -50,7 +54,7 @@ def write_skin_phantoms(
     """
     place = PhantomFolder(Path(folder), "skin", ("images", "masks"), sizes, seed)
     place.claim(cases, overwrite=overwrite)
-    return place.write(cases, skin_case)
+    return place.write(cases, lambda index: skin_case(*place.generator(index)))
 
 
 def write_fundus_phantoms(
@@ -73,7 +77,46 @@ def write_fundus_phantoms(
         eye = Eye.of(place.generator(index)[0])
         lines.append(f"{place.files(index)[0].name},{eye.diagnosis},{eye.cup_disc_ratio:.3f}")
     write_text(place.root / "labels.csv", "\n".join(lines) + "\n")
-    return place.write(cases, fundus_case)
+    return place.write(cases, lambda index: fundus_case(*place.generator(index)))
 
 
-PHANTOMS: dict[str, Callable[..., list[Path]]] = {"skin": write_skin_phantoms, "fundus": write_fundus_phantoms}
+def write_lung_phantoms(
+    folder: str | os.PathLike[str],
+    *,
+    cases: int = 48,
+    sizes: Sequence[Sequence[int]] = LUNG_SIZES,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write phantom chest radiographs, grey: as :func:`write_skin_phantoms`, and ``masks_multi/`` and ``labels.csv`` besides.
+
+    ``masks/`` are both lungs; ``masks_multi/`` are 0 background, 1 left lung (right in the picture), 2 right lung, 3 heart and
+    great vessels where no lung covers them. Every other patient has two pictures: cases 3k+1 and 3k+2 are patient 2k+1, case 3k is
+    patient 2k. Anatomy, finding and size depend on ``seed`` and the patient, position and exposure on ``seed`` and the case.
+    ``labels.csv`` has the columns ``image,patient,finding`` (normal or infiltrate) and names all ``cases`` from the start.
+    """
+    place = PhantomFolder(Path(folder), "lung", ("images", "masks", "masks_multi"), sizes, seed)
+    place.claim(cases, overwrite=overwrite)
+    lines = ["image,patient,finding"]
+    for index in range(cases):
+        patient = _patient(index)
+        lines.append(f"{place.files(index)[0].name},patient_{patient:04d},{finding_of(place.generator(patient)[0])}")
+    write_text(place.root / "labels.csv", "\n".join(lines) + "\n")
+
+    def draw(index: int) -> Sequence[np.ndarray]:
+        anatomy, size = place.generator(_patient(index))
+        return radiograph_case(anatomy, np.random.default_rng([seed, index, 1]), size)
+
+    return place.write(cases, draw)
+
+
+def _patient(index: int) -> int:
+    """Whose picture a case is: of three cases in a row, the last two are of one patient."""
+    return 2 * (index // 3) + min(index % 3, 1)
+
+
+PHANTOMS: dict[str, Callable[..., list[Path]]] = {
+    "skin": write_skin_phantoms,
+    "fundus": write_fundus_phantoms,
+    "lung": write_lung_phantoms,
+}

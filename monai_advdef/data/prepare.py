@@ -25,7 +25,8 @@ WITHIN_TRAINING = (0.875, 0.125, 0.0)  # where the data set has a test part but 
 
 
 def prepare(source: str | os.PathLike[str], target: str | os.PathLike[str], *, layout: str = "") -> Report:
-    """Convert a distributed data set into ``target/images``, ``masks``, ``masks_cup``, ``labels.csv`` and ``split.csv``.
+    """Convert a distributed data set into ``target/images``, ``masks``, ``masks_cup``, ``masks_multi``, ``labels.csv`` and
+    ``split.csv``.
 
     Files that can stay as they are are hard-linked (copied where that is not possible). The official sections are kept; where there
     is no validation part, one eighth of the training part becomes it; where there are none, the sections are those of
@@ -62,10 +63,12 @@ def prepare(source: str | os.PathLike[str], target: str | os.PathLike[str], *, l
 
 def _write(entry: Entry, case: Case, root: Path) -> None:
     """The files of one case: linked where the pixels stay, written where not."""
-    whole = image_size(entry.image) == (case.box[2] - case.box[0], case.box[3] - case.box[1])
+    whole = case.pixels is None and image_size(entry.image) == (case.box[2] - case.box[0], case.box[3] - case.box[1])
     picture = root / "images" / f"{entry.case}{entry.image.suffix.lower() if whole else '.png'}"
     picture.parent.mkdir(parents=True, exist_ok=True)
-    if whole:
+    if case.pixels is not None:
+        Image.fromarray(case.pixels).save(picture)
+    elif whole:
         _link(entry.image, picture)
     else:
         with Image.open(entry.image) as file:
@@ -77,6 +80,10 @@ def _write(entry: Entry, case: Case, root: Path) -> None:
             _link(source, path)
         else:
             Image.fromarray(np.ascontiguousarray(pixels)).save(path)
+    if case.multi is not None:
+        path = root / "masks_multi" / f"{entry.case}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(case.multi).save(path)
 
 
 def _link(source: Path, path: Path) -> None:

@@ -100,12 +100,12 @@ def _read_split(path: Path, pairs: Sequence[Pair]) -> list[tuple[Pair, str]]:
         if not {"case", "section"} <= set(reader.fieldnames or ()):
             raise DataError(f"{path} has the columns {reader.fieldnames}; it needs case,section (and may have patient)")
         rows = [{key: (value or "").strip() for key, value in row.items() if isinstance(key, str)} for row in reader]
-    known = {pair["case"] for pair in pairs}
+    known = {pair["case"]: pair["patient"] for pair in pairs}
     listed: dict[str, tuple[str, str]] = {}
     sides: dict[str, str] = {}
     for line, row in enumerate(rows, start=2):
         case, where = row["case"], row["section"]
-        patient = row.get("patient") or case
+        patient = row.get("patient") or known.get(case, case)
         if case not in known:
             raise DataError(f"{path}, line {line}: no image is called {case!r}; {nearest(case, known)}")
         if where not in SECTIONS:
@@ -117,7 +117,7 @@ def _read_split(path: Path, pairs: Sequence[Pair]) -> list[tuple[Pair, str]]:
                 f"{path}, line {line}: patient {patient!r} is in {sides[patient]} and in {where}; keep a patient on one side"
             )
         listed[case] = (patient, where)
-    missing = sorted(known - listed.keys())
+    missing = sorted(known.keys() - listed.keys())
     if missing:
         raise DataError(
             f"{path} leaves out {len(missing)} cases ({', '.join(missing[:5])}); give each a section, or remove its files"

@@ -12,7 +12,8 @@ class Task:
     """One segmentation task.
 
     ``value_range`` and ``unit`` are those of the stored images, and so of every eps; ``classes`` start with the background;
-    ``diagnoses`` are the words of ``labels.csv`` where images of the task may carry a diagnosis, the healthy one first.
+    ``multi_classes`` are those of ``masks_multi/`` where the task has finer masks too; ``diagnoses`` are the words of ``labels.csv``
+    where images of the task may carry a diagnosis, the healthy one first.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Task:
     unit: str
     value_range: tuple[float, float]
     classes: tuple[str, ...]
+    multi_classes: tuple[str, ...] = ()
     diagnoses: tuple[str, ...] = ()
 
 
@@ -50,6 +52,18 @@ TASKS: dict[str, Task] = {
         value_range=(0.0, 255.0),
         classes=("background", "optic disc"),
         diagnoses=("normal", "glaucoma"),
+    ),
+    "lung": Task(
+        name="lung",
+        title="Lungs in chest radiographs",
+        bundle="lung_xray_segmentation",
+        modality="radiography",
+        spatial_dims=2,
+        channels=1,
+        unit="grey level",
+        value_range=(0.0, 255.0),
+        classes=("background", "lungs"),
+        multi_classes=("background", "left lung", "right lung", "heart"),
     ),
 }
 

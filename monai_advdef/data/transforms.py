@@ -11,7 +11,7 @@ from monai.transforms import MapTransform
 
 from monai_advdef.data.errors import DataError
 
-__all__ = ["CheckPixelsd", "MaskToClassesd", "ToRGBd"]
+__all__ = ["CheckPixelsd", "MaskToClassesd", "ToGreyd", "ToRGBd"]
 
 
 def _name(data: Mapping[Hashable, object], key: Hashable, name_key: str | None) -> str:
@@ -22,12 +22,8 @@ def _name(data: Mapping[Hashable, object], key: Hashable, name_key: str | None) 
     return str(item.meta.get("filename_or_obj", key)) if isinstance(item, MetaTensor) else str(key)
 
 
-class ToRGBd(MapTransform):
-    """Grey ``(1, W, H)``, grey with alpha, RGB or RGBA images to RGB ``(3, W, H)``; alpha is dropped.
-
-    Raises:
-        DataError: another number of channels, naming the file.
-    """
+class _Channels(MapTransform):
+    """Base of the two that settle the number of channels; alpha is dropped."""
 
     def __init__(self, keys: KeysCollection, *, name_key: str | None = None, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -41,9 +37,33 @@ class ToRGBd(MapTransform):
             if channels not in (1, 2, 3, 4):
                 name = _name(data, key, self.name_key)
                 raise DataError(f"{name} has {channels} channels; an image is grey or RGB, with or without alpha, channels first")
-            if channels != 3:
-                result[key] = image[:1].expand(3, *image.shape[1:]).clone() if channels < 3 else image[:3]
+            result[key] = self.convert(image[:1] if channels < 3 else image[:3])
         return result
+
+    def convert(self, image: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+
+class ToRGBd(_Channels):
+    """Grey ``(1, W, H)``, grey with alpha, RGB or RGBA images to RGB ``(3, W, H)``; alpha is dropped.
+
+    Raises:
+        DataError: another number of channels, naming the file.
+    """
+
+    def convert(self, image: torch.Tensor) -> torch.Tensor:
+        return image if image.shape[0] == 3 else image.expand(3, *image.shape[1:]).clone()
+
+
+class ToGreyd(_Channels):
+    """Grey, grey with alpha, RGB or RGBA images to grey ``(1, W, H)``, colour by its luma (ITU-R BT.601); alpha is dropped.
+
+    Raises:
+        DataError: another number of channels, naming the file.
+    """
+
+    def convert(self, image: torch.Tensor) -> torch.Tensor:
+        return image if image.shape[0] == 1 else 0.299 * image[:1] + 0.587 * image[1:2] + 0.114 * image[2:]
 
 
 class CheckPixelsd(MapTransform):
