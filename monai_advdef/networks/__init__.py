@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+from monai_advdef.networks.cdnn import CDNN
 from monai_advdef.networks.factory import available_networks, segmentation_network
+from monai_advdef.networks.inverted_net import InvertedNet
+from monai_advdef.networks.losses import training_loss
+from monai_advdef.networks.nlce import NLCE
+from monai_advdef.networks.nlcen import NLCEN
+from monai_advdef.networks.nwcn import NWCN
 from monai_advdef.networks.resnet_fcn import ResNet50FCN
+from monai_advdef.networks.slsdeep import SLSDeep
 from monai_advdef.networks.standardized import Standardized
+from monai_advdef.networks.unet import ContextUNet
 from monai_advdef.networks.valid_unet import ValidUNet
 
-__all__ = ["ResNet50FCN", "Standardized", "ValidUNet", "available_networks", "segmentation_network"]
+__all__ = [
+    "CDNN",
+    "NLCE",
+    "NLCEN",
+    "NWCN",
+    "ContextUNet",
+    "InvertedNet",
+    "ResNet50FCN",
+    "SLSDeep",
+    "Standardized",
+    "ValidUNet",
+    "available_networks",
+    "segmentation_network",
+    "training_loss",
+]

@@ -3,28 +3,55 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from monai.networks.nets import UNet
 from torch import nn
 
+from monai_advdef.networks.cdnn import CDNN
+from monai_advdef.networks.inverted_net import InvertedNet
+from monai_advdef.networks.nlcen import NLCEN
+from monai_advdef.networks.nwcn import NWCN
 from monai_advdef.networks.resnet_fcn import ResNet50FCN
+from monai_advdef.networks.slsdeep import SLSDeep
 from monai_advdef.networks.standardized import Standardized
+from monai_advdef.networks.unet import unet
 from monai_advdef.networks.valid_unet import ValidUNet
 
-
-def _unet(*, in_channels: int, out_channels: int, channels: Sequence[int] = (16, 32, 64, 128, 256), **options) -> nn.Module:
-    """MONAI's residual 2D UNet, half the resolution at each level; image sides must be multiples of 16."""
-    settings = {"strides": (2,) * (len(channels) - 1), "num_res_units": 2, "norm": "batch", **options}
-    return UNet(spatial_dims=2, in_channels=in_channels, out_channels=out_channels, channels=channels, **settings)
-
-
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"unet": _unet, "resnet50fcn": ResNet50FCN, "valid_unet": ValidUNet}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "cdnn": CDNN,
+    "invertednet": InvertedNet,
+    "nlcen": NLCEN,
+    "nlcen_no_ce": partial(NLCEN, encoder=False),
+    "nlcen_no_nl": partial(NLCEN, non_local=False),
+    "nlcen_no_nlce": partial(NLCEN, nlce=False),
+    "nwcn": NWCN,
+    "resnet50fcn": ResNet50FCN,
+    "slsdeep": SLSDeep,
+    "unet": unet,
+    "valid_unet": ValidUNet,
+}
 
 
 def available_networks() -> list[str]:
     """The names :func:`segmentation_network` knows."""
     return sorted(NETWORKS)
+
+
+def require_network(name: str) -> None:
+    """ValueError, with the nearest known name, unless :func:`segmentation_network` knows ``name``."""
+    if name not in NETWORKS:
+        close = difflib.get_close_matches(name.lower(), NETWORKS, n=1, cutoff=0.4)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(f"no network {name!r}; {hint}known: {', '.join(available_networks())}")
+
+
+def network_options(name: str) -> list[str]:
+    """What the network called ``name`` can be given besides its channels; what makes an ablation that ablation is none of them."""
+    network = NETWORKS[name]
+    settled = {"in_channels", "out_channels", *(network.keywords if isinstance(network, partial) else ())}
+    return sorted(inspect.signature(network).parameters.keys() - settled)
 
 
 def segmentation_network(
@@ -39,16 +66,21 @@ def segmentation_network(
     """The network called ``name`` behind its scaling: images ``(B, C, H, W)`` in grey levels to logits ``(B, K, H, W)``.
 
     Args:
-        name: ``"unet"`` (MONAI's UNet, 5 levels of 16 to 256 channels), ``"resnet50fcn"`` (:class:`ResNet50FCN`) or
-            ``"valid_unet"`` (:class:`ValidUNet`).
+        name: ``"unet"`` (MONAI's UNet, 5 levels of 16 to 256 channels), ``"resnet50fcn"`` (:class:`ResNet50FCN`),
+            ``"valid_unet"`` (:class:`ValidUNet`), ``"nlcen"`` (:class:`NLCEN`; ``"nlcen_no_nlce"``, ``"nlcen_no_nl"`` and
+            ``"nlcen_no_ce"`` lack the whole context encoder, its non-local part or its encoding), ``"invertednet"``
+            (:class:`InvertedNet`), ``"cdnn"`` (:class:`CDNN`), ``"slsdeep"`` (:class:`SLSDeep`) or ``"nwcn"`` (:class:`NWCN`).
         mean, std: grey levels, one number or one per channel; the default maps 0..255 to -1..1 as the published code does.
-        options: for the network itself, such as ``channels`` of the UNet or ``weights`` of the ResNet.
+        options: for the network itself, such as ``channels`` of the UNet, ``weights`` of the ResNet or ``nlce``; None stands for
+            the network's own default.
 
     Raises:
-        ValueError: unknown ``name``; the message gives the nearest known one.
+        ValueError: unknown ``name`` (the message gives the nearest known one); an option the network does not take.
     """
-    if name not in NETWORKS:
-        close = difflib.get_close_matches(name.lower(), NETWORKS, n=1, cutoff=0.4)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"no network {name!r}; {hint}known: {', '.join(available_networks())}")
-    return Standardized(NETWORKS[name](in_channels=in_channels, out_channels=out_channels, **options), mean=mean, std=std)
+    require_network(name)
+    given = {option: value for option, value in options.items() if value is not None}
+    known = network_options(name)
+    for option in given:
+        if option not in known:
+            raise ValueError(f"network {name!r} takes no option {option!r}; it knows {', '.join(known)}: leave the other out")
+    return Standardized(NETWORKS[name](in_channels=in_channels, out_channels=out_channels, **given), mean=mean, std=std)

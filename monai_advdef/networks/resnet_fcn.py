@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
-from monai.networks.nets.resnet import ResNet
 from torch import Tensor, nn
+
+from monai_advdef.networks.trunk import load_weights, monai_resnet
 
 
 class ResNet50FCN(nn.Module):
@@ -29,24 +28,15 @@ class ResNet50FCN(nn.Module):
 
     def __init__(self, *, in_channels: int = 3, out_channels: int = 1, weights: str | None = None) -> None:
         super().__init__()
-        trunk = ResNet(
-            "bottleneck",
-            [3, 4, 6, 3],
-            [64, 128, 256, 512],
-            spatial_dims=2,
-            n_input_channels=in_channels,
-            conv1_t_stride=2,
-            feed_forward=False,
-            bias_downsample=False,
-        )
+        trunk = monai_resnet("resnet50", in_channels=in_channels)
+        if weights is not None:
+            load_weights(trunk, weights, name="resnet50")
         self.conv1, self.bn1, self.act, self.maxpool = trunk.conv1, trunk.bn1, trunk.act, trunk.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4
         self.up4 = nn.ConvTranspose2d(2048, 256, kernel_size=4, stride=2, padding=1)
         self.up3 = nn.ConvTranspose2d(256 + 1024, 128, kernel_size=4, stride=2, padding=1)
         self.up2 = nn.ConvTranspose2d(128 + 512, 64, kernel_size=4, stride=2, padding=1)
         self.up1 = nn.ConvTranspose2d(64 + 256, out_channels, kernel_size=4, stride=4)
-        if weights is not None:
-            self._load_trunk(weights)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-2] % 32 != 0 or x.shape[-1] % 32 != 0:
@@ -58,22 +48,3 @@ class ResNet50FCN(nn.Module):
         up = self.up3(torch.cat([up, sixteenth], dim=1))
         up = self.up2(torch.cat([up, eighth], dim=1))
         return self.up1(torch.cat([up, quarter], dim=1))
-
-    @torch.jit.unused
-    def _load_trunk(self, path: str) -> None:
-        """The trunk's names are torchvision's; what the file lacks or adds is an error, its classifier ``fc`` apart."""
-        if not os.path.isfile(path):
-            raise FileNotFoundError(
-                f"weights file {path!r} does not exist; give a local file with torchvision's ResNet-50 state dict"
-            )
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-        own = {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("up")}
-        stored = {name: tensor for name, tensor in stored.items() if not name.startswith("fc.")}
-        counters = {name for name in own if name.endswith("num_batches_tracked")}
-        wrong = sorted((own.keys() ^ stored.keys()) - counters)
-        wrong += [name for name in own.keys() & stored.keys() if own[name].shape != stored[name].shape]
-        if wrong:
-            raise ValueError(
-                f"weights file {path!r} is no ResNet-50 for this network: {len(wrong)} tensors differ, first {wrong[0]!r}"
-            )
-        self.load_state_dict(stored, strict=False)

@@ -32,5 +32,19 @@ class Standardized(nn.Module):
         self.std = nn.Buffer(torch.tensor(stds))
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.network(self._standardize(x))
+
+    def forward_heads(self, x: Tensor) -> list[Tensor]:
+        """The logits of all heads of a network that has several, the final one first, each ``(B, K, *S)``.
+
+        Raises:
+            ValueError: the network has one head only.
+        """
+        heads = getattr(self.network, "forward_heads", None)
+        if heads is None:
+            raise ValueError(f"{type(self.network).__name__} has a single head; call the network itself, or use NLCEN or NWCN")
+        return heads(self._standardize(x))
+
+    def _standardize(self, x: Tensor) -> Tensor:
         shape = [1, self.mean.numel()] + [1] * (x.dim() - 2)
-        return self.network((x - self.mean.view(shape)) / self.std.view(shape))
+        return (x - self.mean.view(shape)) / self.std.view(shape)
