@@ -14,6 +14,7 @@ from monai_advdef.networks.slsdeep import SLSDeep
 from monai_advdef.networks.standardized import Standardized
 from monai_advdef.networks.unet import ContextUNet
 from monai_advdef.networks.valid_unet import ValidUNet
+from monai_advdef.networks.weights import inherit, trained
 
 __all__ = [
     "CDNN",
@@ -27,6 +28,8 @@ __all__ = [
     "Standardized",
     "ValidUNet",
     "available_networks",
+    "inherit",
     "segmentation_network",
+    "trained",
     "training_loss",
 ]

@@ -87,7 +87,7 @@ class NonLocal(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         theta, phi, g = _positions(self.theta(x)), _positions(self.pool(self.phi(x))), _positions(self.pool(self.g(x)))
         y = _fused_attention(theta, phi, g) if self.fused else (theta @ phi.mT).softmax(-1) @ g
-        return x + self.project(y.mT.reshape(x.shape[0], -1, *x.shape[2:]))
+        return x + self.project(y.mT.unflatten(2, x.shape[2:]))
 
 
 class ContextGate(nn.Module):
@@ -111,7 +111,7 @@ class ContextGate(nn.Module):
         return self.weigh(self.norm(residuals).relu().sum(1)).sigmoid()
 
     def forward(self, z: Tensor) -> Tensor:
-        return z * self.gamma(z).reshape(*z.shape[:2], *[1] * (z.dim() - 2))
+        return z * self.gamma(z).unflatten(1, [-1] + [1] * (z.dim() - 2))
 
 
 def _positions(x: Tensor) -> Tensor:

@@ -86,27 +86,36 @@ class NLCEN(nn.Module):
         block = partial(NLCE, codewords=codewords, subsample=subsample, fused=fused)
         self.nlce = nn.ModuleList(block(c, non_local=nlce and non_local, encoder=nlce and encoder) for c in stages)
 
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        if self.training:
-            return self.forward_heads(x)
+    def forward(self, x: Tensor):  # a scripted network must have one return type: it answers the refined logits in either mode
+        if not torch.jit.is_scripting():
+            if self.training:
+                return self.forward_heads(x)
         return self._refined(self._pyramid(x), x)
 
     def forward_heads(self, x: Tensor) -> list[Tensor]:
         """The logits ``[refined, coarse_2, coarse_3, coarse_4, coarse_5]``, each ``(B, K, H, W)``, in either mode."""
         pyramid = self._pyramid(x)
-        return [self._refined(pyramid, x)] + [_resize(head(p), x) for head, p in zip(self.coarse, pyramid)]
+        heads = [self._refined(pyramid, x)]
+        for level, head in enumerate(self.coarse):
+            heads.append(_resize(head(pyramid[level]), x))
+        return heads
 
     def _pyramid(self, x: Tensor) -> list[Tensor]:
         """P_2 to P_5."""
         require_multiples(x, 32)
-        laterals = [lateral(nlce(c)) for lateral, nlce, c in zip(self.lateral, self.nlce, self.trunk(x))]
-        pyramid = [laterals.pop()]
-        for path, lateral in zip(reversed(self.path), reversed(laterals)):
-            pyramid.insert(0, lateral + path(_resize(pyramid[0], lateral)))
-        return pyramid
+        stages = self.trunk(x)
+        laterals: list[Tensor] = []
+        for level, (lateral, nlce) in enumerate(zip(self.lateral, self.nlce)):
+            laterals.append(lateral(nlce(stages[level])))
+        e2, e3, e4, p5 = laterals
+        p4 = e4 + self.path[2](_resize(p5, e4))
+        p3 = e3 + self.path[1](_resize(p4, e3))
+        return [e2 + self.path[0](_resize(p3, e2)), p3, p4, p5]
 
     def _refined(self, pyramid: list[Tensor], x: Tensor) -> Tensor:
-        levels = [_resize(refine(p), pyramid[0]) for refine, p in zip(self.refine, pyramid)]
+        levels: list[Tensor] = []
+        for level, refine in enumerate(self.refine):
+            levels.append(_resize(refine(pyramid[level]), pyramid[0]))
         return _resize(self.head(torch.cat(levels, dim=1)), x)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -13,43 +11,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from monai_advdef.report.figures import GREY, INK
+from monai_advdef.report.print_style import Path, printed
 
-DPI = 200
 BAND_COLOURS = ("#0072b2", "#56b4e9", "#e6e6e6")
 """PD, AC, GD; with the two below from the palette of Okabe and Ito, told apart by colour-blind readers."""
 TRUTH, PREDICTION, TARGET, MARK = "#ffffff", "#00e5ff", "#ff9f1c", "#d55e00"
 DASHED: Any = (0, (4, 1.5))
 DOTTED: Any = (0, (1.2, 1.2))
-STYLE: Any = {
-    "font.size": 7.5,
-    "axes.titlesize": 8,
-    "axes.labelsize": 7.5,
-    "axes.edgecolor": GREY,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.linewidth": 0.6,
-    "xtick.major.size": 2,
-    "ytick.major.size": 2,
-    "hatch.linewidth": 0.5,
-}
-Path = str | os.PathLike[str]
-
-
-@contextmanager
-def _figure(path: Path, width: float, height: float, pad: float = 0.04) -> Iterator[Figure]:
-    """A figure of this many inches in the style of this file, saved on leaving."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=pad, h_pad=pad, wspace=0.01, hspace=0.01))
-        yield figure
-        figure.savefig(path, dpi=DPI, facecolor="white")
 
 
 def heat_map(rows: pd.DataFrame, path: Path, title: str, limit: float) -> None:
@@ -66,7 +39,7 @@ def heat_map(rows: pd.DataFrame, path: Path, title: str, limit: float) -> None:
     cell = 0.36
     width, height = 1.1 + len(thirds) * (0.3 + cell * len(second)), 0.95 + 2 * (0.26 + cell * len(first))
     kinds = (("adversarial_mean", "adversarial IoU, %", "viridis"), ("benign_loss", "benign loss, IoU points", "cividis_r"))
-    with _figure(path, max(width, 6.4), height) as figure:
+    with printed(path, max(width, 6.4), height) as figure:
         figure.suptitle(title, fontsize=9)
         axes = figure.subplots(2, len(thirds), squeeze=False, sharex=True, sharey=True)
         for line, (column, label, colours) in zip(axes, kinds):
@@ -115,7 +88,7 @@ def bands_figure(std: np.ndarray, ranks: np.ndarray, groups: np.ndarray, path: P
         std, ranks, groups: 8x8, rows down the picture; groups are 0 (PD), 1 (AC) and 2 (GD).
         path: PNG file.
     """
-    with _figure(path, 6.4, 3.3) as figure:
+    with printed(path, 6.4, 3.3) as figure:
         left, right = figure.subplots(1, 2)
         bands(figure, left, std, "standard deviation, grey levels", log=True)
         left.set_title("(a) spread of the benign training images")
@@ -170,7 +143,7 @@ def perturbation_figure(
     """
     difference = case["adversarial"] - case["clean"]
     reach = float(f"{max(np.percentile(np.abs(difference), 99.5), 1):.1g}")
-    with _figure(path, 7.2, 4.5) as figure:
+    with printed(path, 7.2, 4.5) as figure:
         figure.suptitle(title, fontsize=9)
         axes = figure.subplots(2, 3)
         for ax, image, said in zip(axes[0], (case["clean"], case["adversarial"]), ("clean", "attacked")):
@@ -219,7 +192,7 @@ def panels_figure(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], pat
         title: printed above.
     """
     side = 1.32
-    with _figure(path, 0.45 + side * len(columns), 0.6 + (side + 0.03) * len(rows), pad=0.015) as figure:
+    with printed(path, 0.45 + side * len(columns), 0.6 + (side + 0.03) * len(rows), pad=0.015) as figure:
         figure.suptitle(title, fontsize=9)
         axes = figure.subplots(len(rows), len(columns), squeeze=False)
         for row, line in zip(rows, axes):

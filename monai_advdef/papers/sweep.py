@@ -1,0 +1,176 @@
+"""Networks against budgets: several architectures, several attacks, a list of eps; every cell recorded like any other evaluation."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from monai_advdef.attacks import IterativeFGSM
+from monai_advdef.data.errors import nearest
+from monai_advdef.progress import Steps
+from monai_advdef.report import sweep_figures, sweep_tables
+from monai_advdef.study import Cell, carry_out, quiet, recorded, train
+from monai_advdef.threat import ThreatModel
+
+CLEAN = "clean"
+TWIN = "twin"
+GREY_LEVELS = (0.0, 255.0)
+
+
+class Sweep:
+    """DIC and JSC of networks over a list of attack strengths, under the paper's attack and stronger ones.
+
+    Args:
+        name: the page is ``output_dir/<name>.md``, with ``<name>.csv`` and the figures beside it.
+        title: of the page.
+        bundle_root: the bundle.
+        settings: overrides of every training and evaluation, at least ``dataset_dir, output_dir, ckpt_dir``.
+        networks: ``{"name": ..., "options": {"network": "nlcen"}, "trainings": 3, "twin": ..., "start": ..., "freeze": true,
+            "settings": {...}}`` each. ``options`` are those that tell the bundle the network; ``trainings`` how many seeds;
+            ``settings`` further overrides of its training. With ``start``, the name of another network of the list, training goes
+            on from the other's weights, only the new layers where ``freeze`` is true. ``twin`` names the network that this one is
+            compared with. Weights lie in ``ckpt_dir/<name in lower case>/seed<k>``; what is missing is trained.
+        attacks: ``{"name": ..., "overlay": "attacks/tifgsm", "options": {...}, "eps": [...], "times": 3, "step": 0.5, "source":
+            "twin"}`` each, the first the paper's. ``times`` sets the number of steps to so many times the grey level rule's,
+            ``step`` their length as a share of eps; ``source`` crafts the images on the twin; ``networks`` names those that an
+            attack is for (default: all, or those with a twin).
+        note: what else the page says, such as the paper's own figures.
+        dataset: the cases to evaluate, read once for all cells.
+
+    Run again, a sweep goes on where it stopped.
+
+    Raises:
+        ValueError: two networks or attacks of one name, a ``twin`` or ``start`` that is not in the list.
+
+    Source: He et al., "Non-Local Context Encoder", 2019, figures 4, 5, 7 and 8.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        title: str,
+        bundle_root: str | os.PathLike[str],
+        settings: Mapping[str, Any],
+        networks: Sequence[Mapping[str, Any]],
+        attacks: Sequence[Mapping[str, Any]],
+        note: str = "",
+        dataset: Any = None,
+    ) -> None:
+        self.name, self.title, self.note, self.bundle = name, title, note, Path(bundle_root).resolve()
+        self.settings, self.cases = dict(settings), {} if dataset is None else {"validate::dataset": dataset}
+        self.networks, self.attacks = {str(n["name"]): dict(n) for n in networks}, [dict(a) for a in attacks]
+        if len(self.networks) < len(networks) or len({a["name"] for a in attacks}) < len(attacks):
+            raise ValueError(f"networks or attacks of {name} share a name; give each its own")
+        for network in self.networks.values():
+            for role in (TWIN, "start"):
+                if role in network and network[role] not in self.networks:
+                    raise ValueError(
+                        f"{role} of {network['name']!r} names no network of the list: {nearest(network[role], self.networks)}"
+                    )
+        self.pairs = [(n, str(about[TWIN])) for n, about in self.networks.items() if TWIN in about]
+
+    def run(self) -> Path:
+        """Train and evaluate what is missing and write the page.
+
+        Returns:
+            The Markdown file.
+        """
+        quiet()
+        for name in self.networks:
+            for seed in range(self._trainings(name)):
+                self.prepare(name, seed)
+        plan = [cell for name in self.networks for seed in range(self._trainings(name)) for cell in self.cells(name, seed)]
+        rows = []
+        with Steps(f"{self.name}: {len(plan)} evaluations", len(plan)) as steps:
+            for name, seed, attack, eps in plan:
+                rows.append(self._evaluate(name, seed, attack, eps))
+                steps.done(f"{name}, seed {seed}, {attack.get('name', CLEAN)} {eps:g}")
+        return self._write(pd.concat(rows, ignore_index=True))
+
+    def folder(self, name: str, seed: int) -> Path:
+        """Where the weights of a network lie."""
+        return Path(self.settings["ckpt_dir"]) / re.sub(r"[^a-z0-9]+", "_", name.lower()) / f"seed{seed}"
+
+    def prepare(self, name: str, seed: int) -> None:
+        """Train a network if its weights are missing, what it starts from first."""
+        folder, about = self.folder(name, seed), self.networks[name]
+        if (folder / "model.pt").exists():
+            return
+        settings = {**self._settings(name, seed), **about.get("settings", {})}
+        if "start" in about:
+            self.prepare(about["start"], seed)
+            start = {"start_from": str(self.folder(about["start"], seed) / "model.pt"), "freeze": bool(about.get("freeze", False))}
+            print(f"{self.name}: {name}, seed {seed}, goes on from {about['start']}")
+            carry_out(self.bundle, "training/finetune", {**settings, **start})
+            return
+        with Steps(f"{self.name}: no weights of {name}, seed {seed}, training", 0) as steps:
+            train(self.bundle, settings, lambda epoch, total: steps.done(f"epoch {epoch} of {total}"))
+
+    def cells(self, name: str, seed: int) -> list[tuple[str, int, Mapping[str, Any], float]]:
+        """Network, seed, attack and eps of every evaluation of one network."""
+        plan: list[tuple[str, int, Mapping[str, Any], float]] = [(name, seed, {}, 0.0)]
+        for attack in self.attacks:
+            among = attack.get("networks", self.networks)
+            if name in among and (attack.get("source") != TWIN or TWIN in self.networks[name]):
+                plan += [(name, seed, attack, float(eps)) for eps in attack["eps"]]
+        return plan
+
+    def _trainings(self, name: str) -> int:
+        return int(self.networks[name].get("trainings", 1))
+
+    def _settings(self, name: str, seed: int) -> dict[str, Any]:
+        return {**self.settings, **self.networks[name]["options"], "ckpt_dir": str(self.folder(name, seed)), "seed": seed}
+
+    def _evaluate(self, name: str, seed: int, attack: Mapping[str, Any], eps: float) -> pd.DataFrame:
+        overrides: dict[str, Any] = {"record_def::model": name, "record_def::card": False, "record_def::gallery": False}
+        if attack:
+            overrides |= {f"attack_def::{k}": v for k, v in attack.get("options", {}).items()}
+            overrides |= {"attack_def::eps": eps, "record_def::gradients": True}
+            if "times" in attack:
+                overrides["attack_def::steps"] = int(attack["times"]) * paper_steps(eps)
+            else:
+                overrides["attack_def::sweep"] = [float(e) for e in attack["eps"]]
+            if "step" in attack:
+                overrides["attack_def::step_size"] = float(attack["step"]) * eps
+            if attack.get("source") == TWIN:
+                overrides |= self._source(self.networks[name][TWIN], seed)
+        overlays = (str(attack["overlay"]),) if attack else ()
+        rows = recorded(self.bundle, Cell(overlays, overrides), {**self._settings(name, seed), **self.cases})
+        return rows.assign(network=name, training=seed, attack_row=attack.get("name", CLEAN), eps=eps)
+
+    def _source(self, twin: str, seed: int) -> dict[str, Any]:
+        """The options that make another network the one on which images are crafted."""
+        options = dict(self.networks[twin]["options"])
+        shared = {k: f"@network_def::{k}" for k in ("in_channels", "out_channels", "mean", "std")}
+        made = {"_target_": "monai_advdef.networks.trained", "weights": str(self.folder(twin, seed) / "model.pt")}
+        return {"attack_def::source": {**made, "name": options.pop("network"), **options, **shared}, "attack_def::source_name": twin}
+
+    def _write(self, rows: pd.DataFrame) -> Path:
+        output, names, paper = Path(self.settings["output_dir"]), list(self.networks), str(self.attacks[0]["name"])
+        output.mkdir(parents=True, exist_ok=True)
+        sweep_tables.csv(rows).to_csv(output / f"{self.name}.csv", index=False)
+        parts = [f"## {self.title}\n", self.note]
+        for metric, title in (("dice", "DIC"), ("iou", "JSC")):
+            sweep_figures.curves(rows, output / f"{self.name}_{title.lower()}.png", names, metric, paper)
+            parts.append(sweep_tables.curve_table(rows, names, paper, metric, f"{title} under {paper}"))
+        if len(self.attacks) > 1:
+            parts.append(sweep_tables.strength_table(rows, names, paper))
+        if self.pairs:
+            sweep_figures.pairs(rows, output / f"{self.name}_pairs.png", self.pairs, paper)
+            parts += [sweep_tables.pair_table(rows, self.pairs), sweep_tables.surviving(rows, self.pairs, paper)]
+        page = "\n".join(parts)
+        path = output / f"{self.name}.md"
+        path.write_text(page, encoding="utf-8")
+        print(f"{page}\n{path}")
+        return path
+
+
+def paper_steps(eps: float) -> int:
+    """min(eps + 4, ceil(1.25 eps)) for ``eps`` in grey levels: the paper's number of iterations (i-FGSM's grey level rule)."""
+    return IterativeFGSM(rule="grey_level").count(ThreatModel(eps=eps, value_range=GREY_LEVELS))
