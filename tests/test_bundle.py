@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from monai.bundle import ckpt_export, verify_metadata, verify_net_in_out
+from monai.losses import DiceCELoss
 from phantom_bundle import NAME, command
 from PIL import Image
 
@@ -59,7 +60,16 @@ def test_metadata_follows_the_schema(tmp_path, bundle):
             verify_metadata(meta_file=str(tmp_path / "wrong.json"), filepath=str(schema))
 
 
-@pytest.mark.parametrize(("bundle", "network"), [(BUNDLES[0], "valid_unet"), *((b, "unet") for b in BUNDLES), (NAME, "resnet50fcn")])
+@pytest.mark.parametrize(
+    ("bundle", "network"),
+    [
+        *((bundle, "unet") for bundle in BUNDLES),
+        ("optic_disc_fundus_segmentation", "valid_unet"),
+        (NAME, "resnet50fcn"),
+        (NAME, "nlcen"),
+        ("lung_xray_segmentation", "nlcen"),
+    ],
+)
 @pytest.mark.parametrize("config", ["train", "inference"])
 def test_network_takes_and_gives_what_the_metadata_says(bundle, config, network):
     configs = bundles()[bundle] / "configs"
@@ -119,6 +129,7 @@ QUICK = {
     "attacks/ifgsm": {"attack__eps": 2, "attack__rule": "grey_level"},
     "attacks/tifgsm": {"attack__steps": 2, "attack__target": "other_case"},
     "attacks/pgd": {"attack__steps": 2, "attack__norm": "l2", "attack__eps": 500, "attack__random_start": False},
+    "attacks/transfer": {"attack__steps": 2, "attack__source_name": "itself"},
     "attacks/lattice": {"attack__steps": 2, "attack__eps": 4},
     "attacks/noise": {"attack__kind": "gaussian", "attack__eps": 4},
     "attacks/fgsm": {"attack__objective": "dice", "attack__eps": 2},
@@ -178,6 +189,26 @@ def test_inference_writes_masks_on_the_original_grid(phantom_bundle, tmp_path):
         assert mask.shape == truth.shape == Image.open(picture).size[::-1] and set(np.unique(mask)) <= {0, 255}
         dice.append(2 * ((mask > 0) & (truth > 0)).sum() / ((mask > 0).sum() + (truth > 0).sum()))
     assert len(dice) == 24 and np.mean(dice) > 0.7, "not turned or mirrored against the image"
+
+
+def test_networks_and_protocol_of_the_nlcen_paper(phantom_bundle, tmp_path):
+    small = {"width": 8, "trunk": "resnet18", "train::trainer::max_epochs": 1}
+    settings = {**phantom_bundle.settings(tmp_path), "ckpt_dir": str(tmp_path), **small}
+    made = workflow(phantom_bundle.root, [CONFIGS / "train.yaml", CONFIGS / "paper.yaml"], settings)
+    with patch.dict(os.environ, MLFLOW_TRACKING_URI=phantom_bundle.store):
+        made.run()
+    content = made.parser.get_parsed_content
+    assert isinstance(content("train::optimizer"), torch.optim.Adam) and content("train::lr_scheduler").last_epoch == 1
+    assert len(content("net").train()(torch.rand(1, 3, 64, 64))) == 5 and (tmp_path / "model.pt").exists()
+    flips_and_turns = [type(t).__name__ for t in content("train::preprocessing").transforms[-3:]]
+    assert flips_and_turns == ["RandFlipd", "RandFlipd", "RandRotated"]
+
+
+def test_default_loss_is_dice_and_cross_entropy(phantom_bundle, tmp_path):
+    made = workflow(phantom_bundle.root, [CONFIGS / "train.yaml"], phantom_bundle.settings(tmp_path))
+    logits, label = torch.randn(2, 2, 8, 8), torch.randint(0, 2, (2, 1, 8, 8)).float()
+    stated = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False)
+    assert made.parser.get_parsed_content("train::loss")(logits, label) == stated(logits, label)
 
 
 # -- wrong words, wrong order

@@ -11,6 +11,8 @@ from torch import nn
 
 from monai_advdef.networks import ResNet50FCN, Standardized, ValidUNet, available_networks, segmentation_network
 
+THIN = [2, 3, 4, 5, 6]
+
 
 @pytest.fixture(scope="module")
 def fcn():
@@ -122,18 +124,43 @@ def test_resnet50_weights_from_a_file(fcn, tmp_path):
         ResNet50FCN(weights=str(tmp_path / "absent.pth"))
 
 
+SMALL = {
+    "unet": {"channels": THIN},
+    "valid_unet": {"channels": THIN},
+    "resnet50fcn": {},
+    **{name: {"width": 8, "codewords": 4} for name in available_networks() if name.startswith("nlcen")},
+    **{name: {"width": 0.05} for name in ("cdnn", "invertednet", "nwcn", "slsdeep")},
+}
+
+
 @pytest.mark.parametrize("name", available_networks())
 def test_networks_take_grey_levels_and_script(name):
-    network = segmentation_network(name, out_channels=3).eval()
-    x = 255 * torch.rand(2, 3, 64, 96)
+    torch.manual_seed(0)
+    network = segmentation_network(name, out_channels=3, **SMALL[name]).eval()
+    x = 255 * torch.rand(2, 3, 32, 64)
     with torch.no_grad():
         logits = network(x)
-        assert logits.shape == (2, 3, 64, 96)
+        assert logits.shape == (2, 3, 32, 64)
         torch.testing.assert_close(logits, network.network((x - 127.5) / 127.5))
         torch.testing.assert_close(torch.jit.script(network)(x), logits, rtol=1e-4, atol=1e-4)
 
 
-THIN = [2, 3, 4, 5, 6]
+@pytest.mark.parametrize("name", ["cdnn", "invertednet", "nwcn", "slsdeep", "unet"])
+def test_rivals_script_with_nlce(name):
+    network = segmentation_network(name, nlce=True, **SMALL[name]).eval()
+    x = 255 * torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.jit.script(network)(x), network(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{"topdown": "literal", "fused": False}, {"topdown": "fpn", "refine_head": "cpn"}])
+def test_every_nlcen_scripts_and_answers_the_refined_logits_in_either_mode(options):
+    network = segmentation_network("nlcen", **SMALL["nlcen"], **options)
+    scripted = torch.jit.script(network)
+    x = 255 * torch.rand(2, 3, 32, 64)
+    with torch.no_grad():
+        assert scripted.train()(x).shape == (2, 2, 32, 64) and len(network.train()(x)) == 5
+        torch.testing.assert_close(scripted.eval()(x), network.eval()(x), rtol=1e-4, atol=1e-4)
 
 
 def test_valid_unet_is_the_published_one():
