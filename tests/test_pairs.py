@@ -16,6 +16,7 @@ from monai_advdef.data import (
     TASKS,
     DataError,
     MaskToClassesd,
+    ToGreyd,
     ToRGBd,
     find_task,
     image_mask_pairs,
@@ -218,6 +219,21 @@ def test_to_rgb():
         assert torch.equal(out, expected)
     with pytest.raises(DataError, match=r"x\.png has 5 channels"):
         ToRGBd("image")({"image": MetaTensor(torch.rand(5, 5, 6), meta={"filename_or_obj": "x.png"})})
+
+
+def test_to_grey():
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 4), dtype=np.uint8)
+    luma = np.asarray(Image.fromarray(pixels[..., :3]).convert("L"), dtype=np.float32)
+    image = MetaTensor(torch.from_numpy(pixels).movedim(-1, 0).float(), meta={"filename_or_obj": "x.png"})
+    for channels in (1, 2, 3, 4):
+        out = ToGreyd("image")({"image": image[:channels]})["image"]
+        assert isinstance(out, MetaTensor) and out.shape == (1, 5, 6) and out.meta["filename_or_obj"] == "x.png"
+        if channels < 3:
+            assert torch.equal(out, image[:1])
+        else:
+            assert np.abs(out[0].numpy() - luma).max() <= 1, "Pillow rounds"
+    with pytest.raises(DataError, match=r"x\.png has 5 channels"):
+        ToGreyd("image")({"image": MetaTensor(torch.rand(5, 5, 6), meta={"filename_or_obj": "x.png"})})
 
 
 @pytest.mark.parametrize(
