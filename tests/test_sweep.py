@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 import torch
 
-from monai_advdef.networks import inherit, segmentation_network
 from monai_advdef.papers import Sweep
 from monai_advdef.papers.sweep import paper_steps
 from monai_advdef.records import read_records
 
 NETWORKS = [
-    {"name": "UNet + NLCE", "options": {"network": "unet", "nlce": True}, "twin": "UNet", "start": "UNet", "freeze": True},
+    {"name": "UNet + NLCE", "options": {"network": "unet", "nlce": True}, "twin": "UNet"},
     {"name": "UNet", "options": {"network": "unet"}},
+    {"name": "UNet, trained on", "options": {"network": "unet"}, "start": "UNet", "settings": {"learning_rate": 1e-9}},
 ]
 ATTACKS = [
     {
@@ -41,7 +41,7 @@ ATTACKS = [
 
 @pytest.fixture(scope="module")
 def swept(phantom_bundle, tmp_path_factory):
-    """A sweep over the bundle's UNet and the same with an NLCE trained for one epoch."""
+    """A sweep over the bundle's UNet and the same with an NLCE trained for one epoch, and itself trained on."""
     root = tmp_path_factory.mktemp("sweep")
     (root / "models" / "unet" / "seed0").mkdir(parents=True)
     shutil.copy(phantom_bundle.root / "models" / "model.pt", root / "models" / "unet" / "seed0")
@@ -79,12 +79,14 @@ def test_page_figures_and_records(swept):
 
 
 @pytest.mark.slow
-def test_what_starts_from_the_twin_keeps_its_weights(swept):
+def test_training_goes_on_from_what_it_starts_from(swept):
     root, _, _ = swept
-    twin, whole = (torch.load(root / "models" / n / "seed0" / "model.pt", weights_only=True) for n in ("unet", "unet_nlce"))
-    network = segmentation_network(name="unet", nlce=True)
-    assert inherit(network, root / "models" / "unet" / "seed0" / "model.pt")
-    assert all(torch.equal(whole[name], tensor) for name, tensor in twin.items() if "num_batches" not in name)
+    start, further, fresh = (
+        torch.load(root / "models" / n / "seed0" / "model.pt", weights_only=True) for n in ("unet", "unet_trained_on", "unet_nlce")
+    )
+    weights = [name for name in start if name.endswith("weight")]
+    assert all(torch.allclose(further[name], start[name], atol=1e-6) for name in weights)
+    assert any(name in fresh and not torch.allclose(fresh[name], start[name], atol=1e-3) for name in weights)
 
 
 @pytest.mark.slow
