@@ -197,3 +197,32 @@ def test_groups_are_independent_of_each_other(dice):
     alone = stats.summarize(pgd[(pgd["eps"] == 8) & (pgd["defense"] == "none")], by, resamples=200)
     found = together[(together["eps"] == 8) & (together["defense"] == "none")].reset_index(drop=True)
     pd.testing.assert_frame_equal(found, alone)
+
+
+def test_signed_rank_against_scipy_and_pairs_counted_by_hand():
+    rng = np.random.default_rng(4)
+    a, b = rng.random(9), rng.random(9) * 0.7
+    found = stats.signed_rank(frame(list(a)), frame(list(b)))
+    reference = scipy.stats.wilcoxon(a, b)
+    assert found.n == 9 and found.p == pytest.approx(reference.pvalue) and found.method == "exact"
+    assert found.median == pytest.approx(np.median(a - b)) and found.ci_low <= found.median <= found.ci_high
+    ranks = scipy.stats.rankdata(np.abs(a - b))
+    favourable, against = ranks[a > b].sum(), ranks[a < b].sum()
+    assert found.effect == pytest.approx((favourable - against) / (favourable + against))
+    assert found.least_p == pytest.approx(2 / 2**9)
+
+
+def test_signed_rank_reaches_its_least_p_where_all_differences_agree():
+    a = np.arange(1, 6) / 10
+    found = stats.signed_rank(frame(list(a)), frame([0.0] * 5))
+    assert found.p == found.least_p == 2 / 2**5 and found.effect == 1.0
+    opposite = stats.signed_rank(frame([0.0] * 5), frame(list(a)))
+    assert opposite.effect == -1.0 and opposite.median == -found.median and opposite.p == found.p
+
+
+def test_signed_rank_leaves_out_undefined_scores_and_says_when_nothing_is_left():
+    nan = float("nan")
+    found = stats.signed_rank(frame([0.5, nan, 0.9]), frame([0.4, 0.2, 0.8]))
+    assert found.n == 2 and found.least_p == 0.5
+    empty = stats.signed_rank(frame([nan]), frame([0.1]))
+    assert (empty.n, empty.p, empty.method) == (0, 1.0, "no patient has both scores") and np.isnan(empty.median)
