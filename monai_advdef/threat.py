@@ -22,7 +22,9 @@ class ThreatModel:
     Args:
         norm: ``"linf"`` (every voxel by at most eps), ``"l2"`` (the whole image by at most eps), or ``"unbounded"``
             (only the value range binds; eps is ignored and reported as infinity).
-        eps: the budget in image units; for ``"linf"`` also one number per channel.
+        eps: the budget in image units; for ``"linf"`` also one number per channel (0 leaves a channel alone).
+        relative: eps is in percent of the width of the value range (of each image and channel with ``value_range="image"``); for
+            ``"linf"`` only.
         value_range: valid intensities: ``(lo, hi)``, one such pair per channel, or ``"image"`` for the minimum and maximum of each
             image and channel.
         unit: name of the image unit, printed wherever eps is (``"grey level"``, ``"HU"``, ``"sigma"``).
@@ -37,6 +39,7 @@ class ThreatModel:
     value_range: Any = (0.0, 255.0)
     unit: str = "grey level"
     region: Any = None
+    relative: bool = False
 
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
@@ -48,6 +51,10 @@ class ThreatModel:
             raise ValueError(f"eps must be ≥ 0 in {self.unit}s, got {self.eps}; give a number, or one number per channel")
         if len(budgets) > 1 and self.norm != "linf":
             raise ValueError(f"eps per channel is defined for norm 'linf' only, got {self.eps} with {self.norm!r}; give one number")
+        if self.relative and (self.norm != "linf" or max(budgets) > 100):
+            raise ValueError(
+                f"a relative eps is defined for norm 'linf' and up to 100 (per cent of the range), got {self.eps} with {self.norm!r}"
+            )
         if isinstance(self.region, str) and self.region != "nonzero":
             raise ValueError(f"region must be None, 'nonzero' or a mask, got {self.region!r}")
         if isinstance(self.value_range, str):
@@ -57,7 +64,7 @@ class ThreatModel:
             pairs = torch.as_tensor(self.value_range, dtype=torch.float64).reshape(-1, 2)
             if not bool((pairs[:, 0] < pairs[:, 1]).all()):
                 raise ValueError(f"value_range must have lo < hi, got {self.value_range}")
-            if self.norm == "linf" and max(budgets) > float((pairs[:, 1] - pairs[:, 0]).max()):
+            if self.norm == "linf" and not self.relative and max(budgets) > float((pairs[:, 1] - pairs[:, 0]).max()):
                 raise ValueError(
                     f"eps {self.eps} is wider than value_range {self.value_range}; eps and value_range must both be in "
                     f"image units ({self.unit}): on a [0, 1] image 8 grey levels are eps = 8/255"
@@ -84,7 +91,10 @@ class ThreatModel:
         return Ball(self, image)
 
     def grey_levels(self) -> float:
-        """eps as a number of the 255 steps of the value range (papers quote it so); needs a single numeric range and eps."""
+        """eps as a number of the 255 steps of the value range (papers quote it so); needs a single eps, and a numeric range or a
+        relative eps."""
+        if self.relative and isinstance(self.eps, (int, float)):
+            return float(self.eps) * 2.55
         if isinstance(self.value_range, str) or not isinstance(self.eps, (int, float)):
             raise ValueError(f"grey levels need one numeric value_range and eps, got {self.value_range} and {self.eps}")
         lo, hi = torch.as_tensor(self.value_range, dtype=torch.float64).reshape(-1, 2)[0].tolist()
@@ -99,7 +109,8 @@ class Ball:
         lo, hi = threat.bounds(image)
         _check_pixels(threat, image, lo, hi)
         self.region = self._region()
-        self.width = (hi - lo).to(image).clamp_min(torch.finfo(image.dtype).tiny)  # of the value range, broadcastable
+        self._range = hi.double() - lo.double()
+        self.width = self._range.to(image).clamp_min(torch.finfo(image.dtype).tiny)  # of the value range, broadcastable
         exact = self._eps()
         self.eps = exact.to(image.dtype)  # broadcastable against the image
         if threat.norm == "linf":
@@ -116,7 +127,8 @@ class Ball:
         eps = torch.as_tensor(self.threat.eps, dtype=torch.float64, device=self.image.device).reshape(-1)
         if len(eps) not in (1, self.image.shape[1]):
             raise ValueError(f"eps has {len(eps)} numbers for {self.image.shape[1]} channels; give one number, or one per channel")
-        return eps.reshape((1, -1) + (1,) * (self.image.ndim - 2))
+        eps = eps.reshape((1, -1) + (1,) * (self.image.ndim - 2))
+        return eps * self._range / 100 if self.threat.relative else eps
 
     def _region(self) -> Tensor | None:
         region = self.threat.region
@@ -179,7 +191,10 @@ class Ball:
         return self.project(step.add_(self.image))
 
     def size(self, x: Images) -> PerCase:
-        """Measured size of ``x - image`` per case, in float64: the threat's norm (l2 for ``unbounded``)."""
+        """Measured size of ``x - image`` per case, in float64: the threat's norm (l2 for ``unbounded``), in the unit of its eps."""
+        if self.threat.relative:
+            share = (x.double() - self.image.double()).abs() / self._range.clamp_min(torch.finfo(torch.float64).tiny)
+            return 100 * share.flatten(1).amax(1)
         return measure(x, self.image)["linf" if self.threat.norm == "linf" else "l2"]
 
 
@@ -211,7 +226,7 @@ def _check_pixels(threat: ThreatModel, image: Images, lo: Tensor, hi: Tensor) ->
         )
     if isinstance(threat.value_range, str):
         widest = float((hi - lo).max())
-        if threat.norm == "linf" and float(torch.as_tensor(threat.eps).max()) > widest:
+        if threat.norm == "linf" and not threat.relative and float(torch.as_tensor(threat.eps).max()) > widest:
             raise ValueError(
                 f"eps {threat.eps} is wider than the image itself ({widest:g}); eps must be in image units ({threat.unit})"
             )
