@@ -129,6 +129,7 @@ SMALL = {
     "valid_unet": {"channels": THIN},
     "resnet50fcn": {},
     **{name: {"width": 8, "codewords": 4} for name in available_networks() if name.startswith("nlcen")},
+    **{name: {"channels": (4, 8), "residual": False} for name in ("unet2d", "unet3d")},
     **{name: {"width": 0.05} for name in ("cdnn", "invertednet", "nwcn", "slsdeep")},
 }
 
@@ -137,12 +138,26 @@ SMALL = {
 def test_networks_take_grey_levels_and_script(name):
     torch.manual_seed(0)
     network = segmentation_network(name, out_channels=3, **SMALL[name]).eval()
-    x = 255 * torch.rand(2, 3, 32, 64)
+    size = (16, 24, 8) if name == "unet3d" else (32, 64)
+    x = 255 * torch.rand(2, 3, *size)
     with torch.no_grad():
         logits = network(x)
-        assert logits.shape == (2, 3, 32, 64)
+        assert logits.shape == (2, 3, *size)
         torch.testing.assert_close(logits, network.network((x - 127.5) / 127.5))
         torch.testing.assert_close(torch.jit.script(network)(x), logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_slices_of_a_volume_are_segmented_one_by_one(residual):
+    torch.manual_seed(0)
+    network = segmentation_network("unet2d", in_channels=4, out_channels=4, mean=0, std=1, channels=(4, 8), residual=residual).eval()
+    volume = torch.randn(2, 4, 16, 24, 5, requires_grad=True)
+    logits = network(volume)
+    assert logits.shape == volume.shape
+    for k in range(5):
+        torch.testing.assert_close(logits[..., k], network(volume[..., k]))
+    (gradient,) = torch.autograd.grad(logits[..., 2].sum(), volume)
+    assert gradient[..., 2].abs().sum() > 0 and gradient[..., [0, 1, 3, 4]].abs().sum() == 0
 
 
 @pytest.mark.parametrize("name", ["cdnn", "invertednet", "nwcn", "slsdeep", "unet"])

@@ -10,6 +10,7 @@ from monai_advdef.networks.nlce import NLCE
 from monai_advdef.networks.nlcen import NLCEN
 from monai_advdef.networks.nwcn import NWCN
 from monai_advdef.networks.resnet_fcn import ResNet50FCN
+from monai_advdef.networks.scaled import ScaledLogits
 from monai_advdef.networks.slsdeep import SLSDeep
 from monai_advdef.networks.standardized import Standardized
 from monai_advdef.networks.unet import ContextUNet
@@ -25,6 +26,7 @@ __all__ = [
     "InvertedNet",
     "ResNet50FCN",
     "SLSDeep",
+    "ScaledLogits",
     "Standardized",
     "ValidUNet",
     "available_networks",

@@ -14,10 +14,24 @@ from monai_advdef.networks.inverted_net import InvertedNet
 from monai_advdef.networks.nlcen import NLCEN
 from monai_advdef.networks.nwcn import NWCN
 from monai_advdef.networks.resnet_fcn import ResNet50FCN
+from monai_advdef.networks.slicewise import Slicewise
 from monai_advdef.networks.slsdeep import SLSDeep
 from monai_advdef.networks.standardized import Standardized
 from monai_advdef.networks.unet import unet
 from monai_advdef.networks.valid_unet import ValidUNet
+
+
+def _unet2d(*, in_channels: int, out_channels: int, residual: bool = True, channels: Sequence[int] = (16, 32, 64, 128)) -> nn.Module:
+    """MONAI's 2D UNet on the slices of volumes, with instance norm."""
+    shared = {"channels": channels, "num_res_units": 2 if residual else 0, "norm": "instance"}
+    return Slicewise(unet(in_channels=in_channels, out_channels=out_channels, spatial_dims=2, **shared))
+
+
+def _unet3d(*, in_channels: int, out_channels: int, residual: bool = True, channels: Sequence[int] = (8, 16, 32, 64)) -> nn.Module:
+    """MONAI's 3D UNet with instance norm."""
+    shared = {"channels": channels, "num_res_units": 2 if residual else 0, "norm": "instance"}
+    return unet(in_channels=in_channels, out_channels=out_channels, spatial_dims=3, **shared)
+
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "cdnn": CDNN,
@@ -30,6 +44,8 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "resnet50fcn": ResNet50FCN,
     "slsdeep": SLSDeep,
     "unet": unet,
+    "unet2d": _unet2d,
+    "unet3d": _unet3d,
     "valid_unet": ValidUNet,
 }
 
@@ -69,7 +85,8 @@ def segmentation_network(
         name: ``"unet"`` (MONAI's UNet, 5 levels of 16 to 256 channels), ``"resnet50fcn"`` (:class:`ResNet50FCN`),
             ``"valid_unet"`` (:class:`ValidUNet`), ``"nlcen"`` (:class:`NLCEN`; ``"nlcen_no_nlce"``, ``"nlcen_no_nl"`` and
             ``"nlcen_no_ce"`` lack the whole context encoder, its non-local part or its encoding), ``"invertednet"``
-            (:class:`InvertedNet`), ``"cdnn"`` (:class:`CDNN`), ``"slsdeep"`` (:class:`SLSDeep`) or ``"nwcn"`` (:class:`NWCN`).
+            (:class:`InvertedNet`), ``"cdnn"`` (:class:`CDNN`), ``"slsdeep"`` (:class:`SLSDeep`) or ``"nwcn"`` (:class:`NWCN`); for
+            volumes ``"unet2d"`` (slice by slice) and ``"unet3d"``, MONAI's UNet with instance norm, ``residual`` or plain.
         mean, std: grey levels, one number or one per channel; the default maps 0..255 to -1..1 as the published code does.
         options: for the network itself, such as ``channels`` of the UNet, ``weights`` of the ResNet or ``nlce``; None stands for
             the network's own default.

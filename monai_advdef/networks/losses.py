@@ -66,7 +66,7 @@ def training_loss(network: str, *, plain: str = "dice_ce") -> nn.Module:
     - ``slsdeep``: :class:`SLSDeepLoss`;
     - ``cdnn``: Jaccard distance with squares, 1 − Σty / (Σt² + Σy² − Σty), per case and foreground class, then the mean (Yuan 2017);
     - ``invertednet``: Dice loss of the foreground classes (Novikov 2018);
-    - ``unet``, ``resnet50fcn``, ``valid_unet``: ``plain``.
+    - ``unet``, ``unet2d``, ``unet3d``, ``resnet50fcn``, ``valid_unet``: ``plain``.
 
     Args:
         plain: ``"dice_ce"`` (cross-entropy plus the foreground's Dice loss) or ``"cross_entropy"``.
