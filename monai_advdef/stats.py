@@ -152,8 +152,9 @@ def signed_rank(df_a: pd.DataFrame, df_b: pd.DataFrame, *, resamples: int = 2000
     """
     a, b = (per_case(df).set_index(["case", "patient"])["value"] for df in (df_a, df_b))
     differences = _paired_differences(a, b).groupby(level="patient").mean().to_numpy()
+    nan = float("nan")
     if not len(differences):
-        return SignedRank(0, *[float("nan")] * 4, 1.0, 1.0, "no patient has both scores")
+        return SignedRank(0, nan, nan, nan, nan, 1.0, 1.0, "no patient has both scores")
     draws = np.random.default_rng(seed).choice(differences, (resamples, len(differences)))
     low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
     moved = np.round(differences, 12)

@@ -23,14 +23,17 @@ from monai_advdef.networks.valid_unet import ValidUNet
 
 def _unet2d(*, in_channels: int, out_channels: int, residual: bool = True, channels: Sequence[int] = (16, 32, 64, 128)) -> nn.Module:
     """MONAI's 2D UNet on the slices of volumes, with instance norm."""
-    shared = {"channels": channels, "num_res_units": 2 if residual else 0, "norm": "instance"}
-    return Slicewise(unet(in_channels=in_channels, out_channels=out_channels, spatial_dims=2, **shared))
+    units = 2 if residual else 0
+    network = unet(in_channels=in_channels, out_channels=out_channels, channels=channels, num_res_units=units, norm="instance")
+    return Slicewise(network)
 
 
 def _unet3d(*, in_channels: int, out_channels: int, residual: bool = True, channels: Sequence[int] = (8, 16, 32, 64)) -> nn.Module:
     """MONAI's 3D UNet with instance norm."""
-    shared = {"channels": channels, "num_res_units": 2 if residual else 0, "norm": "instance"}
-    return unet(in_channels=in_channels, out_channels=out_channels, spatial_dims=3, **shared)
+    units = 2 if residual else 0
+    return unet(
+        spatial_dims=3, in_channels=in_channels, out_channels=out_channels, channels=channels, num_res_units=units, norm="instance"
+    )
 
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
