@@ -16,7 +16,7 @@ from monai_advdef.bundle import bundles, describe, home, workflows
 
 FINE, USAGE, UNFINISHED = 0, 2, 3
 VERBS = ("demo", "phantom", "check", "prepare", "list", "report")
-TASKS = ("skin", "fundus", "lung")
+TASKS = ("skin", "fundus", "lung", "glioma")
 LAYOUTS = ("isic2018", "isbi2016", "drishti_gs1", "rim_one_dl", "rim_one_r3", "jsrt")
 
 
@@ -52,9 +52,11 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--epochs", type=int, default=20, help="training epochs of the victim (default: 20)")
     add = verbs.add_parser("phantom", help="write phantom images of a task as real files")
     add.add_argument("task", choices=TASKS, metavar="TASK", help=f"one of: {', '.join(TASKS)}")
-    add.add_argument("folder", metavar="DIR", help="folder that gets images/ and masks/ (and masks_cup/, labels.csv)")
+    add.add_argument("folder", metavar="DIR", help="folder that gets images/ and masks/ (gliomas: a folder a subject)")
     add.add_argument("--cases", type=int, default=72, help="how many (default: 72)")
     add.add_argument("--seed", type=int, default=0, help="another seed, other images (default: 0)")
+    spacing = "glioma only: voxel size in mm (default: 2 2 2; 1 1 5 makes thick slices)"
+    add.add_argument("--spacing", type=float, nargs=3, metavar=("X", "Y", "Z"), help=spacing)
     _add_data_verbs(verbs)
     add = verbs.add_parser("list", help="bundles, attacks, defences and where they are")
     add.add_argument("--json", action="store_true", help="as JSON")
@@ -70,12 +72,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_data_verbs(verbs: Any) -> None:
     add = verbs.add_parser("check", help="open every file of a data set and tell what it holds, what is wrong and what is missing")
-    add.add_argument("folder", metavar="DIR", help="folder with images/ and masks/, or a public data set as it is distributed")
+    add.add_argument(
+        "folder", metavar="DIR", help="folder with images/ and masks/ or MRI subjects, or a public data set as distributed"
+    )
     known = (*LAYOUTS, "plain")
     add.add_argument(
         "--layout", choices=known, default="", metavar="NAME", help=f"{' | '.join(known)} (default: what it looks like)"
     )
-    add.add_argument("--task", choices=TASKS, default="", metavar="TASK", help="of a plain folder (default: fundus with masks_cup/)")
+    add.add_argument("--task", choices=TASKS, default="", metavar="TASK", help="of a plain folder (default: what it looks like)")
     add = verbs.add_parser(
         "prepare", help="convert a public data set as it is distributed into images/, masks/, labels.csv, split.csv"
     )
@@ -108,8 +112,11 @@ def _list(args: argparse.Namespace) -> None:
 def _phantom(args: argparse.Namespace) -> None:
     from monai_advdef.data import write_phantoms
 
-    write_phantoms(args.task, args.folder, cases=args.cases, seed=args.seed)
-    print(f"{args.cases} images and their masks in {Path(args.folder).resolve()}")
+    if args.spacing and args.task != "glioma":
+        raise ValueError(f"--spacing is for the volumes of glioma, got it with {args.task}; leave it away")
+    options = {"spacing": args.spacing} if args.spacing else {}
+    write_phantoms(args.task, args.folder, cases=args.cases, seed=args.seed, **options)
+    print(f"{args.cases} cases with their masks in {Path(args.folder).resolve()}")
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -13,6 +13,9 @@ from monai_advdef.data.errors import DataError
 from monai_advdef.data.image_files import image_size
 from monai_advdef.data.layouts import Layout, find_layout, recognise
 from monai_advdef.data.listing import Listing
+from monai_advdef.data.mri_checks import read_header
+from monai_advdef.data.mri_layouts import holds_subjects
+from monai_advdef.data.mri_subjects import inspect_subjects
 from monai_advdef.data.splits import SECTIONS, split_pairs
 from monai_advdef.data.tasks import find_task
 
@@ -26,18 +29,20 @@ class Report:
     cups: int
     sections: Counter[str]
     diagnoses: Counter[str]
-    sizes: Counter[tuple[int, int]]
+    sizes: Counter[tuple[int, ...]]
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    grades: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
-        counted = [(f"{self.cases} cases", self.sections), ("diagnosis", self.diagnoses)]
+        counted = [(f"{self.cases} cases", self.sections), ("diagnosis", self.diagnoses), ("grade", self.grades)]
         lines = [self.title]
         lines += [f"  {name}: {', '.join(f'{n} {what}' for what, n in counts.items())}" for name, counts in counted if counts]
         lines += [f"  {self.cups} with cup mask"] * bool(self.cups)
         if self.sizes:
             (often, number), least, most = self.sizes.most_common(1)[0], min(self.sizes), max(self.sizes)
-            lines.append(f"  pixels: {least[0]}x{least[1]} to {most[0]}x{most[1]}, {number} of {often[0]}x{often[1]}")
+            what = "pixels" if len(often) == 2 else "voxels"
+            lines.append(f"  {what}: {_by(least)} to {_by(most)}, {number} of {_by(often)}")
         lines += [f"  note: {note}" for note in self.notes] + [f"  problem: {problem}" for problem in self.problems]
         return "\n".join(lines)
 
@@ -46,10 +51,10 @@ def check_folder(folder: str | os.PathLike[str], *, layout: str = "", task: str 
     """Open every file of a data set and tell what it holds and what is wrong with it.
 
     Args:
-        folder: a folder with ``images/`` and ``masks/``, or one of :data:`LAYOUTS` as distributed.
+        folder: a folder with ``images/`` and ``masks/``, a folder of MRI subjects, or one of :data:`LAYOUTS` as distributed.
         layout: a name of :data:`LAYOUTS`, or ``"plain"``; empty: what it looks like.
         task: of a plain folder; empty: ``"fundus"`` where there is a ``masks_cup/``, ``"lung"`` where there is a ``masks_multi/``,
-            else ``"skin"``.
+            ``"glioma"`` where sub-folders hold NIfTI files, else ``"skin"``.
 
     Raises:
         ValueError: unknown layout or task.
@@ -75,7 +80,10 @@ def check_folder(folder: str | os.PathLike[str], *, layout: str = "", task: str 
 
 def _check_plain(root: Path, task: str) -> Report:
     told = {"masks_cup": "fundus", "masks_multi": "lung"}
-    task = task or next((task for name, task in told.items() if (root / name).is_dir()), "skin")
+    other = "glioma" if holds_subjects(root) else "skin"
+    task = task or next((task for name, task in told.items() if (root / name).is_dir()), other)
+    if find_task(task).series:
+        return _check_subjects(root, task)
     report = Report(f"{root}: images and masks, task {task}", 0, 0, Counter(), Counter(), Counter())
     try:
         pairs = data_set_pairs(task, root)
@@ -88,6 +96,36 @@ def _check_plain(root: Path, task: str) -> Report:
     except DataError as error:
         report.problems.append(str(error))
     return report
+
+
+def _check_subjects(root: Path, task: str) -> Report:
+    report = Report(f"{root}: subjects, task {task}", 0, 0, Counter(), Counter(), Counter())
+    about = find_task(task)
+    try:
+        subjects, problems, report.notes = inspect_subjects(root, about)
+    except DataError as error:
+        report.problems.append(str(error))
+        return report
+    report.problems += problems.values()
+    good = [subject for index, subject in enumerate(subjects) if index not in problems]
+    report.cases, report.grades = len(subjects), Counter(subject.grade or "unknown" for subject in good)
+    report.sizes = Counter(read_header(subject.files["seg"]).shape for subject in good)
+    report.sections = Counter({"that cannot be used": len(problems)} if problems else {})
+    items = [subject.item(about.series) for subject in good]
+    table = root / "split.csv" if (root / "split.csv").exists() else None
+    try:
+        for section in SECTIONS if items else ():
+            report.sections[section] = len(split_pairs(items, section, split_file=table, fractions=about.split))
+    except DataError as error:
+        if table:
+            report.problems.append(str(error))
+        else:
+            report.sections["too few to split, for test_only or a split.csv"] = len(items)
+    return report
+
+
+def _by(lengths: tuple[int, ...]) -> str:
+    return "x".join(map(str, lengths))
 
 
 def listing_report(layout: Layout, listing: Listing, sizes: Counter[tuple[int, int]], stretched: int) -> Report:
@@ -107,7 +145,7 @@ def listing_report(layout: Layout, listing: Listing, sizes: Counter[tuple[int, i
         cups=sum(entry.cup is not None for entry in entries),
         sections=sections,
         diagnoses=Counter(entry.diagnosis for entry in entries if entry.diagnosis),
-        sizes=sizes,
+        sizes=Counter(sizes.elements()),
         problems=listing.problems,
         notes=notes,
     )

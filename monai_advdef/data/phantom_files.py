@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
 import numpy as np
 from PIL import Image
 
 from monai_advdef.data.errors import DataError
 
 MARKER = "phantoms.json"
+OURS = (*(f"{part}/phantom_[0-9]*.*" for part in ("images", "masks", "masks_cup", "masks_multi")), "phantom_[0-9]*/*.nii.gz")
+CASE = re.compile(r"phantom_(\d+)")
 
 Size = tuple[int, int]
 
@@ -60,38 +65,60 @@ class PhantomFolder:
         return [self.files(index)[0] for index in range(cases)]
 
     def claim(self, cases: int, *, overwrite: bool) -> None:
-        """Make the folder ours: create it, accept our own equal phantoms, clear others of ours if allowed, refuse everything else.
-
-        Raises:
-            ValueError: ``cases`` below 1.
-            DataError: the folder holds something else, or other phantoms and ``overwrite`` is false.
-        """
-        if cases < 1:
-            raise ValueError(f"cases must be at least 1, got {cases}")
-        marker = self.root / MARKER
+        """Make the folder ours (see :func:`claim_folder`), with a sub-folder for each part."""
         made_of = {"task": self.task, "seed": self.seed, "sizes": [list(size) for size in self.sizes]}
-        if self.root.exists() and not self.root.is_dir():
-            raise DataError(f"{self.root} is a file, not a folder; name a new or empty folder for the phantoms")
-        if self.root.is_dir() and any(not path.name.startswith(".") for path in self.root.iterdir()):
-            self._accept(marker, made_of, cases, overwrite)
+        claim_folder(self.root, made_of, cases, overwrite=overwrite)
         for part in self.parts:
-            (self.root / part).mkdir(parents=True, exist_ok=True)
-        write_text(marker, json.dumps(made_of) + "\n")
+            (self.root / part).mkdir(exist_ok=True)
 
-    def _accept(self, marker: Path, made_of: Mapping, cases: int, overwrite: bool) -> None:
-        if not marker.exists():
-            raise DataError(f"{self.root} is not empty and holds no phantoms of ours; name a new or empty folder for the phantoms")
-        found = json.loads(marker.read_text(encoding="utf-8"))
-        ours = [p for part in ("images", "masks", "masks_cup", "masks_multi") for p in (self.root / part).glob("phantom_[0-9]*.*")]
-        surplus = [p for p in ours if int(p.stem.removeprefix("phantom_")) >= cases]
-        if not overwrite and (found != made_of or surplus):
-            raise DataError(
-                f"{self.root} holds other phantoms (made of {found}, {len(surplus)} files beyond {cases} cases); "
-                "pass overwrite=True to replace them, or name another folder"
-            )
-        if overwrite:
-            for path in ours:
-                path.unlink()
+
+def claim_folder(root: Path, made_of: Mapping[str, Any], cases: int, *, overwrite: bool) -> None:
+    """Make a folder ours: create it, accept our own equal phantoms, clear others of ours if allowed, refuse everything else.
+
+    ``made_of`` is what the phantoms depend on; a file in the folder keeps it.
+
+    Raises:
+        ValueError: ``cases`` below 1.
+        DataError: the folder holds something else, or other phantoms and ``overwrite`` is false.
+    """
+    if cases < 1:
+        raise ValueError(f"cases must be at least 1, got {cases}")
+    if root.exists() and not root.is_dir():
+        raise DataError(f"{root} is a file, not a folder; name a new or empty folder for the phantoms")
+    if root.is_dir() and any(not path.name.startswith(".") for path in root.iterdir()):
+        _accept(root, made_of, cases, overwrite)
+    root.mkdir(parents=True, exist_ok=True)
+    write_text(root / MARKER, json.dumps(made_of) + "\n")
+
+
+def _accept(root: Path, made_of: Mapping[str, Any], cases: int, overwrite: bool) -> None:
+    marker = root / MARKER
+    if not marker.exists():
+        raise DataError(f"{root} is not empty and holds no phantoms of ours; name a new or empty folder for the phantoms")
+    found = json.loads(marker.read_text(encoding="utf-8"))
+    ours = [path for pattern in OURS for path in root.glob(pattern)]
+    surplus = [path for path in ours if int(CASE.findall(str(path))[-1]) >= cases]
+    if not overwrite and (found != made_of or surplus):
+        raise DataError(
+            f"{root} holds other phantoms (made of {found}, {len(surplus)} files beyond {cases} cases); "
+            "pass overwrite=True to replace them, or name another folder"
+        )
+    if overwrite:
+        for path in ours:
+            path.unlink()
+            if path.parent.name.startswith("phantom_") and not any(path.parent.iterdir()):
+                path.parent.rmdir()
+
+
+def save_volumes(folder: Path, volumes: Mapping[str, np.ndarray], affine: np.ndarray) -> None:
+    """Write ``<folder>/<name>.nii.gz`` for every volume, each whole or not at all, in the type it has."""
+    folder.mkdir(exist_ok=True)
+    for name, voxels in volumes.items():
+        image = nib.Nifti1Image(voxels, affine)
+        image.header.set_xyzt_units("mm", "sec")
+        partial = folder / f".{name}.{os.getpid()}.nii.gz"
+        nib.save(image, partial)
+        partial.replace(folder / f"{name}.nii.gz")
 
 
 def write_text(path: Path, text: str) -> None:

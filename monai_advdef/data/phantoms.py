@@ -10,7 +10,8 @@ import numpy as np
 
 from monai_advdef.data.errors import nearest
 from monai_advdef.data.fundus_phantom import Eye, fundus_case
-from monai_advdef.data.phantom_files import PhantomFolder, write_text
+from monai_advdef.data.glioma_phantom import Patient, glioma_case
+from monai_advdef.data.phantom_files import PhantomFolder, claim_folder, save_volumes, write_text
 from monai_advdef.data.radiograph_phantom import finding_of, radiograph_case
 from monai_advdef.data.skin_phantom import skin_case
 
@@ -110,6 +111,44 @@ def write_lung_phantoms(
     return place.write(cases, draw)
 
 
+def write_glioma_phantoms(
+    folder: str | os.PathLike[str],
+    *,
+    cases: int = 16,
+    spacing: Sequence[float] = (2.0, 2.0, 2.0),
+    seed: int = 0,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write phantom subjects with a glioma: ``phantom_0007/`` with ``t1, t1ce, t2, flair`` (int16) and ``seg`` (uint8) ``.nii.gz``.
+
+    The field of view is 192 x 224 x 160 mm, left-posterior-superior, the ``spacing`` in mm: 96 x 112 x 80 voxels by default,
+    192 x 224 x 32 for ``(1, 1, 5)``. Labels are those of BraTS: 1 necrotic and non-enhancing core, 2 oedema, 4 enhancing tumour.
+    ``labels.csv`` has the columns ``case,grade,site`` and names all ``cases`` from the start; resuming is as for
+    :func:`write_skin_phantoms`.
+
+    Returns:
+        The folders of the subjects, in order.
+
+    Raises:
+        ValueError: ``cases`` below 1, or a spacing outside 0.5 to 8 mm.
+        DataError: as :func:`write_skin_phantoms`.
+    """
+    across, along, up = (float(step) for step in spacing)
+    if not all(0.5 <= step <= 8 for step in (across, along, up)):
+        raise ValueError(f"spacing must be three lengths of 0.5 to 8 mm, got {list(spacing)}")
+    root = Path(folder)
+    claim_folder(root, {"task": "glioma", "seed": seed, "spacing": [across, along, up]}, cases, overwrite=overwrite)
+    subjects = [root / f"phantom_{index:04d}" for index in range(cases)]
+    generators = [np.random.default_rng([seed, index]) for index in range(cases)]
+    patients = [Patient.of(rng) for rng in generators]
+    lines = ["case,grade,site", *(f"{path.name},{patient.grade},{patient.site}" for path, patient in zip(subjects, patients))]
+    write_text(root / "labels.csv", "\n".join(lines) + "\n")
+    for path, rng, patient in zip(subjects, generators, patients):
+        if not all((path / f"{name}.nii.gz").exists() for name in ("t1", "t1ce", "t2", "flair", "seg")):
+            save_volumes(path, *glioma_case(rng, patient, (across, along, up)))
+    return subjects
+
+
 def _patient(index: int) -> int:
     """Whose picture a case is: of three cases in a row, the last two are of one patient."""
     return 2 * (index // 3) + min(index % 3, 1)
@@ -119,4 +158,5 @@ PHANTOMS: dict[str, Callable[..., list[Path]]] = {
     "skin": write_skin_phantoms,
     "fundus": write_fundus_phantoms,
     "lung": write_lung_phantoms,
+    "glioma": write_glioma_phantoms,
 }

@@ -27,8 +27,8 @@ def split_pairs(
     Where the data set says how it is split, that holds: a file with the columns ``case,section`` and optionally ``patient``
     (default: the ``split.csv`` in the folder above the images, if there is one). Otherwise the SHA-256 of seed and patient decides,
     so that neither the other cases nor their order move a case, and ``fractions`` are met on average. Where the pairs name a
-    ``diagnosis``, the patients of each diagnosis are put in the order of that hash and cut at the fractions instead, so that every
-    section holds every diagnosis (of three patients or more); adding cases may then move others.
+    ``diagnosis`` or a ``grade``, the patients of each are put in the order of that hash and cut at the fractions instead, so that
+    every section holds every diagnosis (of three patients or more); adding cases may then move others.
 
     Raises:
         ValueError: unknown section, or fractions that are not three shares with the sum 1.
@@ -41,7 +41,8 @@ def split_pairs(
         raise ValueError(f"fractions must be three shares (train, validation, test) with the sum 1, got {list(fractions)}")
     if not pairs:
         raise DataError("there are no pairs to split; check dataset_dir")
-    beside = Path(pairs[0]["image"]).parent.parent / "split.csv"
+    image: str | list[str] = pairs[0]["image"]
+    beside = Path(image if isinstance(image, str) else image[0]).parent.parent / "split.csv"
     table = Path(split_file) if split_file is not None else beside
     if split_file is not None or beside.exists():
         chosen = _read_split(table, pairs)
@@ -57,10 +58,43 @@ def split_pairs(
     return picked
 
 
+def fold_pairs(pairs: Sequence[Pair], *, folds: int, fold: int, validation: float = 0.15, seed: int = 0) -> dict[str, list[Pair]]:
+    """The sections of one of ``folds`` cross-validation folds: each patient is in ``"test"`` of exactly one ``fold`` (from 0 on).
+
+    The patients, ordered by diagnosis or grade where known and then by the hash of :func:`split_pairs`, are dealt to the folds in
+    turn, so that folds differ by one patient at most in size and hold every diagnosis alike. Of the rest, the share ``validation``
+    (one patient at least, and not all), spread evenly over the same order, is ``"validation"``, the others ``"train"``.
+
+    Raises:
+        ValueError: ``folds`` below 2, ``fold`` outside 0..folds-1, or ``validation`` outside (0, 1).
+        DataError: fewer patients than would fill the sections of every fold.
+    """
+    if folds < 2 or not 0 <= fold < folds:
+        raise ValueError(f"fold must lie in 0..folds-1 with folds at least 2, got fold {fold} of {folds}")
+    if not 0 < validation < 1:
+        raise ValueError(f"validation must be a share above 0 and below 1, got {validation}")
+    stratum = _stratum(pairs)
+    stratum_of = {pair["patient"]: pair.get(stratum, "") for pair in pairs}
+    patients = sorted(stratum_of, key=lambda patient: (stratum_of[patient], _hash(patient, seed), patient))
+    if len(patients) < max(folds, 4):
+        raise DataError(f"{len(patients)} patients are too few for {folds} folds; take fewer folds (of at least 4 patients in all)")
+    tested = set(patients[fold::folds])
+    rest = [patient for patient in patients if patient not in tested]
+    count = min(max(1, round(validation * len(rest))), len(rest) - 1)
+    held = {rest[int((place + 0.5) * len(rest) / count)] for place in range(count)}
+    section_of = {patient: "test" if patient in tested else "validation" if patient in held else "train" for patient in patients}
+    return {section: [pair for pair in pairs if section_of[pair["patient"]] == section] for section in SECTIONS}
+
+
+def _stratum(pairs: Sequence[Pair]) -> str:
+    """What the patients are balanced by: the first of diagnosis and grade that every case has; empty where there is none."""
+    return next((key for key in ("diagnosis", "grade") if all(key in pair for pair in pairs)), "")
+
+
 def section_of_patients(pairs: Sequence[Pair], fractions: Sequence[float], seed: int = 0) -> dict[str, str]:
     """The section of every patient where no file says it (see :func:`split_pairs`)."""
-    if all("diagnosis" in pair for pair in pairs):
-        return _stratified_sections(pairs, fractions, seed)
+    if stratum := _stratum(pairs):
+        return _stratified_sections(pairs, stratum, fractions, seed)
     return {pair["patient"]: _hashed_section(pair["patient"], fractions, seed) for pair in pairs}
 
 
@@ -68,9 +102,9 @@ def _hash(patient: str, seed: int) -> float:
     return int.from_bytes(hashlib.sha256(f"{seed}:{patient}".encode()).digest()[:8], "big") / 2**64
 
 
-def _stratified_sections(pairs: Sequence[Pair], fractions: Sequence[float], seed: int) -> dict[str, str]:
-    """The section of every patient, cut within each diagnosis; no share that is above 0 is left without a patient if it can be."""
-    diagnosis_of = {pair["patient"]: pair["diagnosis"] for pair in pairs}
+def _stratified_sections(pairs: Sequence[Pair], stratum: str, fractions: Sequence[float], seed: int) -> dict[str, str]:
+    """The section of every patient, cut within each stratum; no share that is above 0 is left without a patient if it can be."""
+    diagnosis_of = {pair["patient"]: pair[stratum] for pair in pairs}
     least = [int(share > 0) for share in fractions]
     found: dict[str, str] = {}
     for diagnosis in set(diagnosis_of.values()):

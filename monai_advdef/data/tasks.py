@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 from monai_advdef.data.errors import nearest
 
@@ -11,9 +13,12 @@ from monai_advdef.data.errors import nearest
 class Task:
     """One segmentation task.
 
-    ``value_range`` and ``unit`` are those of the stored images, and so of every eps; ``classes`` start with the background;
-    ``multi_classes`` are those of ``masks_multi/`` where the task has finer masks too; ``diagnoses`` are the words of ``labels.csv``
-    where images of the task may carry a diagnosis, the healthy one first.
+    ``value_range`` and ``unit`` are those of the images an attack sees, and so of every eps; ``"image"`` stands for the range of
+    each image and channel where no fixed one is known. ``classes`` start with the background; ``multi_classes`` are those of
+    ``masks_multi/`` where the task has finer masks too; ``diagnoses`` are the words of ``labels.csv`` where images of the task may
+    carry a diagnosis, the healthy one first. Where a case is several volumes, ``series`` names them in the order of the channels,
+    ``label_values`` are the numbers that stand for the classes in a label file, and ``regions`` are unions of classes by number.
+    ``split`` are the shares of train, validation and test where no file says how a data set is split.
     """
 
     name: str
@@ -23,10 +28,14 @@ class Task:
     spatial_dims: int
     channels: int
     unit: str
-    value_range: tuple[float, float]
+    value_range: tuple[float, float] | Literal["image"]
     classes: tuple[str, ...]
     multi_classes: tuple[str, ...] = ()
     diagnoses: tuple[str, ...] = ()
+    series: tuple[str, ...] = ()
+    label_values: tuple[int, ...] = ()
+    regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
+    split: tuple[float, float, float] = (0.6125, 0.0875, 0.30)
 
 
 TASKS: dict[str, Task] = {
@@ -64,6 +73,21 @@ TASKS: dict[str, Task] = {
         value_range=(0.0, 255.0),
         classes=("background", "lungs"),
         multi_classes=("background", "left lung", "right lung", "heart"),
+    ),
+    "glioma": Task(
+        name="glioma",
+        title="Glioma in MRI",
+        bundle="glioma_mri_segmentation",
+        modality="MRI",
+        spatial_dims=3,
+        channels=4,
+        unit="σ",
+        value_range="image",
+        classes=("background", "necrotic and non-enhancing core", "oedema", "enhancing tumour"),
+        series=("t1", "t1ce", "t2", "flair"),
+        label_values=(0, 1, 2, 4),
+        regions={"whole tumour": (1, 2, 3), "tumour core": (1, 3), "enhancing tumour": (3,)},
+        split=(0.7, 0.1, 0.2),
     ),
 }
 
