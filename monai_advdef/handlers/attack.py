@@ -15,6 +15,7 @@ import torch
 from ignite.engine import Events
 from monai.data import MetaTensor
 from monai.engines import Trainer
+from monai.transforms import ResizeWithPadOrCrop
 from torch import Tensor, nn
 
 from monai_advdef.attacks import Attack, Outcome, run_sweep
@@ -33,8 +34,9 @@ from monai_advdef.handlers.cell import (
 )
 from monai_advdef.handlers.options import resolve, truth
 from monai_advdef.handlers.stored import STORED, store
+from monai_advdef.networks.scaled import ScaledLogits
 from monai_advdef.threat import ThreatModel, measure
-from monai_advdef.victim import Victim
+from monai_advdef.victim import Victim, unwrap
 
 logger = logging.getLogger(__name__)
 MEASURES = ("score", "linf", "l2", "forwards", "backwards", "seconds", "zero_gradient")
@@ -86,10 +88,13 @@ class AttackHandler:
             tables.
         sweep: budgets whose images are crafted along with those of ``eps``, sharing gradients where their descents agree (see
             :func:`monai_advdef.attacks.run_sweep`), and kept in the cache for the evaluations that come.
+        logit_scale: craft the images on that many times the logits, 1/T for a network distilled at temperature T; predictions are
+            the same, saturated losses are not.
         step_precision, compiled, heads, draws: see :class:`monai_advdef.Victim`.
 
     Raises:
-        ValueError: unknown attack, option or ``stored``; a ``sweep`` without ``cache_dir``; see also :func:`monai_advdef.run`.
+        ValueError: unknown attack, option or ``stored``; ``logit_scale`` not above 0; a ``sweep`` without ``cache_dir``; see also
+            :func:`monai_advdef.run`.
     """
 
     def __init__(
@@ -107,6 +112,7 @@ class AttackHandler:
         stored: str = "float32",
         source: nn.Module | None = None,
         source_name: str = "another network",
+        logit_scale: float = 1.0,
         sweep: Sequence[float] = (),
         step_precision: str = "float32",
         compiled: bool = False,
@@ -116,6 +122,8 @@ class AttackHandler:
     ) -> None:
         if stored not in STORED:
             raise ValueError(f"stored must be one of {', '.join(STORED)}, got {stored!r}")
+        if not logit_scale > 0:
+            raise ValueError(f"logit_scale must be > 0, got {logit_scale}; 1/T undoes a temperature T, 1 does nothing")
         self.attack, self.threat = resolve(attack, threat, options)
         self.adaptive, self.seed = truth("adaptive", adaptive), int(seed)
         self.image_key, self.label_key = image_key, label_key
@@ -124,6 +132,7 @@ class AttackHandler:
             raise ValueError(f"sweep {list(sweep)} needs cache_dir, a folder for the images of the other budgets")
         self.threats = [self.threat, *(replace(self.threat, eps=float(eps)) for eps in sweep if eps != self.threat.eps)]
         self.stored, self.source, self.source_name = stored, source, source_name
+        self.logit_scale = float(logit_scale)
         self.settings: dict[str, Any] = {"activation": activation, "normalize": normalize, "draws": int(draws)}
         self.settings |= {"step_precision": step_precision, "compiled": compiled, "heads": truth("heads", heads)}
         self.touched = self.seen = 0
@@ -143,6 +152,7 @@ class AttackHandler:
     def label(self) -> str:
         """The attack's short name, and what tells it apart: all heads, images stored with 8 bits, another network's."""
         told = [self.attack.label, "on all heads" if self.settings["heads"] else "", "(8-bit)" if self.stored == "uint8" else ""]
+        told.append(f"on logits x {self.logit_scale:g}" if self.logit_scale != 1 else "")
         told.append(f"from {self.source_name}" if self.source is not None else "")
         return " ".join(filter(None, told))
 
@@ -155,6 +165,7 @@ class AttackHandler:
         region = threat.region
         plain = {**asdict(threat), "region": region if region is None or isinstance(region, str) else digest(tensor_bytes(region))}
         settings = {k: str(v) for k, v in self.settings.items()}
+        settings |= {"logit_scale": str(self.logit_scale)} if self.logit_scale != 1 else {}
         return {"attack": self.attack.to_config(), "threat": plain, "seed": self.seed, "stored": self.stored, **settings}
 
     def epoch_started(self, engine: Engine) -> None:
@@ -201,6 +212,8 @@ class AttackHandler:
         if isinstance(inferer, DefendedInferer) and not self.adaptive:
             inferer = inferer.inferer
         network = engine.network if self.source is None else self.source.to(engine.state.device)
+        if self.logit_scale != 1:
+            network = ScaledLogits(unwrap(network), factor=self.logit_scale).to(engine.state.device)
         return Victim(network, inferer=inferer, **self.settings)
 
     def _fingerprints(self, engine: Engine) -> list[str]:
@@ -262,15 +275,12 @@ class AttackHandler:
         return digest(base, str(seed), tensor_bytes(image[i]), tensor_bytes(label[i]), tensor_bytes(aim))
 
     def _other_case(self, engine: Engine, label: Tensor) -> Tensor:
-        """For each case the label of the next case of the data set (the first one's for the last)."""
+        """For each case the label of the next case of the data set (the first one's for the last), centred on its own grid."""
         dataset = engine.state.dataloader.dataset
         if len(dataset) < 2:
             raise ValueError("target 'other_case' needs a second case; the data set has one. Choose another target, or add a case")
         following = dataset[(self.seen + len(label)) % len(dataset)]
         donor = (following[0] if isinstance(following, list) else following)[self.label_key].to(label.device)
-        if donor.shape != label.shape[1:]:
-            raise ValueError(
-                f"target 'other_case': the next case's label has shape {tuple(donor.shape)}, this one's {tuple(label.shape[1:])}; "
-                "resize them alike in the preprocessing"
-            )
+        if donor.shape[1:] != label.shape[2:]:
+            donor = ResizeWithPadOrCrop(label.shape[2:], lazy=False)(donor)
         return torch.cat([label[1:], donor[None]])

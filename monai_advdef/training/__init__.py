@@ -1,0 +1,26 @@
+"""Training defences: adversarial training (online, offline, free, TRADES) and defensive distillation."""
+
+from __future__ import annotations
+
+from monai_advdef.training.adversarial import AdversarialTraining
+from monai_advdef.training.copies import adversarial_copies
+from monai_advdef.training.distillation import SoftCrossEntropy, TeacherHandler, TemperedLoss, student, with_temperature
+from monai_advdef.training.free import FreeAdversarialTraining, ReplayedDataLoader
+from monai_advdef.training.frozen import frozen_copy
+from monai_advdef.training.trades import TRADES, TRADESLoss, divergence
+
+__all__ = [
+    "TRADES",
+    "AdversarialTraining",
+    "FreeAdversarialTraining",
+    "ReplayedDataLoader",
+    "SoftCrossEntropy",
+    "TRADESLoss",
+    "TeacherHandler",
+    "TemperedLoss",
+    "adversarial_copies",
+    "divergence",
+    "frozen_copy",
+    "student",
+    "with_temperature",
+]
