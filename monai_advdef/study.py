@@ -74,13 +74,13 @@ def recorded(bundle: Path, cell: Cell, overrides: dict[str, Any]) -> pd.DataFram
     return read_records(handler.records / f"{handler.fingerprint}.parquet")
 
 
-def carry_out(bundle: Path, overlay: str, overrides: dict[str, Any]) -> None:
-    """Run the bundle's training configuration with one overlay, such as ``"training/band_statistics"`` or ``"configs/train_cup"``.
+def carry_out(bundle: Path, overlays: Iterable[str], overrides: dict[str, Any]) -> None:
+    """Run the bundle's training configuration with overlays, such as ``"training/band_statistics"`` or ``"configs/train_cup"``.
 
     Raises:
         ValueError: unknown overlay.
     """
-    made = workflow(bundle, [bundle / "configs" / "train.yaml", *_files(bundle, (overlay,))], overrides)
+    made = workflow(bundle, [bundle / "configs" / "train.yaml", *_files(bundle, overlays)], overrides)
     made.run()
     made.finalize()
 

@@ -63,7 +63,9 @@ def test_metadata_follows_the_schema(tmp_path, bundle):
 @pytest.mark.parametrize(
     ("bundle", "network"),
     [
-        *((bundle, "unet") for bundle in BUNDLES),
+        *((bundle, "unet") for bundle in BUNDLES if "glioma" not in bundle),
+        ("glioma_mri_segmentation", "unet2d"),
+        ("glioma_mri_segmentation", "unet3d"),
         ("optic_disc_fundus_segmentation", "valid_unet"),
         (NAME, "resnet50fcn"),
         (NAME, "nlcen"),

@@ -12,7 +12,7 @@ from monai_advdef.attacks.core import Attack
 from monai_advdef.threat import Ball, ThreatModel
 from monai_advdef.types import Images
 
-KINDS = ("uniform", "gaussian")
+KINDS = ("uniform", "gaussian", "sign")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class Noise(Attack):
     """One draw of noise, scaled so that its size in the threat's norm is eps (before the value range clips it).
 
     Args:
-        kind: ``"uniform"`` or ``"gaussian"``.
+        kind: ``"uniform"``, ``"gaussian"``, or ``"sign"``: every voxel up or down by the same amount, the most that linf allows.
     """
 
     kind: str = "uniform"
@@ -53,4 +53,6 @@ class Noise(Attack):
 def _draw(kind: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
     if kind == "uniform":
         return torch.rand(shape, generator=generator).mul_(2).sub_(1)
+    if kind == "sign":
+        return torch.randint(0, 2, shape, generator=generator).mul_(2).sub_(1).float()
     return torch.randn(shape, generator=generator)

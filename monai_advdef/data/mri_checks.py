@@ -14,6 +14,7 @@ from nibabel.spatialimages import HeaderDataError, SpatialImage
 
 from monai_advdef.data.errors import DataError
 from monai_advdef.data.mri_layouts import Subject
+from monai_advdef.data.series import read_series
 from monai_advdef.data.series_subject import check_same_grid
 
 COVERED = 0.9  # of the head, below which a series is called partial; the least of a whole BraTS series seen is 0.97
@@ -70,6 +71,12 @@ def check_voxels(subject: Subject, series: tuple[str, ...]) -> list[str]:
         if inside.size == 0 or inside.min() == inside.max():
             what = "nothing but zeros" if inside.size == 0 else f"the one value {inside[0]:g} in the head"
             raise DataError(f"subject {subject.name}: {path} ({name}) holds {what}; fetch the series again or leave the subject out")
+    if "seg" in subject.files:
+        _check_labels(subject)
+    return _partial(subject, filled)
+
+
+def _check_labels(subject: Subject) -> None:
     labels = _of(subject, read_voxels, subject.files["seg"])
     odd = [f"{value:g}" for value in np.unique(labels) if value not in subject.label_values]
     if odd:
@@ -77,7 +84,6 @@ def check_voxels(subject: Subject, series: tuple[str, ...]) -> list[str]:
             f"subject {subject.name}: {subject.files['seg']} holds the label {', '.join(odd[:4])}; known are "
             f"{', '.join(map(str, subject.label_values))}: correct the label file (resample labels by nearest neighbour)"
         )
-    return _partial(subject, filled)
 
 
 def _partial(subject: Subject, filled: dict[str, np.ndarray]) -> list[str]:
@@ -95,11 +101,14 @@ def _partial(subject: Subject, filled: dict[str, np.ndarray]) -> list[str]:
 
 
 def read_header(path: Path) -> SpatialImage:
-    """The NIfTI file with its header read and no voxel.
+    """The NIfTI file with its header read and no voxel; a folder of DICOM slices is read whole.
 
     Raises:
         DataError: not a readable NIfTI file, voxels that are no real numbers, or an affine that cannot be inverted.
     """
+    if path.is_dir():
+        series = read_series(path)
+        return nib.Nifti1Image(series.array, series.affine)
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty (0 bytes); fetch it again")
     try:
@@ -122,6 +131,8 @@ def read_voxels(path: Path) -> np.ndarray:
         DataError: a file that ends early, or a gzip check sum that does not fit.
     """
     image: SpatialImage = read_header(path)
+    if path.is_dir():
+        return np.asanyarray(image.dataobj)
     try:
         content = path.read_bytes()
         if content[:2] == b"\x1f\x8b":

@@ -3,7 +3,8 @@
 Files are known by the last word of their names, after ``_`` or ``-``: ``t1.nii.gz``, ``Brats18_2013_3_1_t1ce.nii.gz`` (BraTS 2017
 to 2021, label values 0, 1, 2, 4), ``BraTS-GLI-00005-001-t2w.nii.gz`` (BraTS 2023, known by ``t1n`` and ``t2f``: label values 0 to 3;
 the last number is the visit of a patient). Task01 of the Decathlon (Antonelli et al., "The Medical Segmentation Decathlon", 2022)
-has one file of four volumes a subject, and says in ``dataset.json`` which series is which, and what the label values mean.
+has one file of four volumes a subject, and says in ``dataset.json`` which series is which, and what the label values mean. In place
+of its file, a series may be a folder of that name with its DICOM slices.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_advdef.data.errors import DataError
+from monai_advdef.data.series_slices import is_dicom
 from monai_advdef.data.tasks import Task
 
 VOLUME_TYPES = (".nii.gz", ".nii")
@@ -48,7 +50,8 @@ class Subject:
     def item(self, series: tuple[str, ...]) -> dict[str, Any]:
         """What a data loader is given of this subject."""
         image = [str(self.files[name]) for name in series]
-        about: dict[str, Any] = {"image": image[0] if self.order else image, "label": str(self.files["seg"]), "case": self.name}
+        about: dict[str, Any] = {"image": image[0] if self.order else image, "case": self.name}
+        about |= {"label": str(self.files["seg"])} if "seg" in self.files else {}
         about |= {"patient": self.patient or self.name, "grade": self.grade, "label_values": self.label_values}
         return about | ({"series_order": self.order} if self.order else {})
 
@@ -60,19 +63,24 @@ def volume_stem(path: Path) -> str:
 
 
 def holds_subjects(root: Path) -> bool:
-    """Whether a folder looks like one of subjects: NIfTI files one or two levels down."""
-    return any(volume_stem(path) for pattern in ("*/*.nii*", "*/*/*.nii*") for path in root.glob(pattern))
+    """Whether a folder looks like one of subjects: NIfTI files one or two levels down, or DICOM folders called like series."""
+    if any(volume_stem(path) for pattern in ("*/*.nii*", "*/*/*.nii*") for path in root.glob(pattern)):
+        return True
+    return any(_role(path) in ROLE_OF and _is_series(path) for path in root.glob("*/*/"))
 
 
-def find_subjects(root: Path, task: Task) -> list[Subject]:
+def find_subjects(root: Path, task: Task, *, labelled: bool = True) -> list[Subject]:
     """All subjects of a folder sorted by name, with what is wrong with each so far; none of their files is opened.
+
+    Args:
+        labelled: false for subjects to predict, which need no label.
 
     Raises:
         DataError: no such folder, no subject in it, or a ``dataset.json`` that does not say which volume or label is which.
     """
     if not root.is_dir():
         raise DataError(f"dataset_dir {str(root)!r} is not a folder; give the folder that holds the subjects")
-    subjects = _decathlon(root, task) if (root / "dataset.json").is_file() else _folders(root, task)
+    subjects = _decathlon(root, task) if (root / "dataset.json").is_file() else _folders(root, task, labelled)
     if not subjects:
         there = ", ".join(sorted(path.name for path in root.iterdir())[:5]) or "nothing"
         raise DataError(
@@ -87,25 +95,46 @@ def find_subjects(root: Path, task: Task) -> list[Subject]:
     return sorted(subjects, key=lambda subject: (subject.name, str(subject.folder)))
 
 
-def _folders(root: Path, task: Task) -> list[Subject]:
+def _role(path: Path) -> str:
+    """The last word of a file's or folder's name, which tells what it is."""
+    return re.split(r"[_-]", (volume_stem(path) if path.is_file() else path.name).lower())[-1]
+
+
+def _is_series(folder: Path) -> bool:
+    """Whether a folder holds the DICOM slices of one series, by the first of its files."""
+    first = next((path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")), None)
+    return first is not None and is_dicom(first)
+
+
+def _volumes(folder: Path) -> list[Path]:
+    """What may be series and label of a subject: its NIfTI files, and folders called like a series that hold DICOM slices."""
+    if not folder.is_dir():
+        return []
+    inside = sorted(folder.iterdir())
+    files = [path for path in inside if path.is_file() and volume_stem(path)]
+    return files + [path for path in inside if path.is_dir() and _role(path) in ROLE_OF and _is_series(path)]
+
+
+def _folders(root: Path, task: Task, labelled: bool) -> list[Subject]:
     """Subjects that are folders, one or two levels down; of two levels, ``HGG`` and ``LGG`` tell the grade."""
     subjects = []
+    roles = (*task.series, "seg") if labelled else task.series
     for folder in sorted((*root.glob("*/"), *root.glob("*/*/"))):
-        volumes = [path for path in sorted(folder.iterdir()) if path.is_file() and volume_stem(path)] if folder.is_dir() else []
+        volumes = _volumes(folder)
         if not volumes or any(part.startswith(".") for part in folder.relative_to(root).parts):
             continue
         found: dict[str, list[Path]] = {}
         words = set()
         for path in volumes:
-            word = re.split(r"[_-]", volume_stem(path).lower())[-1]
+            word = _role(path)
             if word in ROLE_OF:
                 words.add(word)
                 found.setdefault(ROLE_OF[word], []).append(path)
         values = (0, 1, 2, 3) if words & BRATS_2023 else task.label_values
         visit = re.fullmatch(r"(BraTS-\w+-\d+)-\d{3}", folder.name)
-        subject = Subject(folder.name, folder, {role: found[role][0] for role in (*task.series, "seg") if role in found}, values)
+        subject = Subject(folder.name, folder, {role: found[role][0] for role in roles if role in found}, values)
         subject.patient, subject.grade = visit[1] if visit else "", GRADE_FOLDERS.get(folder.parent.name, "")
-        for role in (*task.series, "seg"):
+        for role in roles:
             if role not in found:
                 there = ", ".join(path.name for path in volumes)
                 subject.problems.append(

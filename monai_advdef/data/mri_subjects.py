@@ -13,13 +13,13 @@ from typing import Any
 from monai_advdef.data.errors import DataError, nearest
 from monai_advdef.data.mri_checks import check_headers, check_voxels
 from monai_advdef.data.mri_layouts import Subject, find_subjects
-from monai_advdef.data.tasks import Task
+from monai_advdef.data.tasks import Task, find_task
 
 GRADES = {"high": "high", "hgg": "high", "low": "low", "lgg": "low", "": ""}
 
 
 def subject_items(
-    folder: str | os.PathLike[str], task: Task, *, voxels: bool = True, skip_bad: bool = False
+    folder: str | os.PathLike[str], task: Task | str, *, voxels: bool = True, skip_bad: bool = False, labelled: bool = True
 ) -> list[dict[str, Any]]:
     """The subjects of a data-set folder (see :mod:`mri_layouts` for how files are named), before they are split.
 
@@ -28,6 +28,7 @@ def subject_items(
             cover part of the head, unknown labels and corrupt files. ``False``, for a large data set checked before, reads headers
             alone: missing files, shape, spacing, orientation, affine.
         skip_bad: go on without the subjects that cannot be used, and list them in a warning.
+        labelled: false for subjects to predict, which need no label.
 
     Returns:
         Dictionaries with ``image`` (paths in the order of ``task.series``, or the path of one file that holds all of them, whose
@@ -37,7 +38,8 @@ def subject_items(
     Raises:
         DataError: naming subject, file and remedy; of several bad subjects, all. With ``skip_bad``, where none is left.
     """
-    subjects, problems, notes = inspect_subjects(folder, task, voxels=voxels)
+    task = find_task(task) if isinstance(task, str) else task
+    subjects, problems, notes = inspect_subjects(folder, task, voxels=voxels, labelled=labelled)
     if problems:
         told = f"{len(problems)} of {len(subjects)} subjects in {folder} cannot be used:\n  " + "\n  ".join(problems.values())
         if not skip_bad or len(problems) == len(subjects):
@@ -49,7 +51,7 @@ def subject_items(
 
 
 def inspect_subjects(
-    folder: str | os.PathLike[str], task: Task, *, voxels: bool = True
+    folder: str | os.PathLike[str], task: Task, *, voxels: bool = True, labelled: bool = True
 ) -> tuple[list[Subject], dict[int, str], list[str]]:
     """All subjects, the problem of each that cannot be used (by its place), and notes on what is odd but usable.
 
@@ -57,7 +59,7 @@ def inspect_subjects(
         DataError: a folder without subjects, or a ``labels.csv`` or ``dataset.json`` that does not fit.
     """
     root = Path(folder)
-    subjects = find_subjects(root, task)
+    subjects = find_subjects(root, task, labelled=labelled)
     if (root / "labels.csv").is_file():
         annotate(subjects, root / "labels.csv")
 

@@ -6,6 +6,7 @@ from monai_advdef.handlers.attack import AttackHandler, AttackNotApplied
 from monai_advdef.handlers.cache import AdversarialCache
 from monai_advdef.handlers.guard import evaluate
 from monai_advdef.handlers.record import RecordHandler
+from monai_advdef.handlers.regions import RegionHandler
 from monai_advdef.handlers.tracking import EvaluationTracker, TrainingTracker
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "AttackNotApplied",
     "EvaluationTracker",
     "RecordHandler",
+    "RegionHandler",
     "TrainingTracker",
     "evaluate",
 ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from monai.data import decollate_batch
 from torch import Tensor, nn
 
 from monai_advdef.defenses import DefendedInferer
@@ -37,6 +38,18 @@ def weights_hash(network: nn.Module) -> str:
     """A digest of every parameter and buffer by name."""
     state = unwrap(network).state_dict()
     return digest(*(part for name in sorted(state) for part in (name, tensor_bytes(state[name]))))
+
+
+def items_of(batch: Any) -> list[dict[str, Any]]:
+    """The cases of a batch or an output, collated or not."""
+    return batch if isinstance(batch, list) else decollate_batch(batch)
+
+
+def label_map(mask: Tensor) -> Tensor:
+    """Class map (\\*S) from a class map (1, \\*S) or a one-hot or multi-label mask (K, \\*S), on the CPU."""
+    mask = mask.detach().cpu()
+    mask = mask.as_tensor() if hasattr(mask, "as_tensor") else mask
+    return (mask[0] if len(mask) == 1 else mask.argmax(0)).long()
 
 
 def case_name(item: dict[str, Any], image_key: str) -> str:

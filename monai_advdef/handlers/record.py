@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from ignite.engine import Events
-from monai.data import decollate_batch
 from torch import Tensor
 
 from monai_advdef.handlers.attack import Attacked, AttackHandler, AttackNotApplied
@@ -21,6 +21,8 @@ from monai_advdef.handlers.cell import (
     defense_config,
     defense_of,
     inferer_config,
+    items_of,
+    label_map,
     provenance,
     weights_hash,
 )
@@ -112,7 +114,7 @@ class RecordHandler:
         self.columns = {
             **self.of,
             "attack": "none" if attack is None else attack.label,
-            "eps": 0.0 if threat is None else float(torch.as_tensor(threat.eps).max()),
+            "eps": 0.0 if threat is None else float(np.max(threat.eps)),
             "unit": "" if threat is None else threat.unit,
             "norm": "" if threat is None else threat.norm,
             "defense": "none" if defense is None else defense.label,
@@ -133,7 +135,7 @@ class RecordHandler:
         attacked = self._attacked(engine)
         readings, engine.state.readings = getattr(engine.state, "readings", None), None  # type: ignore[attr-defined]
         bare = self._bare(engine) if self.undefended else None
-        for i, (item, output) in enumerate(zip(_items(engine.state.batch), _items(engine.state.output))):
+        for i, (item, output) in enumerate(zip(items_of(engine.state.batch), items_of(engine.state.output))):
             name, image = case_name(item, self.image_key), item[self.image_key]
             prediction, label = output[self.pred_key], output[self.label_key]
             values = self._values(prediction, label)
@@ -151,7 +153,7 @@ class RecordHandler:
             if self.gallery:
                 mean = sum(v for (_, m), v in values.items() if m == "dice") / len(self.classes)
                 clean = image if attacked is None else attacked.clean[i]
-                self.gallery.offer(name, mean, clean, image, _map(label), _map(prediction))
+                self.gallery.offer(name, mean, clean, image, label_map(label), label_map(prediction))
 
     def completed(self, engine: Engine) -> None:
         assert self._writer is not None
@@ -186,7 +188,7 @@ class RecordHandler:
         if defense_of(engine) is None:
             return None
         victim = Victim(engine.network, inferer=engine.inferer.inferer, activation=self.activation)  # type: ignore[attr-defined]
-        image = torch.stack([torch.as_tensor(item[self.image_key]) for item in _items(engine.state.batch)])
+        image = torch.stack([torch.as_tensor(item[self.image_key]) for item in items_of(engine.state.batch)])
         image = image.as_tensor() if hasattr(image, "as_tensor") else image
         with torch.no_grad():
             return victim.predict(victim(image.to(engine.state.device)))
@@ -194,7 +196,7 @@ class RecordHandler:
     def _values(self, prediction: Tensor, label: Tensor) -> dict[tuple[str, str], float]:
         """Metric by class name and metric name."""
         if self.activation == "softmax":
-            table = counts(_map(prediction)[None, None], _map(label)[None, None], len(self.classes) + 1)
+            table = counts(label_map(prediction)[None, None], label_map(label)[None, None], len(self.classes) + 1)
         else:
             table = counts(prediction[None], label[None])
         if table[0].shape[1] != len(self.classes):
@@ -204,17 +206,6 @@ class RecordHandler:
         return {(c, m): float(f(*table)[0, k]) for m, f in METRICS.items() for k, c in enumerate(self.classes)}
 
 
-def _items(batch: Any) -> list[dict[str, Any]]:
-    return batch if isinstance(batch, list) else decollate_batch(batch)
-
-
 def _effort(attacked: Attacked | None, i: int) -> dict[str, Any]:
     names = ("forwards", "backwards", "linf", "l2", "seconds")
     return {n: (0 if attacked is None else getattr(attacked, n)[i]) for n in names}
-
-
-def _map(mask: Tensor) -> Tensor:
-    """Class map (\\*S) from a class map (1, \\*S) or a one-hot or multi-label mask (K, \\*S)."""
-    mask = mask.detach().cpu()
-    mask = mask.as_tensor() if hasattr(mask, "as_tensor") else mask
-    return (mask[0] if len(mask) == 1 else mask.argmax(0)).long()

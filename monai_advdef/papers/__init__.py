@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from monai_advdef.papers.frequency_refinement import FrequencyRefinementTable
+from monai_advdef.papers.robustifying import Robustness
 from monai_advdef.papers.sweep import Sweep
 from monai_advdef.papers.tables import Table
 
-__all__ = ["FrequencyRefinementTable", "Sweep", "Table"]
+__all__ = ["FrequencyRefinementTable", "Robustness", "Sweep", "Table"]

@@ -31,14 +31,18 @@ class Sweep:
         bundle_root: the bundle.
         settings: overrides of every training and evaluation, at least ``dataset_dir, output_dir, ckpt_dir``.
         networks: ``{"name": ..., "options": {"network": "nlcen"}, "trainings": 3, "twin": ..., "start": ..., "freeze": true,
-            "settings": {...}}`` each. ``options`` are those that tell the bundle the network; ``trainings`` how many seeds;
+            "settings": {...}}`` each. ``options`` are those that tell the bundle the network; ``trainings`` how many seeds or folds;
             ``settings`` further overrides of its training. With ``start``, the name of another network of the list, training goes
             on from the other's weights, only the new layers where ``freeze`` is true. ``twin`` names the network that this one is
-            compared with. Weights lie in ``ckpt_dir/<name in lower case>/seed<k>``; what is missing is trained.
+            compared with. Weights lie in ``ckpt_dir/<name in lower case>/seed<k>``; what is missing is trained. ``overlay``, one of
+            ``workflows/training`` in place of ``training/finetune``, trains it otherwise and writes to its own folder below;
+            ``start_as`` is the setting that overlay takes the other's weights by, ``evaluate`` lists overlays of its evaluation.
         attacks: ``{"name": ..., "overlay": "attacks/tifgsm", "options": {...}, "eps": [...], "times": 3, "step": 0.5, "source":
-            "twin"}`` each, the first the paper's. ``times`` sets the number of steps to so many times the grey level rule's,
-            ``step`` their length as a share of eps; ``source`` crafts the images on the twin; ``networks`` names those that an
-            attack is for (default: all, or those with a twin).
+            "twin"}`` each, the first the paper's. ``overlay`` may be a list. ``times`` sets the number of steps to so many times the
+            grey level rule's, ``step`` their length as a share of eps; ``channels`` gives every channel so many times eps;
+            ``source`` crafts the images on the twin; ``networks`` names those that an attack is for (default: all, or those with a
+            twin).
+        repeat: the setting that tells trainings apart: ``"seed"``, or ``"fold"`` of a cross-validation.
         note: what else the page says, such as the paper's own figures.
         dataset: the cases to evaluate, read once for all cells.
 
@@ -60,8 +64,10 @@ class Sweep:
         networks: Sequence[Mapping[str, Any]],
         attacks: Sequence[Mapping[str, Any]],
         note: str = "",
+        repeat: str = "seed",
         dataset: Any = None,
     ) -> None:
+        self.repeat = repeat
         self.name, self.title, self.note, self.bundle = name, title, note, Path(bundle_root).resolve()
         self.settings, self.cases = dict(settings), {} if dataset is None else {"validate::dataset": dataset}
         self.networks, self.attacks = {str(n["name"]): dict(n) for n in networks}, [dict(a) for a in attacks]
@@ -95,21 +101,24 @@ class Sweep:
 
     def folder(self, name: str, seed: int) -> Path:
         """Where the weights of a network lie."""
-        return Path(self.settings["ckpt_dir"]) / re.sub(r"[^a-z0-9]+", "_", name.lower()) / f"seed{seed}"
+        folder = self._trained_in(name, seed)
+        overlays = _list(self.networks[name].get("overlay", ()))
+        return folder / overlays[0].split("/")[-1] if overlays else folder
 
     def prepare(self, name: str, seed: int) -> None:
         """Train a network if its weights are missing, what it starts from first."""
-        folder, about = self.folder(name, seed), self.networks[name]
-        if (folder / "model.pt").exists():
+        about = self.networks[name]
+        if (self.folder(name, seed) / "model.pt").exists():
             return
-        settings = {**self._settings(name, seed), **about.get("settings", {})}
+        settings = {**self._settings(name, seed), "ckpt_dir": str(self._trained_in(name, seed)), **about.get("settings", {})}
         if "start" in about:
             self.prepare(about["start"], seed)
-            start = {"start_from": str(self.folder(about["start"], seed) / "model.pt"), "freeze": bool(about.get("freeze", False))}
-            print(f"{self.name}: {name}, seed {seed}, goes on from {about['start']}")
-            carry_out(self.bundle, "training/finetune", {**settings, **start})
+            weights = {about.get("start_as", "start_from"): str(self.folder(about["start"], seed) / "model.pt")}
+            freeze = {} if "overlay" in about else {"freeze": bool(about.get("freeze", False))}
+            print(f"{self.name}: {name}, {self.repeat} {seed}, goes on from {about['start']}")
+            carry_out(self.bundle, _list(about.get("overlay", "training/finetune")), {**settings, **weights, **freeze})
             return
-        with Steps(f"{self.name}: no weights of {name}, seed {seed}, training", 0) as steps:
+        with Steps(f"{self.name}: no weights of {name}, {self.repeat} {seed}, training", 0) as steps:
             train(self.bundle, settings, lambda epoch, total: steps.done(f"epoch {epoch} of {total}"))
 
     def cells(self, name: str, seed: int) -> list[tuple[str, int, Mapping[str, Any], float]]:
@@ -124,23 +133,27 @@ class Sweep:
     def _trainings(self, name: str) -> int:
         return int(self.networks[name].get("trainings", 1))
 
+    def _trained_in(self, name: str, seed: int) -> Path:
+        return Path(self.settings["ckpt_dir"]) / re.sub(r"[^a-z0-9]+", "_", name.lower()) / f"{self.repeat}{seed}"
+
     def _settings(self, name: str, seed: int) -> dict[str, Any]:
-        return {**self.settings, **self.networks[name]["options"], "ckpt_dir": str(self.folder(name, seed)), "seed": seed}
+        return {**self.settings, **self.networks[name]["options"], "ckpt_dir": str(self.folder(name, seed)), self.repeat: seed}
 
     def _evaluate(self, name: str, seed: int, attack: Mapping[str, Any], eps: float) -> pd.DataFrame:
         overrides: dict[str, Any] = {"record_def::model": name, "record_def::card": False, "record_def::gallery": False}
         if attack:
             overrides |= {f"attack_def::{k}": v for k, v in attack.get("options", {}).items()}
-            overrides |= {"attack_def::eps": eps, "record_def::gradients": True}
+            shares = attack.get("channels")
+            overrides |= {"attack_def::eps": [eps * float(c) for c in shares] if shares else eps, "record_def::gradients": True}
             if "times" in attack:
                 overrides["attack_def::steps"] = int(attack["times"]) * paper_steps(eps)
-            else:
+            elif not shares:
                 overrides["attack_def::sweep"] = [float(e) for e in attack["eps"]]
             if "step" in attack:
                 overrides["attack_def::step_size"] = float(attack["step"]) * eps
             if attack.get("source") == TWIN:
                 overrides |= self._source(self.networks[name][TWIN], seed)
-        overlays = (str(attack["overlay"]),) if attack else ()
+        overlays = (*_list(self.networks[name].get("evaluate", ())), *_list(attack.get("overlay", ())))
         rows = recorded(self.bundle, Cell(overlays, overrides), {**self._settings(name, seed), **self.cases})
         return rows.assign(network=name, training=seed, attack_row=attack.get("name", CLEAN), eps=eps)
 
@@ -151,10 +164,9 @@ class Sweep:
         made = {"_target_": "monai_advdef.networks.trained", "weights": str(self.folder(twin, seed) / "model.pt")}
         return {"attack_def::source": {**made, "name": options.pop("network"), **options, **shared}, "attack_def::source_name": twin}
 
-    def _write(self, rows: pd.DataFrame) -> Path:
-        output, names, paper = Path(self.settings["output_dir"]), list(self.networks), str(self.attacks[0]["name"])
-        output.mkdir(parents=True, exist_ok=True)
-        sweep_tables.csv(rows).to_csv(output / f"{self.name}.csv", index=False)
+    def page(self, rows: pd.DataFrame, output: Path) -> list[str]:
+        """The parts of the Markdown page; figures are written beside it."""
+        names, paper = list(self.networks), str(self.attacks[0]["name"])
         parts = [f"## {self.title}\n", self.note]
         for metric, title in (("dice", "DIC"), ("iou", "JSC")):
             sweep_figures.curves(rows, output / f"{self.name}_{title.lower()}.png", names, metric, paper)
@@ -164,11 +176,21 @@ class Sweep:
         if self.pairs:
             sweep_figures.pairs(rows, output / f"{self.name}_pairs.png", self.pairs, paper)
             parts += [sweep_tables.pair_table(rows, self.pairs), sweep_tables.surviving(rows, self.pairs, paper)]
-        page = "\n".join(parts)
+        return parts
+
+    def _write(self, rows: pd.DataFrame) -> Path:
+        output = Path(self.settings["output_dir"])
+        output.mkdir(parents=True, exist_ok=True)
+        sweep_tables.csv(rows).to_csv(output / f"{self.name}.csv", index=False)
+        page = "\n".join(self.page(rows, output))
         path = output / f"{self.name}.md"
         path.write_text(page, encoding="utf-8")
         print(f"{page}\n{path}")
         return path
+
+
+def _list(names: str | Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def paper_steps(eps: float) -> int:

@@ -98,7 +98,7 @@ class Table:
         for file, overlay in self.trainings.items():
             if not (network / file).exists():
                 print(f"{self.name}: no {network / file}, running {overlay}")
-                carry_out(self.bundle, overlay, settings)
+                carry_out(self.bundle, (overlay,), settings)
 
     def cells(self) -> list[tuple[Mapping[str, Any], Mapping[str, Any], str]]:
         """Attack, defence and attacker of every cell, for one network."""
