@@ -13,6 +13,7 @@ PARTS = {
     "asma": "ASMA / one forward pass and input gradient on one image, per iteration and image",
     "compression": "Frequency Refinement / a tensor copy and the published per-block loop; JPEG / the codec called bare",
     "volume": "whole-volume gradient / plain sliding-window inference (memory) and / the plain graph's gradient (time)",
+    "native": "one i-FGSM step on a native MRI volume / two forwards and one backward over its windows (time); peak memory",
     "nlce": "NLCE by fused attention / by plain attention (memory); NLCEN / NLCEN without NLCE (time)",
 }
 
