@@ -96,6 +96,15 @@ def test_defences_stand_beside_each_other(rows):
     assert pairs.count("+1.00") == 3  # all subjects gain under attack, none moves clean
 
 
+def test_zero_gradients_are_told_where_they_were_recorded(rows):
+    share = {"FGSM": 0.25, "i-FGSM": 0.5}
+    attacked = rows[(rows["class"] == "core") & (rows["metric"] == "dice") & rows["attack_row"].isin(share)]
+    zeros = attacked.assign(**{"class": "image", "metric": "zero_gradient"}, value=attacked["attack_row"].map(share))
+    zeros.loc[zeros["network"] == "hard", "value"] /= 2
+    text = volume_tables.masking_table(pd.concat([rows, zeros]), ["plain", "hard"], ["noise", "FGSM", "i-FGSM"], 0.1)
+    assert "| plain | – | 25.0 | 50.0 |" in text and "| hard | – | 12.5 | 25.0 |" in text
+
+
 def test_physical_table_has_a_line_for_every_measure(rows):
     text = volume_tables.physical_table(rows, "plain", [("FGSM", 0.1)])
     assert "| enhancing tumour: HD95, mm | 23.0 [21.5, 24.5] | 23.0 [21.5, 24.5] |" in text

@@ -61,4 +61,5 @@ class Robustness(Sweep):
             attacks_run = [str(a["name"]) for a in self.attacks]
             parts.append(volume_tables.defense_table(rows, list(self.networks), attacks_run, self.eps))
             parts.append(volume_tables.defense_pairs(rows, self.compared, attacks_run, self.eps))
+            parts.append(volume_tables.masking_table(rows, list(self.networks), attacks_run, self.eps))
         return parts

@@ -135,6 +135,17 @@ def defense_table(rows: pd.DataFrame, networks: Sequence[str], attacks: Sequence
     return f"### Defences\n\n{note}\n\n{markdown('network', [CLEAN, *attacks, 'worst per subject'], lines)}"
 
 
+def masking_table(rows: pd.DataFrame, networks: Sequence[str], attacks: Sequence[str], eps: float) -> str:
+    """Share of every attack's gradient that is exactly zero, in per cent, mean over subjects: what a masked gradient looks like."""
+    images = per_image(rows, "zero_gradient")
+    means = images[images["eps"] == eps].groupby(["network", "attack"])["value"].mean()
+    lines: list[Line] = [
+        (n, {a: f"{100 * means[n, a]:.1f}" for a in attacks if (n, a) in means.index and pd.notna(means[n, a])}) for n in networks
+    ]
+    note = f"ε = {eps:g} σ; per cent of the entries of the gradient, mean over subjects and steps."
+    return f"### Gradients that are exactly zero\n\n{note}\n\n{markdown('network', list(attacks), lines)}"
+
+
 def worst(found: pd.DataFrame, attacks: Sequence[str], eps: float) -> pd.DataFrame:
     """Of :func:`scores`, per subject and label the lowest over the attacks at one eps."""
     hit = found[found["attack"].isin(attacks) & (found["eps"] == eps)]
