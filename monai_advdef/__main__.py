@@ -16,7 +16,7 @@ from monai_advdef.bundle import bundles, describe, home, workflows
 
 FINE, USAGE, UNFINISHED = 0, 2, 3
 VERBS = ("demo", "phantom", "check", "prepare", "list", "report")
-TASKS = ("skin", "fundus", "lung", "glioma")
+TASKS = ("skin", "fundus", "lung", "glioma", "abdomen")
 LAYOUTS = ("isic2018", "isbi2016", "drishti_gs1", "rim_one_dl", "rim_one_r3", "jsrt")
 
 
@@ -52,11 +52,16 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--epochs", type=int, default=20, help="training epochs of the victim (default: 20)")
     add = verbs.add_parser("phantom", help="write phantom images of a task as real files")
     add.add_argument("task", choices=TASKS, metavar="TASK", help=f"one of: {', '.join(TASKS)}")
-    add.add_argument("folder", metavar="DIR", help="folder that gets images/ and masks/ (gliomas: a folder a subject)")
+    add.add_argument(
+        "folder",
+        metavar="DIR",
+        help="folder that gets images/ and masks/ (gliomas: a folder a subject; CT: images/, labels/)",
+    )
     add.add_argument("--cases", type=int, default=72, help="how many (default: 72)")
     add.add_argument("--seed", type=int, default=0, help="another seed, other images (default: 0)")
-    spacing = "glioma only: voxel size in mm (default: 2 2 2; 1 1 5 makes thick slices)"
+    spacing = "glioma and abdomen only: voxel size in mm (default: 2 2 2 and 3 3 4; 1 1 5 makes thick slices)"
     add.add_argument("--spacing", type=float, nargs=3, metavar=("X", "Y", "Z"), help=spacing)
+    add.add_argument("--dicom", action="store_true", help="abdomen only: images as DICOM series in place of NIfTI files")
     _add_data_verbs(verbs)
     add = verbs.add_parser("list", help="bundles, attacks, defences and where they are")
     add.add_argument("--json", action="store_true", help="as JSON")
@@ -73,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
 def _add_data_verbs(verbs: Any) -> None:
     add = verbs.add_parser("check", help="open every file of a data set and tell what it holds, what is wrong and what is missing")
     add.add_argument(
-        "folder", metavar="DIR", help="folder with images/ and masks/ or MRI subjects, or a public data set as distributed"
+        "folder",
+        metavar="DIR",
+        help="folder with images and masks, MRI subjects or CT volumes, or a public data set as distributed",
     )
     known = (*LAYOUTS, "plain")
     add.add_argument(
@@ -112,9 +119,12 @@ def _list(args: argparse.Namespace) -> None:
 def _phantom(args: argparse.Namespace) -> None:
     from monai_advdef.data import write_phantoms
 
-    if args.spacing and args.task != "glioma":
-        raise ValueError(f"--spacing is for the volumes of glioma, got it with {args.task}; leave it away")
+    if args.spacing and args.task not in ("glioma", "abdomen"):
+        raise ValueError(f"--spacing is for the volumes of glioma and abdomen, got it with {args.task}; leave it away")
+    if args.dicom and args.task != "abdomen":
+        raise ValueError(f"--dicom is for the CT of abdomen, got it with {args.task}; leave it away")
     options = {"spacing": args.spacing} if args.spacing else {}
+    options |= {"dicom": True} if args.dicom else {}
     write_phantoms(args.task, args.folder, cases=args.cases, seed=args.seed, **options)
     print(f"{args.cases} cases with their masks in {Path(args.folder).resolve()}")
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from generators import generator_file
 from monai.bundle import ckpt_export, verify_metadata, verify_net_in_out
 from monai.losses import DiceCELoss
 from phantom_bundle import NAME, command
@@ -63,7 +64,9 @@ def test_metadata_follows_the_schema(tmp_path, bundle):
 @pytest.mark.parametrize(
     ("bundle", "network"),
     [
-        *((bundle, "unet") for bundle in BUNDLES if "glioma" not in bundle),
+        *((bundle, "unet") for bundle in BUNDLES if not bundle.startswith(("glioma", "abdominal"))),
+        ("abdominal_organ_ct_segmentation", "unet2d"),
+        ("abdominal_organ_ct_segmentation", "unet3d"),
         ("glioma_mri_segmentation", "unet2d"),
         ("glioma_mri_segmentation", "unet3d"),
         ("optic_disc_fundus_segmentation", "valid_unet"),
@@ -135,6 +138,13 @@ QUICK = {
     "attacks/lattice": {"attack__steps": 2, "attack__eps": 4},
     "attacks/noise": {"attack__kind": "gaussian", "attack__eps": 4},
     "attacks/fgsm": {"attack__objective": "dice", "attack__eps": 2},
+    "attacks/synthesis": {
+        "attack__weights": generator_file(),
+        "attack__restarts": 2,
+        "attack__norm": "unbounded",
+        "attack__eps": np.inf,
+    },
+    "attacks/field_attack": {"attack__steps": 2, "attack__norm": "unbounded", "attack__eps": np.inf},
     "defenses/jpeg": {"defense__quality": 50, "defense__subsampling": "4:4:4"},
     "defenses/frequency_refinement": {"defense__steps": [20, 10, 60]},
     "defenses/frequency_refinement_ycbcr": {"defense__steps": [20, 10, 60]},

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from monai_advdef.attacks.asma import ASMA
 from monai_advdef.attacks.core import Attack, Iterate, Outcome
+from monai_advdef.attacks.fields import FieldAttack
 from monai_advdef.attacks.gradient import FGSM, PGD, IterativeFGSM, TargetedIterativeFGSM
 from monai_advdef.attacks.lattice import Lattice
 from monai_advdef.attacks.loop import run, run_sweep
 from monai_advdef.attacks.noise import Noise
+from monai_advdef.attacks.synthesis import SynthesisAttack
 from monai_advdef.attacks.targets import TARGETS, make_target
 
 __all__ = [
@@ -16,11 +18,13 @@ __all__ = [
     "PGD",
     "TARGETS",
     "Attack",
+    "FieldAttack",
     "Iterate",
     "IterativeFGSM",
     "Lattice",
     "Noise",
     "Outcome",
+    "SynthesisAttack",
     "TargetedIterativeFGSM",
     "make_target",
     "run",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from monai_advdef.data.ct_layouts import ct_kind, holds_ct
+from monai_advdef.data.ct_subjects import inspect_scans
 from monai_advdef.data.dataset import data_set_pairs
 from monai_advdef.data.decoding import decode
 from monai_advdef.data.errors import DataError
@@ -51,10 +54,10 @@ def check_folder(folder: str | os.PathLike[str], *, layout: str = "", task: str 
     """Open every file of a data set and tell what it holds and what is wrong with it.
 
     Args:
-        folder: a folder with ``images/`` and ``masks/``, a folder of MRI subjects, or one of :data:`LAYOUTS` as distributed.
+        folder: with ``images/`` and ``masks/``, with MRI subjects or CT volumes, or one of :data:`LAYOUTS` as distributed.
         layout: a name of :data:`LAYOUTS`, or ``"plain"``; empty: what it looks like.
         task: of a plain folder; empty: ``"fundus"`` where there is a ``masks_cup/``, ``"lung"`` where there is a ``masks_multi/``,
-            ``"glioma"`` where sub-folders hold NIfTI files, else ``"skin"``.
+            ``"abdomen"`` where there are CT volumes, ``"glioma"`` where sub-folders hold other NIfTI files, else ``"skin"``.
 
     Raises:
         ValueError: unknown layout or task.
@@ -80,8 +83,10 @@ def check_folder(folder: str | os.PathLike[str], *, layout: str = "", task: str 
 
 def _check_plain(root: Path, task: str) -> Report:
     told = {"masks_cup": "fundus", "masks_multi": "lung"}
-    other = "glioma" if holds_subjects(root) else "skin"
+    other = "abdomen" if holds_ct(root) else "glioma" if holds_subjects(root) else "skin"
     task = task or next((task for name, task in told.items() if (root / name).is_dir()), other)
+    if find_task(task).modality == "CT" and ct_kind(root) == "volumes":
+        return _check_scans(root, task)
     if find_task(task).series:
         return _check_subjects(root, task)
     report = Report(f"{root}: images and masks, task {task}", 0, 0, Counter(), Counter(), Counter())
@@ -111,17 +116,41 @@ def _check_subjects(root: Path, task: str) -> Report:
     report.cases, report.grades = len(subjects), Counter(subject.grade or "unknown" for subject in good)
     report.sizes = Counter(read_header(subject.files["seg"]).shape for subject in good)
     report.sections = Counter({"that cannot be used": len(problems)} if problems else {})
-    items = [subject.item(about.series) for subject in good]
+    _count_sections(report, root, [subject.item(about.series) for subject in good], about.split)
+    return report
+
+
+def _check_scans(root: Path, task: str) -> Report:
+    report = Report(f"{root}: CT volumes, task {task}", 0, 0, Counter(), Counter(), Counter())
+    about = find_task(task)
+    try:
+        items, problems = inspect_scans(root)
+    except DataError as error:
+        report.problems.append(str(error))
+        return report
+    report.problems += problems
+    report.cases = len(items) + len(problems)
+    report.sizes = Counter(read_header(Path(item["image"])).shape for item in items)
+    report.sections = Counter({"that cannot be used": len(problems)} if problems else {})
+    for item in items:
+        absent = [name for name, there in zip(about.classes, item["annotated"]) if not there]
+        if absent:
+            report.notes.append(f"{item['case']} shows no {', '.join(absent)}: taken as not annotated, see the option annotated")
+    _count_sections(report, root, items, about.split)
+    return report
+
+
+def _count_sections(report: Report, root: Path, items: list, fractions: Sequence[float]) -> None:
+    """How many of the usable volumes each section has."""
     table = root / "split.csv" if (root / "split.csv").exists() else None
     try:
         for section in SECTIONS if items else ():
-            report.sections[section] = len(split_pairs(items, section, split_file=table, fractions=about.split))
+            report.sections[section] = len(split_pairs(items, section, split_file=table, fractions=fractions))
     except DataError as error:
         if table:
             report.problems.append(str(error))
         else:
             report.sections["too few to split, for test_only or a split.csv"] = len(items)
-    return report
 
 
 def _by(lengths: tuple[int, ...]) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from monai_advdef.data.annotations import with_cups, with_diagnoses, with_patients
+from monai_advdef.data.ct_layouts import ct_kind
+from monai_advdef.data.ct_subjects import Annotated, ct_items
 from monai_advdef.data.errors import DataError
 from monai_advdef.data.layouts import recognise
 from monai_advdef.data.mri_subjects import subject_items
+from monai_advdef.data.organs import organ_map as read_organ_map
 from monai_advdef.data.pairs import Pair, image_mask_pairs
 from monai_advdef.data.phantoms import write_phantoms
 from monai_advdef.data.splits import SECTIONS, fold_pairs, split_pairs
@@ -28,6 +32,9 @@ def dataset(
     fold: int = 0,
     voxels: bool = True,
     skip_bad: bool = False,
+    organ_map: str = "",
+    organs: Sequence[str] | None = None,
+    annotated: Annotated = "",
 ) -> dict[str, list[Pair]]:
     """The files of a task by section.
 
@@ -45,11 +52,15 @@ def dataset(
         folds: the sections of cross-validation fold ``fold`` (0..folds-1) instead of one split, see :func:`fold_pairs`; 0: none.
         voxels: of volumes, read every voxel to check them, not the headers alone, see :func:`subject_items`.
         skip_bad: of volumes, go on without the subjects that cannot be used, and list them in a warning.
+        organ_map, organs: of CT, which label values are which class, see :func:`organ_map`; empty: ``"abdomen"`` for volumes,
+            ``"curvas"`` for slices.
+        annotated: of CT, which organs a volume counts for, see :func:`ct_items`.
 
     Returns:
         ``{"train": [...], "validation": [...], "test": [...]}`` of dictionaries with ``image``, ``label``, ``case`` and ``patient``,
         and all of them or none with ``cup`` (a mask file) and with ``diagnosis`` (a word of the task's ``diagnoses``). For gliomas
-        ``image`` is a list of four files, and there are also the entries that :func:`subject_items` describes.
+        ``image`` is a list of four files, and there are also the entries that :func:`subject_items` describes; for CT those of
+        :func:`ct_items`.
 
     Raises:
         ValueError: unknown task, ``multi`` where the task has one set of classes, or ``fold`` that is none of ``folds``.
@@ -59,7 +70,11 @@ def dataset(
     folder = Path(dataset_dir or phantom_dir)
     if not dataset_dir:
         write_phantoms(task, folder, cases=phantoms)
-    pairs = data_set_pairs(task, folder, cups=cups, multi=multi, voxels=voxels, skip_bad=skip_bad)
+    if find_task(task).modality == "CT":
+        chosen = read_organ_map(organ_map or ("curvas" if ct_kind(folder) == "slices" else "abdomen"), organs)
+        pairs = ct_items(folder, organs=chosen, annotated=annotated, voxels=voxels, skip_bad=skip_bad)
+    else:
+        pairs = data_set_pairs(task, folder, cups=cups, multi=multi, voxels=voxels, skip_bad=skip_bad)
     if test_only:
         return {"train": [], "validation": [], "test": pairs}
     table = folder / "split.csv"
@@ -91,6 +106,8 @@ def data_set_pairs(
     root, about = Path(folder), find_task(task)
     if multi and not about.multi_classes:
         raise ValueError(f"multi must be false for the task {task!r}, which has no finer classes than {', '.join(about.classes)}")
+    if about.modality == "CT":
+        return ct_items(root, voxels=voxels, skip_bad=skip_bad)
     if about.series:
         return subject_items(root, about, voxels=voxels, skip_bad=skip_bad)
     layout = recognise(root)

@@ -17,7 +17,8 @@ from PIL import Image
 from monai_advdef.data.errors import DataError
 
 MARKER = "phantoms.json"
-OURS = (*(f"{part}/phantom_[0-9]*.*" for part in ("images", "masks", "masks_cup", "masks_multi")), "phantom_[0-9]*/*.nii.gz")
+PARTS = ("images", "masks", "masks_cup", "masks_multi", "labels", "dicom")
+OURS = (*(f"{part}/phantom_[0-9]*.*" for part in PARTS), "phantom_[0-9]*/*.nii.gz", "dicom/phantom_[0-9]*/slice_*.dcm")
 CASE = re.compile(r"phantom_(\d+)")
 
 Size = tuple[int, int]

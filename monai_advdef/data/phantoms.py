@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from monai_advdef.data.ct_phantom import LABELS, ct_case
 from monai_advdef.data.errors import nearest
 from monai_advdef.data.fundus_phantom import Eye, fundus_case
 from monai_advdef.data.glioma_phantom import Patient, glioma_case
@@ -149,6 +151,58 @@ def write_glioma_phantoms(
     return subjects
 
 
+def write_abdomen_phantoms(
+    folder: str | os.PathLike[str],
+    *,
+    cases: int = 16,
+    spacing: Sequence[float] = (3.0, 3.0, 4.0),
+    dicom: bool = False,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write phantom abdominal CT: ``images/phantom_0007.nii.gz`` (int16, HU), ``labels/phantom_0007.nii.gz`` and ``labels.json``.
+
+    The field of view is 384 x 288 x 224 mm, left-posterior-superior, the ``spacing`` in mm. Labels are spleen, both kidneys, liver
+    and pancreas by the values of TotalSegmentator. With ``dicom`` a case is ``dicom/phantom_0007/``, a CT series, with
+    ``dicom/phantom_0007_label.nii.gz``. Resuming is as for :func:`write_skin_phantoms`.
+
+    Returns:
+        The paths of the images (files, or series folders), in order.
+
+    Raises:
+        ValueError: ``cases`` below 1, or a spacing outside 0.5 to 12 mm.
+        DataError: as :func:`write_skin_phantoms`.
+    """
+    across, along, up = (float(step) for step in spacing)
+    if not all(0.5 <= step <= 12 for step in (across, along, up)):
+        raise ValueError(f"spacing must be three lengths of 0.5 to 12 mm, got {list(spacing)}")
+    root = Path(folder)
+    made_of = {"task": "abdomen", "seed": seed, "spacing": [across, along, up], "dicom": dicom}
+    claim_folder(root, made_of, cases, overwrite=overwrite)
+    names = {0: "background", **LABELS}
+    write_text(root / "labels.json", json.dumps(names, indent=1) + "\n")
+    images = []
+    for index in range(cases):
+        name, rng = f"phantom_{index:04d}", np.random.default_rng([seed, index])
+        label = root / "dicom" / f"{name}_label.nii.gz" if dicom else root / "labels" / f"{name}.nii.gz"
+        images.append(root / "dicom" / name if dicom else root / "images" / f"{name}.nii.gz")
+        if not (label.exists() and images[-1].exists()):
+            _save_ct(images[-1], label, ct_case(rng, (across, along, up)), seed)
+    return images
+
+
+def _save_ct(image: Path, label: Path, case: tuple[np.ndarray, np.ndarray, np.ndarray], seed: int) -> None:
+    """The image first, so that a case with a label is whole."""
+    voxels, labels, affine = case
+    if image.suffix:
+        save_volumes(image.parent, {image.name.removesuffix(".nii.gz"): voxels}, affine)
+    else:
+        from monai_advdef.data.series_write import write_series
+
+        write_series(image, voxels, affine, modality="CT", description="phantom abdomen", patient=image.name, seed=seed)
+    save_volumes(label.parent, {label.name.removesuffix(".nii.gz"): labels}, affine)
+
+
 def _patient(index: int) -> int:
     """Whose picture a case is: of three cases in a row, the last two are of one patient."""
     return 2 * (index // 3) + min(index % 3, 1)
@@ -159,4 +213,5 @@ PHANTOMS: dict[str, Callable[..., list[Path]]] = {
     "fundus": write_fundus_phantoms,
     "lung": write_lung_phantoms,
     "glioma": write_glioma_phantoms,
+    "abdomen": write_abdomen_phantoms,
 }

@@ -89,6 +89,18 @@ TASKS: dict[str, Task] = {
         regions={"whole tumour": (1, 2, 3), "tumour core": (1, 3), "enhancing tumour": (3,)},
         split=(0.7, 0.1, 0.2),
     ),
+    "abdomen": Task(
+        name="abdomen",
+        title="Abdominal organs in CT",
+        bundle="abdominal_organ_ct_segmentation",
+        modality="CT",
+        spatial_dims=3,
+        channels=1,
+        unit="HU",
+        value_range=(-160.0, 240.0),
+        classes=("background", "pancreas", "kidneys", "liver", "spleen"),
+        split=(0.55, 0.2, 0.25),
+    ),
 }
 
 

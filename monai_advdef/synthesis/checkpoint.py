@@ -1,0 +1,68 @@
+"""What is kept of a training of the generator: the state to resume from, and generators to attack with."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Events
+
+from monai_advdef.synthesis.generator import save_generator, write
+
+logger = logging.getLogger(__name__)
+
+
+class SynthesisCheckpoint:
+    """Resume a :class:`SynthesisTrainer` where its last whole epoch ended, and write its averaged generator.
+
+    Files of ``save_dir``, each replaced all at once, so that a killed process leaves the former one: ``training.pt`` (generator,
+    critic, average, both optimisers, epoch; random numbers follow from the epoch), ``generator.pt`` (the running average) and, every
+    ``interval`` epochs, ``generator_epoch_<n>.pt``.
+
+    Args:
+        save_dir: made when needed.
+        interval: distance in epochs of the generators that stay.
+
+    Raises:
+        ValueError: ``interval`` below 1; a ``training.pt`` of another generator or critic.
+    """
+
+    def __init__(self, save_dir: str | os.PathLike[str], *, interval: int = 10) -> None:
+        if interval < 1:
+            raise ValueError(f"interval must be ≥ 1 epochs, got {interval}; 10 is usual")
+        self.folder, self.interval = Path(save_dir), int(interval)
+
+    def attach(self, engine: Any) -> None:
+        engine.add_event_handler(Events.STARTED, self.load)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    @property
+    def path(self) -> Path:
+        """The state of the training."""
+        return self.folder / "training.pt"
+
+    def load(self, engine: Any) -> None:
+        if not self.path.exists():
+            return
+        state = torch.load(self.path, map_location=engine.state.device, weights_only=True)
+        try:
+            for name, part in engine.parts.items():
+                part.load_state_dict(state[name])
+        except (RuntimeError, KeyError) as error:
+            raise ValueError(
+                f"{self.path} belongs to another generator or critic ({str(error).splitlines()[0]}); give the settings it was "
+                "trained with, or another folder"
+            ) from error
+        engine.state.epoch = state["epoch"]
+        engine.state.iteration = state["epoch"] * engine.state.epoch_length
+        logger.info("resumed from %s after epoch %d of %d", self.path, state["epoch"], engine.state.max_epochs)
+
+    def save(self, engine: Any) -> None:
+        epoch = engine.state.epoch
+        write({**{name: part.state_dict() for name, part in engine.parts.items()}, "epoch": epoch}, self.path)
+        save_generator(engine.average.module, self.folder / "generator.pt")
+        if epoch % self.interval == 0:
+            save_generator(engine.average.module, self.folder / f"generator_epoch_{epoch}.pt")
