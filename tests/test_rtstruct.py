@@ -11,7 +11,7 @@ import pydicom
 import pytest
 from conftest import SHARED
 from dicom_series import AFFINE, LPS, volume
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from matplotlib.path import Path as Polygon
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
@@ -95,6 +95,7 @@ VERTICES = st.lists(st.tuples(st.floats(-3, 23), st.floats(-3, 17)), min_size=3,
 
 @settings(max_examples=60, deadline=None)
 @given(polygon=VERTICES)
+@example(polygon=np.array([(0, 0), (0, 0), (1, 2.2250738585e-313)]))
 def test_any_polygon_is_filled_as_matplotlib_tells_inside_from_outside(polygon):
     pixels = np.indices((20, 14)).reshape(2, -1).T
     ends = np.roll(polygon, -1, axis=0)

@@ -85,8 +85,8 @@ def fill_polygons(polygons: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.
         count = np.clip(np.ceil(high[:, 1]), 0, shape[1]).astype(int) - first
         edge = np.repeat(np.arange(len(polygon)), count)
         y = first[edge] + np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count)
-        slope = (high[edge, 0] - low[edge, 0]) / (high[edge, 1] - low[edge, 1])
-        x = low[edge, 0] + (y - low[edge, 1]) * slope
+        share = (y - low[edge, 1]) / (high[edge, 1] - low[edge, 1])  # in 0..1, however flat the edge
+        x = low[edge, 0] + share * (high[edge, 0] - low[edge, 0])
         np.add.at(crossings, (np.clip(np.ceil(x), 0, shape[0]).astype(int), y), 1)
     return np.cumsum(crossings, axis=0)[:-1] % 2 == 1
 
