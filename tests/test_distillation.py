@@ -19,7 +19,7 @@ from monai_advdef import ThreatModel, Victim, run
 from monai_advdef.attacks import FGSM
 from monai_advdef.handlers import AttackHandler
 from monai_advdef.networks import ScaledLogits
-from monai_advdef.training import SoftCrossEntropy, TeacherHandler, TemperedLoss, frozen_copy, student, with_temperature
+from monai_advdef.training import SoftCrossEntropy, TeacherHandler, TemperedLoss, frozen_copy, student
 
 TEMPERATURE = 20.0
 
@@ -117,18 +117,15 @@ def test_teacher_stays_as_it_was(trained, tmp_path):
         frozen_copy(untrained, tmp_path / "part.pt")
 
 
-def test_one_training_serves_a_sweep_of_temperatures(trained, tmp_path):
+def test_a_checkpoint_carries_its_temperature(trained, tmp_path):
     image = blobs(2, seed=3)[0]
     net = student(network(trained), temperature=20.0).eval()
     torch.save({"model": net.state_dict()}, tmp_path / "model.pt")
-    with_temperature(tmp_path / "model.pt", 50, tmp_path / "t50" / "model.pt")
     deployed = ScaledLogits(network(small_unet()), factor=1.0).eval()
-    deployed.load_state_dict(torch.load(tmp_path / "t50" / "model.pt", weights_only=True)["model"])
+    deployed.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True)["model"])
     with torch.no_grad():
-        torch.testing.assert_close(deployed(image), 2.5 * net(image))
-    torch.save(trained.state_dict(), tmp_path / "clean.pt")
-    with pytest.raises(ValueError, match=r"clean.pt' hold no temperature"):
-        with_temperature(tmp_path / "clean.pt", 50, tmp_path / "t50" / "model.pt")
+        torch.testing.assert_close(deployed(image), net(image))
+        torch.testing.assert_close(ScaledLogits(deployed, factor=50 / 20)(image), 50 * net.network(image))
 
 
 def test_attack_on_divided_logits_undoes_the_temperature(trained, cases):

@@ -18,7 +18,7 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImaged
 from pydicom.encaps import generate_frames
 
-from monai_advdef.data import DataError, LoadSeriesd, check_same_grid, read_series, subject_from_dicom, write_series
+from monai_advdef.data import DataError, LoadSeriesd, check_same_grid, read_series, subject_items, write_series
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 EDGE, CT = SHARED / "edge", SHARED / "abdomen_ct" / "dicom"
@@ -32,14 +32,18 @@ def subject(tmp_path: Path) -> Path:
     return tmp_path / "s1"
 
 
+def series_of(subject: Path) -> list[str]:
+    return subject_items(subject.parent, "glioma", labelled=False)[0]["image"]
+
+
 def load(entry: object, **options: object) -> MetaTensor:
     return LoadSeriesd("image", **options)({"image": entry})["image"]
 
 
 def test_a_subject_of_four_series_folders_loads_to_one_grid(subject):
-    folders = subject_from_dicom(subject)
-    assert list(folders) == list(NAMES) and [path.name for path in folders.values()] == ["T1", "T1CE", "T2", "FLAIR"]
-    image = load(list(folders.values()), modality="MR", ensure_channel_first=True)
+    folders = series_of(subject)
+    assert folders == [str(subject / name) for name in ("T1", "T1CE", "T2", "FLAIR")]
+    image = load(folders, modality="MR", ensure_channel_first=True)
     np.testing.assert_array_equal(image.numpy(), np.stack([volume(seed=seed, low=0) for seed in range(4)]))
     np.testing.assert_allclose(image.affine, AFFINE, atol=1e-9)
     assert image.dtype == torch.float32 and image.meta["filename_or_obj"] == str(subject / "T1")
@@ -59,7 +63,9 @@ def test_series_on_different_grids_are_refused(subject, shape, change, message):
     shutil.rmtree(subject / "T2")
     write_series(subject / "T2", volume(shape, low=0), AFFINE @ change, modality="MR", description="t2")
     with pytest.raises(DataError, match=rf"T2 and .*T1 are not on the same grid: .*{message}.*registration is not done here"):
-        load(list(subject_from_dicom(subject).values()))
+        load([subject / name.upper() for name in NAMES])
+    with pytest.raises(DataError, match="subject s1: .*are not on the same grid"):
+        series_of(subject)
 
 
 def test_grids_within_the_tolerance_are_the_same():
@@ -71,15 +77,15 @@ def test_grids_within_the_tolerance_are_the_same():
 
 
 def test_subjects_that_lack_a_series_or_have_one_twice(subject):
-    (subject / "t1").mkdir()
-    with pytest.raises(DataError, match="holds both T1 and t1"):
-        subject_from_dicom(subject)
-    (subject / "t1").rmdir()
+    shutil.copytree(subject / "T1", subject / "t1")
+    with pytest.raises(DataError, match=r"subject s1 has more than one t1 in .*s1 \(T1, t1\); keep one"):
+        series_of(subject)
+    shutil.rmtree(subject / "t1")
     (subject / "T2").rename(subject / "t2_tse")
-    with pytest.raises(DataError, match="s1 lacks the series t2: sub-folders found: flair, t1, t1ce, t2_tse; name them t1, t1ce"):
-        subject_from_dicom(subject)
-    with pytest.raises(DataError, match="t1 is not a folder"):
-        subject_from_dicom(subject / "none" / "t1")
+    with pytest.raises(DataError, match=r"subject s1 has no t2 in .*s1 \(it holds: FLAIR, T1, T1CE\); add t2.nii.gz"):
+        series_of(subject)
+    with pytest.raises(DataError, match="none' is not a folder"):
+        series_of(subject.parent / "none" / "s1")
 
 
 def test_dicom_nifti_nrrd_and_metaimage_load_alike_and_as_monai_loads_them(tmp_path):

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from monai_advdef.data.seg_transforms import LoadSegd, SaveSegd
     from monai_advdef.data.seg_write import write_seg
     from monai_advdef.data.series import Series, read_series
-    from monai_advdef.data.series_subject import check_same_grid, subject_from_dicom
+    from monai_advdef.data.series_subject import check_same_grid
     from monai_advdef.data.series_transforms import LoadSeriesd
     from monai_advdef.data.series_write import write_series
     from monai_advdef.data.transforms import CheckPixelsd, MaskToClassesd, ToGreyd, ToRGBd
@@ -87,7 +87,6 @@ __all__ = [
     "read_series",
     "require_diagnoses",
     "split_pairs",
-    "subject_from_dicom",
     "subject_items",
     "write_abdomen_phantoms",
     "write_fundus_phantoms",
@@ -116,7 +115,6 @@ LATER = {
     "read_rtstruct": "rtstruct",
     "read_seg": "seg_read",
     "read_series": "series",
-    "subject_from_dicom": "series_subject",
     "write_seg": "seg_write",
     "write_series": "series_write",
 }

@@ -7,20 +7,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pydicom
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from PIL import Image
-from pydicom.uid import RTStructureSetStorage
 
 from monai_advdef.data.ct_layouts import Scan
 from monai_advdef.data.errors import DataError
+from monai_advdef.data.label_files import label_reader
 from monai_advdef.data.mri_checks import Grid, read_header, read_voxels
 from monai_advdef.data.organs import Organs
 from monai_advdef.data.pairs import MASK_TYPES
-from monai_advdef.data.rtstruct import read_rtstruct
 from monai_advdef.data.seg_read import read_seg
 from monai_advdef.data.series import read_series
-from monai_advdef.data.series_slices import is_dicom
 from monai_advdef.data.series_subject import check_same_grid
 
 
@@ -80,8 +77,7 @@ def _on_grid_of(image: Path, label: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _from_dicom(label: Path, image: Path, organs: Organs) -> ClassMap:
     series = read_series(image, modality="CT")
-    contours = is_dicom(label) and pydicom.dcmread(label, stop_before_pixels=True).get("SOPClassUID") == RTStructureSetStorage
-    segments, names = (read_rtstruct if contours else read_seg)(label, series=series)
+    segments, names = (label_reader(label) or read_seg)(label, series=series)
     array = np.zeros(segments.shape, np.uint8)
     for number, name in names.items():
         if organs.class_named(name):

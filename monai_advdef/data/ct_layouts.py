@@ -17,7 +17,7 @@ from typing import Literal
 from monai_advdef.data.errors import DataError
 from monai_advdef.data.mri_layouts import volume_stem
 from monai_advdef.data.pairs import IMAGE_TYPES
-from monai_advdef.data.series_slices import is_dicom
+from monai_advdef.data.series_slices import is_series
 
 Kind = Literal["volumes", "slices"]
 LABEL_ENDINGS = ("_label.nii.gz", "_label.nii", "_label.dcm", "_seg.dcm")
@@ -78,12 +78,6 @@ def find_scans(root: Path, *, labelled: bool = True) -> list[Scan]:
         case = f"{path.name}_dicom" if path.name in names else path.name
         scans.append(Scan(case, path, _label_of_series(path) if labelled else None, path.name))
     return scans
-
-
-def is_series(folder: Path) -> bool:
-    """Whether a folder holds DICOM files, by the first of its files."""
-    first = next((path for path in _inside(folder) if path.is_file()), None)
-    return first is not None and is_dicom(first)
 
 
 def label_names_file(root: Path) -> Path | None:

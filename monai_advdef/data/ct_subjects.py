@@ -35,7 +35,7 @@ def ct_items(
     (:func:`fully_annotated`) must then leave the others out of account.
 
     Args:
-        organs: the classes; None: :func:`organ_map` ``"abdomen"`` for volumes, ``"curvas"`` for slices.
+        organs: the classes; None: the default of :func:`organs_of`.
         annotated: ``"present"``, the organs that its label file shows (for volumes, and their default); ``"all"``, every organ, so
             that 0 means background (the default for slices, where a missing organ is out of the picture); or, by case, the names of
             the organs outlined in it, the cases left out as ``"present"``.
@@ -51,7 +51,7 @@ def ct_items(
         DataError: naming file, value and remedy; of several bad volumes, all. With ``skip_bad``, where none is left.
     """
     if labelled and ct_kind(folder) == "slices":
-        return _slices(Path(folder), organs or organ_map("curvas"), annotated)
+        return _slices(Path(folder), organs or organs_of(folder), annotated)
     items, problems = inspect_scans(folder, organs=organs, annotated=annotated, voxels=voxels, labelled=labelled)
     if problems:
         told = f"{len(problems)} of {len(items) + len(problems)} volumes in {folder} cannot be used:\n  " + "\n  ".join(problems)
@@ -59,6 +59,11 @@ def ct_items(
             raise DataError(told if len(problems) > 1 else problems[0])
         warnings.warn(f"left out: {told}", stacklevel=2)
     return items
+
+
+def organs_of(folder: str | os.PathLike[str], source: str = "", organs: Sequence[str] | None = None) -> Organs:
+    """:func:`organ_map` of ``source``; empty: ``"abdomen"`` for a folder of volumes, ``"curvas"`` for one of slices."""
+    return organ_map(source or ("curvas" if ct_kind(folder) == "slices" else "abdomen"), organs)
 
 
 def inspect_scans(

@@ -6,18 +6,18 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
-from monai.utils import SpaceKeys
+from monai.utils import MetaKeys
 
 from monai_advdef.data.ct_checks import check_hu
 from monai_advdef.data.ct_labels import read_class_map
 from monai_advdef.data.errors import DataError
 from monai_advdef.data.organs import organ_map as read_organ_map
-from monai_advdef.data.transforms import _name
+from monai_advdef.data.series_transforms import grid_meta
+from monai_advdef.data.transforms import item_name
 
 __all__ = ["OrganLabelsd", "StandardizeSubjectd", "WindowHUd"]
 
@@ -43,7 +43,7 @@ class WindowHUd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
         for key in self.key_iterator(result):
-            image, name = result[key], _name(data, key, None)
+            image, name = result[key], item_name(data, key, None)
             if image.shape[0] != 1:
                 raise DataError(f"{name} has {image.shape[0]} channels; a CT has one: take it apart")
             check_hu(torch.as_tensor(image).numpy(), name)
@@ -79,7 +79,7 @@ class StandardizeSubjectd(MapTransform):
             values = torch.as_tensor(image).double()
             mean, std = float(values.mean()), float(values.std(correction=0))
             if std == 0:
-                raise DataError(f"{_name(data, key, None)} holds nothing but the value {mean:g} in the window; leave it out")
+                raise DataError(f"{item_name(data, key, None)} holds nothing but the value {mean:g} in the window; leave it out")
             result[key] = (image - mean) * (self.std / std) + self.mean
             if isinstance(image, MetaTensor):
                 result[key].meta["subject_mean"], result[key].meta["subject_std"] = mean, std
@@ -121,13 +121,6 @@ class OrganLabelsd(MapTransform):
             path, image = Path(str(result[key])), Path(result[self.image_key].meta["filename_or_obj"])
             found = read_class_map(path, image, self.organs, known=data.get(self.known_key, ()))
             annotated = torch.tensor(data.get(self.annotated_key, [True] * self.organs.classes))
-            meta = {
-                "filename_or_obj": str(path),
-                "annotated": annotated,
-                "original_affine": found.affine.copy(),
-                "original_channel_dim": 0,
-                "space": SpaceKeys.RAS,
-                "spatial_shape": np.asarray(found.array.shape),
-            }
-            result[key] = MetaTensor(torch.as_tensor(found.array)[None].float(), affine=torch.as_tensor(found.affine), meta=meta)
+            meta = {**grid_meta(found.affine, found.array.shape, path), MetaKeys.ORIGINAL_CHANNEL_DIM: 0, "annotated": annotated}
+            result[key] = MetaTensor(torch.as_tensor(found.array)[None].float(), meta=meta)
         return result

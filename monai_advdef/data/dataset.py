@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from monai_advdef.data.annotations import with_cups, with_diagnoses, with_patients
-from monai_advdef.data.ct_layouts import ct_kind
-from monai_advdef.data.ct_subjects import Annotated, ct_items
+from monai_advdef.data.ct_subjects import Annotated, ct_items, organs_of
 from monai_advdef.data.errors import DataError
 from monai_advdef.data.layouts import recognise
 from monai_advdef.data.mri_subjects import subject_items
-from monai_advdef.data.organs import organ_map as read_organ_map
+from monai_advdef.data.organs import Organs
 from monai_advdef.data.pairs import Pair, image_mask_pairs
 from monai_advdef.data.phantoms import write_phantoms
 from monai_advdef.data.splits import SECTIONS, fold_pairs, split_pairs
@@ -52,8 +52,7 @@ def dataset(
         folds: the sections of cross-validation fold ``fold`` (0..folds-1) instead of one split, see :func:`fold_pairs`; 0: none.
         voxels: of volumes, read every voxel to check them, not the headers alone, see :func:`subject_items`.
         skip_bad: of volumes, go on without the subjects that cannot be used, and list them in a warning.
-        organ_map, organs: of CT, which label values are which class, see :func:`organ_map`; empty: ``"abdomen"`` for volumes,
-            ``"curvas"`` for slices.
+        organ_map, organs: of CT, which label values are which class, see :func:`organs_of`.
         annotated: of CT, which organs a volume counts for, see :func:`ct_items`.
 
     Returns:
@@ -70,21 +69,21 @@ def dataset(
     folder = Path(dataset_dir or phantom_dir)
     if not dataset_dir:
         write_phantoms(task, folder, cases=phantoms)
-    if find_task(task).modality == "CT":
-        chosen = read_organ_map(organ_map or ("curvas" if ct_kind(folder) == "slices" else "abdomen"), organs)
-        pairs = ct_items(folder, organs=chosen, annotated=annotated, voxels=voxels, skip_bad=skip_bad)
-    else:
-        pairs = data_set_pairs(task, folder, cups=cups, multi=multi, voxels=voxels, skip_bad=skip_bad)
+    chosen = organs_of(folder, organ_map, organs) if find_task(task).modality == "CT" else None
+    options: dict[str, Any] = {"organs": chosen, "annotated": annotated, "voxels": voxels, "skip_bad": skip_bad}
+    pairs = data_set_pairs(task, folder, cups=cups, multi=multi, **options)
     if test_only:
         return {"train": [], "validation": [], "test": pairs}
-    table = folder / "split.csv"
-    if folds:
-        if table.exists():
-            raise DataError(f"{table} says how the data set is split; remove it for cross-validation, or leave folds at 0")
-        return fold_pairs(pairs, folds=folds, fold=fold)
+    return _sections(pairs, folder / "split.csv", find_task(task).split, folds, fold)
+
+
+def _sections(pairs: list[Pair], table: Path, fractions: Sequence[float], folds: int, fold: int) -> dict[str, list[Pair]]:
     fixed = table if table.exists() else None
-    fractions = find_task(task).split
-    return {section: split_pairs(pairs, section, split_file=fixed, fractions=fractions) for section in SECTIONS}
+    if not folds:
+        return {section: split_pairs(pairs, section, split_file=fixed, fractions=fractions) for section in SECTIONS}
+    if fixed:
+        raise DataError(f"{table} says how the data set is split; remove it for cross-validation, or leave folds at 0")
+    return fold_pairs(pairs, folds=folds, fold=fold)
 
 
 def data_set_pairs(
@@ -93,6 +92,8 @@ def data_set_pairs(
     *,
     cups: bool = True,
     multi: bool = False,
+    organs: Organs | None = None,
+    annotated: Annotated = "",
     voxels: bool = True,
     skip_bad: bool = False,
 ) -> list[Pair]:
@@ -107,7 +108,7 @@ def data_set_pairs(
     if multi and not about.multi_classes:
         raise ValueError(f"multi must be false for the task {task!r}, which has no finer classes than {', '.join(about.classes)}")
     if about.modality == "CT":
-        return ct_items(root, voxels=voxels, skip_bad=skip_bad)
+        return ct_items(root, organs=organs, annotated=annotated, voxels=voxels, skip_bad=skip_bad)
     if about.series:
         return subject_items(root, about, voxels=voxels, skip_bad=skip_bad)
     layout = recognise(root)

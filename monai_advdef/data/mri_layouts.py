@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_advdef.data.errors import DataError
-from monai_advdef.data.series_slices import is_dicom
+from monai_advdef.data.series_slices import is_series
 from monai_advdef.data.tasks import Task
 
 VOLUME_TYPES = (".nii.gz", ".nii")
@@ -66,7 +66,7 @@ def holds_subjects(root: Path) -> bool:
     """Whether a folder looks like one of subjects: NIfTI files one or two levels down, or DICOM folders called like series."""
     if any(volume_stem(path) for pattern in ("*/*.nii*", "*/*/*.nii*") for path in root.glob(pattern)):
         return True
-    return any(_role(path) in ROLE_OF and _is_series(path) for path in root.glob("*/*/"))
+    return any(_role(path) in ROLE_OF and is_series(path) for path in root.glob("*/*/"))
 
 
 def find_subjects(root: Path, task: Task, *, labelled: bool = True) -> list[Subject]:
@@ -100,19 +100,13 @@ def _role(path: Path) -> str:
     return re.split(r"[_-]", (volume_stem(path) if path.is_file() else path.name).lower())[-1]
 
 
-def _is_series(folder: Path) -> bool:
-    """Whether a folder holds the DICOM slices of one series, by the first of its files."""
-    first = next((path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")), None)
-    return first is not None and is_dicom(first)
-
-
 def _volumes(folder: Path) -> list[Path]:
     """What may be series and label of a subject: its NIfTI files, and folders called like a series that hold DICOM slices."""
     if not folder.is_dir():
         return []
     inside = sorted(folder.iterdir())
     files = [path for path in inside if path.is_file() and volume_stem(path)]
-    return files + [path for path in inside if path.is_dir() and _role(path) in ROLE_OF and _is_series(path)]
+    return files + [path for path in inside if path.is_dir() and _role(path) in ROLE_OF and is_series(path)]
 
 
 def _folders(root: Path, task: Task, labelled: bool) -> list[Subject]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 
 import torch
@@ -10,7 +11,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from monai_advdef.data.errors import DataError
-from monai_advdef.data.transforms import _name
+from monai_advdef.data.transforms import item_name
 
 __all__ = ["MapLabelsd", "NormalizeSeriesd", "OrderSeriesd", "UnmapLabelsd"]
 
@@ -33,7 +34,7 @@ class OrderSeriesd(MapTransform):
         order = [int(place) for place in data.get(self.order_key, ())]
         for key in self.key_iterator(result) if order else ():
             if result[key].shape[0] <= max(order):
-                raise DataError(f"{_name(data, key, None)} has {result[key].shape[0]} series where {len(order)} are expected")
+                raise DataError(f"{item_name(data, key, None)} has {result[key].shape[0]} series where {len(order)} are expected")
             result[key] = result[key][order]
         return result
 
@@ -68,14 +69,15 @@ class _Relabeld(MapTransform):
             if not bool(known.all()):
                 odd = ", ".join(f"{value:g}" for value in label[~known].unique().tolist()[:4])
                 raise DataError(
-                    f"{_name(data, key, self.name_key)} holds the label {odd}; known are {', '.join(map(str, pairs))}: correct the "
-                    f"file (resample labels by nearest neighbour), or set {self.values_key} or values"
+                    f"{item_name(data, key, self.name_key)} holds the label {odd}; known are {', '.join(map(str, pairs))}: correct "
+                    f"the file (resample labels by nearest neighbour), or set {self.values_key} or values"
                 )
             result[key] = mapped
         return result
 
+    @abstractmethod
     def pairs(self, stored: Sequence[int]) -> dict[int, int]:
-        raise NotImplementedError
+        """What each value becomes."""
 
 
 class MapLabelsd(_Relabeld):
@@ -124,7 +126,7 @@ class NormalizeSeriesd(MapTransform):
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         result = dict(data)
         for key in self.key_iterator(result):
-            name, image = _name(data, key, self.name_key), result[key].to(torch.float32, copy=True)
+            name, image = item_name(data, key, self.name_key), result[key].to(torch.float32, copy=True)
             bad = int((~torch.isfinite(image)).sum())
             if bad:
                 raise DataError(f"{name} holds {bad} NaN or infinite voxels; repair it or leave it out")

@@ -36,11 +36,6 @@ class Organs:
         """Class number of every label value that is an organ."""
         return {value: number for number, values in enumerate(self.values.values(), start=1) for value in values}
 
-    def found_in(self, stored: Iterable[int]) -> list[bool]:
-        """For every class, background first, whether one of its values is among the ``stored`` ones; the background always is."""
-        there = set(stored)
-        return [True, *(bool(there.intersection(values)) for values in self.values.values())]
-
     def class_named(self, name: str) -> int:
         """The class whose name's words are all in ``name`` ("Right Kidney" is one of the kidneys), 0 where there is none."""
         fitting = [number for number, organ in enumerate(self.values, start=1) if _words(organ) <= _words(name)]

@@ -15,7 +15,7 @@ from monai_advdef.data.seg_organs import OrganMap, check_reference, open_header
 from monai_advdef.data.series import Series
 from monai_advdef.data.series_checks import COSINE_TOLERANCE, REQUIRED
 from monai_advdef.data.series_pixels import stored_values
-from monai_advdef.data.series_slices import Slice, _frames, tag
+from monai_advdef.data.series_slices import Slice, frames_of, tag
 
 __all__ = ["read_seg"]
 
@@ -53,7 +53,7 @@ def read_seg(
     check_reference(file, str(header.get("FrameOfReferenceUID", "")), referenced, series)
     try:
         segments = {int(item.SegmentNumber): str(item.SegmentLabel) for item in header.SegmentSequence if item.SegmentNumber}
-        frames = list(_frames(file, header))
+        frames = list(frames_of(file, header))
         numbers = [0] * len(frames) if kind == "LABELMAP" else [_segment_number(header, index) for index in range(len(frames))]
     except (AttributeError, IndexError) as error:
         raise DataError(f"{file} lacks a tag that a SEG must have ({error}); export it again") from error

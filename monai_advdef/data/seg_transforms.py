@@ -8,23 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.data.utils import create_file_basename
 from monai.transforms import EnsureChannelFirst, MapTransform
-from monai.utils import MetaKeys, SpaceKeys
-from pydicom.uid import RTStructureSetStorage
 
 from monai_advdef.data.errors import DataError
-from monai_advdef.data.rtstruct import read_rtstruct
-from monai_advdef.data.seg_read import SEG_KINDS, read_seg
+from monai_advdef.data.label_files import label_reader
 from monai_advdef.data.seg_write import SOFTWARE, write_seg
 from monai_advdef.data.series import Series, read_series
 from monai_advdef.data.series_slices import is_dicom
 from monai_advdef.data.series_subject import check_same_grid
-from monai_advdef.data.series_transforms import LoadSeriesd
+from monai_advdef.data.series_transforms import LoadSeriesd, grid_meta
 
 __all__ = ["LoadSegd", "SaveSegd"]
 
@@ -64,7 +60,7 @@ class LoadSegd(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             entry = result[key]
-            reader = _reader(entry) if isinstance(entry, (str, os.PathLike)) else None
+            reader = label_reader(Path(entry)) if isinstance(entry, (str, os.PathLike)) else None
             if reader is None:
                 label = self.volumes({key: entry})[key]
             else:
@@ -73,7 +69,8 @@ class LoadSegd(MapTransform):
                     raise DataError(
                         f"{entry} needs the DICOM series it was made on, but {self.image_key!r} is none; give its folder"
                     )
-                label = _labels(entry, reader(entry, series=series, names=self.names)[0], series)
+                values = reader(entry, series=series, names=self.names)[0].astype(np.float32)
+                label = MetaTensor(torch.as_tensor(values), meta=grid_meta(series.affine, series.shape, entry))
             result[key] = self.channel_first(label) if self.channel_first else label
         return result
 
@@ -136,28 +133,7 @@ class SaveSegd(MapTransform):
         write_seg(f"{path}.dcm", labels.as_tensor().cpu().numpy(), series=series, names=self.names, algorithm=self.algorithm)
 
 
-def _reader(entry: str | os.PathLike[str]) -> Any:
-    """What reads a label file: None where it is neither SEG nor RTSTRUCT."""
-    path = Path(entry)
-    if not path.is_file() or not is_dicom(path):
-        return None
-    kind = str(pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"]).get("SOPClassUID", ""))
-    return read_seg if kind in SEG_KINDS else read_rtstruct if kind == RTStructureSetStorage else None
-
-
 def _series_of(image: Any, series_uid: str | None) -> Series | None:
     """The DICOM series that an image is, or was loaded from; None where it is none."""
     source = Path(str(image.meta["filename_or_obj"] if isinstance(image, MetaTensor) else image))
     return read_series(source, series_uid=series_uid) if source.is_dir() or (source.is_file() and is_dicom(source)) else None
-
-
-def _labels(entry: str | os.PathLike[str], labels: np.ndarray, series: Series) -> MetaTensor:
-    meta = {
-        MetaKeys.AFFINE: torch.as_tensor(series.affine),
-        MetaKeys.ORIGINAL_AFFINE: series.affine.copy(),
-        MetaKeys.SPACE: SpaceKeys.RAS,
-        MetaKeys.SPATIAL_SHAPE: np.asarray(series.shape),
-        MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
-        "filename_or_obj": str(entry),
-    }
-    return MetaTensor(torch.as_tensor(labels.astype(np.float32)), meta=meta)

@@ -72,6 +72,12 @@ def is_dicom(path: Path) -> bool:
         return file.read(4) == b"DICM"
 
 
+def is_series(folder: Path) -> bool:
+    """Whether a folder holds DICOM files, by the first of its files."""
+    first = next((path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")), None)
+    return first is not None and is_dicom(first)
+
+
 def slices_of(path: Path) -> list[Slice]:
     """The slices in a DICOM file, frame by frame; none for objects that hold no image (SEG, RTSTRUCT, reports).
 
@@ -95,10 +101,10 @@ def _read(path: Path) -> list[Slice]:
         return []
     if "PixelData" not in header or "Rows" not in header:
         raise DataError(f"{path} is {kind} without {tag('PixelData')}: cut short within its header; fetch the file again")
-    return list(_frames(path, header))
+    return list(frames_of(path, header))
 
 
-def _frames(path: Path, header: Dataset) -> Iterator[Slice]:
+def frames_of(path: Path, header: Dataset) -> Iterator[Slice]:
     """One slice per frame; each value from the frame's own functional groups, else the shared ones, else the top of the header."""
     count = int(header.get("NumberOfFrames") or 1)
     shared = _groups(header, "SharedFunctionalGroupsSequence")

@@ -1,17 +1,15 @@
-"""A subject as several series: its folders found by name, and all series on one grid."""
+"""Several volumes on one grid."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from monai_advdef.data.errors import DataError
 
-__all__ = ["check_same_grid", "subject_from_dicom"]
+__all__ = ["check_same_grid"]
 
 
 class HasGrid(Protocol):
@@ -55,25 +53,3 @@ def _difference(a: HasGrid, b: HasGrid, tolerance: float) -> str | None:
     axes = [affine[:3, :3] / size for affine, size in zip(affines, sizes)]
     turn = np.degrees(np.arccos(np.clip((axes[0] * axes[1]).sum(0), -1, 1)).max())
     return f"corners up to {distance:.2f} mm apart, axes up to {turn:.1f} degrees (limit {tolerance:g} mm)"
-
-
-def subject_from_dicom(folder: str | os.PathLike[str], *, names: Sequence[str] = ("t1", "t1ce", "t2", "flair")) -> dict[str, Path]:
-    """The series folders of a subject, in the order of ``names``: sub-folders called so, in capitals or not.
-
-    Raises:
-        DataError: the subject has no folder, lacks a series, or has two folders of one name.
-    """
-    root = Path(folder)
-    if not root.is_dir():
-        raise DataError(f"{root} is not a folder; a subject is a folder with the sub-folders {', '.join(names)}")
-    series: dict[str, Path] = {}
-    for path in sorted(p for p in root.iterdir() if p.is_dir()):
-        name = path.name.lower()
-        if name in series:
-            raise DataError(f"{root} holds both {series[name].name} and {path.name}; a subject has one folder for each series")
-        series[name] = path
-    for name in names:
-        if name not in series:
-            found = ", ".join(sorted(series)) or "none"
-            raise DataError(f"{root} lacks the series {name}: sub-folders found: {found}; name them {', '.join(names)}")
-    return {name: series[name] for name in names}

@@ -92,15 +92,19 @@ class LoadSeriesd(MapTransform):
 
     def _load_dicom(self, path: Path) -> MetaTensor:
         series = read_series(path, series_uid=self.series_uid, modality=self.modality)
-        meta = {
-            MetaKeys.AFFINE: torch.as_tensor(series.affine),
-            MetaKeys.ORIGINAL_AFFINE: series.affine.copy(),
-            MetaKeys.SPACE: SpaceKeys.RAS,
-            MetaKeys.SPATIAL_SHAPE: np.asarray(series.shape),
-            MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
-            "filename_or_obj": str(path),
-        }
-        return MetaTensor(torch.as_tensor(np.ascontiguousarray(series.array)), meta=meta)
+        return MetaTensor(torch.as_tensor(np.ascontiguousarray(series.array)), meta=grid_meta(series.affine, series.shape, path))
+
+
+def grid_meta(affine: np.ndarray, shape: Sequence[int], source: str | os.PathLike[str]) -> dict[str, Any]:
+    """The metadata that MONAI's readers give a volume without a channel axis, in RAS."""
+    return {
+        MetaKeys.AFFINE: torch.as_tensor(affine),
+        MetaKeys.ORIGINAL_AFFINE: affine.copy(),
+        MetaKeys.SPACE: SpaceKeys.RAS,
+        MetaKeys.SPATIAL_SHAPE: np.asarray(shape),
+        MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
+        "filename_or_obj": str(source),
+    }
 
 
 def _load_file(path: Path, reader: ITKReader | NibabelReader) -> MetaTensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 
 import torch
@@ -14,7 +15,7 @@ from monai_advdef.data.errors import DataError
 __all__ = ["CheckPixelsd", "MaskToClassesd", "ToGreyd", "ToRGBd"]
 
 
-def _name(data: Mapping[Hashable, object], key: Hashable, name_key: str | None) -> str:
+def item_name(data: Mapping[Hashable, object], key: Hashable, name_key: str | None) -> str:
     """What an error calls the item: ``data[name_key]`` if asked for, else the file MONAI read it from, else its key."""
     if name_key is not None:
         return str(data[name_key])
@@ -35,13 +36,14 @@ class _Channels(MapTransform):
             image = result[key]
             channels = image.shape[0]
             if channels not in (1, 2, 3, 4):
-                name = _name(data, key, self.name_key)
+                name = item_name(data, key, self.name_key)
                 raise DataError(f"{name} has {channels} channels; an image is grey or RGB, with or without alpha, channels first")
             result[key] = self.convert(image[:1] if channels < 3 else image[:3])
         return result
 
+    @abstractmethod
     def convert(self, image: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
+        """The image with the channels that the transform promises."""
 
 
 class ToRGBd(_Channels):
@@ -91,7 +93,7 @@ class CheckPixelsd(MapTransform):
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         result = dict(data)
         for key in self.key_iterator(result):
-            image, name = result[key], _name(data, key, self.name_key)
+            image, name = result[key], item_name(data, key, self.name_key)
             if image.shape[0] != self.channels:
                 raise DataError(f"{name} has {image.shape[0]} channels where {self.channels} are expected; convert it first")
             bad = int((~torch.isfinite(image)).sum())
@@ -124,7 +126,7 @@ class MaskToClassesd(MapTransform):
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         result = dict(data)
         for key in self.key_iterator(result):
-            mask, name = result[key], _name(data, key, self.name_key)
+            mask, name = result[key], item_name(data, key, self.name_key)
             if mask.shape[0] != 1:
                 raise DataError(f"{name} has {mask.shape[0]} channels; a mask has one: save it as 8-bit grey")
             values = mask.unique().tolist()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,12 @@ def label_map(mask: Tensor) -> Tensor:
     mask = mask.detach().cpu()
     mask = mask.as_tensor() if hasattr(mask, "as_tensor") else mask
     return (mask[0] if len(mask) == 1 else mask.argmax(0)).long()
+
+
+def add_readings(engine: Engine, readings: Sequence[Mapping[tuple[str, str], float]]) -> None:
+    """Leave what was measured on the cases of the batch, by (class, metric), for the ``RecordHandler``."""
+    before = getattr(engine.state, "readings", None) or [{}] * len(readings)
+    engine.state.readings = [{**known, **new} for known, new in zip(before, readings)]
 
 
 def case_name(item: dict[str, Any], image_key: str) -> str:

@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from monai.metrics import compute_hausdorff_distance
 from torch import Tensor
 
-from monai_advdef.handlers.cell import Engine, items_of, label_map
+from monai_advdef.handlers.cell import Engine, add_readings, items_of, label_map
 from monai_advdef.metrics import counts, dice
 
 
@@ -57,11 +57,8 @@ class RegionHandler:
 
     def __call__(self, engine: Engine) -> None:
         items, outputs = items_of(engine.state.batch), items_of(engine.state.output)
-        before: Sequence[Mapping[tuple[str, str], float]] = getattr(engine.state, "readings", None) or [{}] * len(items)
-        engine.state.readings = [  # type: ignore[attr-defined]
-            {**known, **self.measure(output[self.pred_key], output[self.label_key], item[self.image_key])}
-            for known, item, output in zip(before, items, outputs)
-        ]
+        measured = [self.measure(o[self.pred_key], o[self.label_key], i[self.image_key]) for i, o in zip(items, outputs)]
+        add_readings(engine, measured)
 
     def measure(self, prediction: Tensor, label: Tensor, image: Tensor) -> dict[tuple[str, str], float]:
         """Values by (class or region, metric) of one case."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from ignite.engine import Events
@@ -12,7 +12,7 @@ from monai.engines import IterationEvents
 from torch import Tensor
 
 from monai_advdef.handlers.attack import Attacked, AttackNotApplied
-from monai_advdef.handlers.cell import Engine, items_of, label_map
+from monai_advdef.handlers.cell import Engine, add_readings, items_of, label_map
 from monai_advdef.metrics import counts, dice
 from monai_advdef.synthesis import FieldStore, field_readings, warped_label
 from monai_advdef.victim import Victim
@@ -64,11 +64,11 @@ class SynthesisHandler:
             raise AttackNotApplied(f"no attack touched batch {engine.state.iteration}; list an attack that keeps its fields_dir")
         items, outputs = items_of(engine.state.batch), items_of(engine.state.output)
         clean = self._clean_predictions(engine, attacked.clean)
-        before: Sequence[Mapping[tuple[str, str], float]] = getattr(engine.state, "readings", None) or [{}] * len(items)
-        engine.state.readings = [  # type: ignore[attr-defined]
-            {**known, **self.measure(output[self.pred_key], prediction, output[self.label_key], item[self.image_key], image)}
-            for known, item, output, prediction, image in zip(before, items, outputs, clean, attacked.clean)
+        measured = [
+            self.measure(output[self.pred_key], prediction, output[self.label_key], item[self.image_key], image)
+            for item, output, prediction, image in zip(items, outputs, clean, attacked.clean)
         ]
+        add_readings(engine, measured)
 
     def measure(
         self, prediction: Tensor, clean_prediction: Tensor, label: Tensor, image: Tensor, clean: Tensor

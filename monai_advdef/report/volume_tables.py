@@ -192,7 +192,7 @@ def _means(rows: pd.DataFrame, network: str) -> pd.Series:
 
 
 def _two(found: pd.DataFrame) -> str:
-    """``.722 / .429``: the first region, and the mean of the labels."""
+    """``.722 / .429``: whole tumour, and the mean of the labels."""
     if not len(found):
         return "–"
     whole = found.loc[found["of"] == "whole tumour", "value"].mean()

@@ -49,8 +49,7 @@ class FieldPenalty:
     """What roughness and size of the fields cost, per case.
 
     ``smooth_displacement mean |dD|^2 + smooth_intensity mean |dV|^2 + norm_displacement mean D^2 + norm_intensity mean V^2``, D in
-    voxels, V in sigma, derivatives by
-    forward differences, summed over the axes.
+    voxels, V in sigma, derivatives by forward differences, summed over the axes.
 
     Raises:
         ValueError: a weight below 0.

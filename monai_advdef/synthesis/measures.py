@@ -17,7 +17,7 @@ def perceptibility(image: Images, clean: Images) -> PerCase:
 
     Source: Chen et al. 2019. Their sigma is that of the whole subject, not windowed: in a window the same change counts for more.
     """
-    return standardize(image - clean + moments(clean)[0], clean).square().flatten(1).mean(1).sqrt()
+    return (standardize(image, clean) - standardize(clean, clean)).square().flatten(1).mean(1).sqrt()
 
 
 def ssim(image: Images, clean: Images) -> PerCase:

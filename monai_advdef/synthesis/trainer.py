@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from monai_advdef.synthesis.fields import Fields, standardize
 from monai_advdef.synthesis.generator import PerturbationGenerator
 from monai_advdef.synthesis.losses import FieldPenalty, gradient_penalty, hinge, organ_cross_entropy
+from monai_advdef.synthesis.measures import perceptibility
 from monai_advdef.threat import ThreatModel
 from monai_advdef.victim import Victim
 
@@ -156,12 +157,11 @@ class SynthesisTrainer(Trainer):
         loss.backward()
         self.generator_optimizer.step()
         self.average.update_parameters(self.generator)
-        change = standardize(made.detach(), image) - standardize(image, image)
         return {
             "loss": loss.item(),
             **{name: term.item() for name, term in terms.items()},
             "cross_entropy": (entropy.detach() * present).sum().item() / max(int(present.sum()), 1),
-            "perceptibility": change.square().flatten(1).mean(1).sqrt().mean().item(),
+            "perceptibility": perceptibility(made.detach(), image).mean().item(),
             "displacement": torch.linalg.vector_norm(fields.displacement.detach(), dim=1).mean().item(),
         }
 

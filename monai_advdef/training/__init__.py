@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from monai_advdef.training.adversarial import AdversarialTraining
 from monai_advdef.training.copies import adversarial_copies
-from monai_advdef.training.distillation import SoftCrossEntropy, TeacherHandler, TemperedLoss, student, with_temperature
+from monai_advdef.training.distillation import SoftCrossEntropy, TeacherHandler, TemperedLoss, student
 from monai_advdef.training.free import FreeAdversarialTraining, ReplayedDataLoader
 from monai_advdef.training.frozen import frozen_copy
 from monai_advdef.training.trades import TRADES, TRADESLoss, divergence
@@ -22,5 +22,4 @@ __all__ = [
     "divergence",
     "frozen_copy",
     "student",
-    "with_temperature",
 ]

@@ -16,8 +16,6 @@ Carlini & Wagner, "Towards Evaluating the Robustness of Neural Networks", 2017, 
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -114,23 +112,6 @@ class TeacherHandler:
     def restore(self, engine: Engine) -> None:
         engine.state.batch[self.label_key] = self._label
         engine.state.output[CommonKeys.LABEL] = self._label.to(engine.state.device)
-
-
-def with_temperature(weights: str | os.PathLike[str], temperature: float, to: str | os.PathLike[str]) -> None:
-    """Write the checkpoint of a distilled network again with another temperature.
-
-    The student of the exact way is the same for every T, so one training serves a whole sweep.
-
-    Raises:
-        ValueError: ``temperature`` is not positive; ``weights`` is not the checkpoint of a distilled network.
-    """
-    stored = torch.load(weights, map_location="cpu", weights_only=True)
-    state = stored.get("model", stored)
-    if "factor" not in state:
-        raise ValueError(f"weights {str(weights)!r} hold no temperature; give those of training/distillation")
-    state["factor"] = torch.tensor(_positive(temperature))
-    Path(to).parent.mkdir(parents=True, exist_ok=True)
-    torch.save(stored, to)
 
 
 def _positive(temperature: float) -> float:
