@@ -93,6 +93,20 @@ def test_a_budget_in_per_cent_of_each_range(gliomas, fixed, slices):
     assert rows["linf"].between(0.02, 0.3).all()
 
 
+def test_attacked_series_are_kept_as_files_beside_the_labels(gliomas, fixed, slices, tmp_path):
+    told = {"attack_def::steps": 2, "attacked_dir": str(tmp_path)}
+    evaluated(gliomas, fixed, slices, "attacks/ifgsm", MRI, "outputs/attacked_volumes", **told)
+    assert {p.name for p in tmp_path.iterdir()} == {"phantom_0004", "phantom_0005"}
+    for name in ("t1", "t1ce", "t2", "flair"):
+        was, now = (
+            nib.load(p) for p in (fixed / "phantom_0004" / f"{name}.nii.gz", tmp_path / "phantom_0004" / f"{name}_attacked.nii.gz")
+        )
+        assert now.get_data_dtype() == was.get_data_dtype() and (now.affine == was.affine).all()
+        before, after = was.get_fdata(), now.get_fdata()
+        unit = before[before != 0].std()
+        assert 0.03 * unit < np.abs(after - before).max() <= 0.1 * unit + np.abs(was.dataobj.slope) / 2 + 1e-3
+
+
 def predictions(gliomas, data, output, slices):
     told = {"dataset_dir": str(data), "output_dir": str(output), "ckpt_dir": str(slices / "models"), "channels": QUICK["channels"]}
     made = workflow(gliomas, [gliomas / "configs" / "inference.yaml"], told, "inference")

@@ -55,8 +55,8 @@ class StandardizeSubjectd(MapTransform):
     """Per-subject z-score, kept in image units: ``mean + std * (x - m) / s`` with the mean m and deviation s of the image at hand.
 
     Behind it a first layer ``(x - mean) / std`` gives the network exactly the z-score of paper 002 (section on data). One unit of
-    the result is ``s / std`` of the file's units for this subject; the metadata keep ``subject_mean`` and ``subject_std`` (m and s,
-    in HU or grey levels), so that ``std / s`` turns HU into units of the result and back.
+    the result is ``s / std`` of the file's units for this subject, which the metadata keep as ``unit_size``, beside
+    ``subject_mean`` and ``subject_std`` (m and s, in HU or grey levels).
 
     Args:
         mean, std: those of the network's first layer, in image units.
@@ -82,7 +82,7 @@ class StandardizeSubjectd(MapTransform):
                 raise DataError(f"{item_name(data, key, None)} holds nothing but the value {mean:g} in the window; leave it out")
             result[key] = (image - mean) * (self.std / std) + self.mean
             if isinstance(image, MetaTensor):
-                result[key].meta["subject_mean"], result[key].meta["subject_std"] = mean, std
+                result[key].meta |= {"subject_mean": mean, "subject_std": std, "unit_size": std / self.std}
         return result
 
 

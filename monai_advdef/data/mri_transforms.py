@@ -108,7 +108,8 @@ class NormalizeSeriesd(MapTransform):
     """Each series of ``(C, *S)`` in σ: mean 0 and standard deviation 1 over its nonzero voxels, then clipped; zeros stay 0.
 
     The result is float32 and a copy, so the unit of every eps is one standard deviation of the series. Metadata are kept, and say
-    what was taken off and divided by: ``series_mean`` and ``series_std`` (C,), in the units of the file, before the clipping.
+    what was taken off and divided by: ``series_mean`` and ``series_std`` (C,), in the units of the file, before the clipping;
+    ``unit_size`` (C,), the size of one unit of the result in units of the file, is ``series_std`` again.
 
     Raises:
         ValueError: ``clip`` that is not above 0.
@@ -134,6 +135,7 @@ class NormalizeSeriesd(MapTransform):
             told = [self._normalize(series, f"{name}, series {number} of {len(voxels)},") for number, series in enumerate(voxels, 1)]
             if isinstance(image, MetaTensor):
                 image.meta["series_mean"], image.meta["series_std"] = torch.tensor(told).T
+                image.meta["unit_size"] = image.meta["series_std"]
             result[key] = image
         return result
 

@@ -8,11 +8,13 @@ from monai_advdef.handlers.guard import evaluate
 from monai_advdef.handlers.record import RecordHandler
 from monai_advdef.handlers.regions import RegionHandler
 from monai_advdef.handlers.tracking import EvaluationTracker, TrainingTracker
+from monai_advdef.handlers.volumes import AttackedVolumeSaver
 
 __all__ = [
     "AdversarialCache",
     "AttackHandler",
     "AttackNotApplied",
+    "AttackedVolumeSaver",
     "EvaluationTracker",
     "RecordHandler",
     "RegionHandler",

@@ -1,0 +1,122 @@
+"""Attacked volumes as files: on the grid, in the unit and of the type of those that were read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from ignite.engine import Events
+from monai.data import MetaTensor
+from monai.transforms import Compose, Invertd
+from torch import Tensor
+
+from monai_advdef.data import LoadSeriesd
+from monai_advdef.handlers.attack import Attacked, AttackNotApplied
+from monai_advdef.handlers.cell import Engine, items_of
+
+NIFTI = (".nii.gz", ".nii")
+CHANGE = "change"
+
+
+class AttackedVolumeSaver:
+    """Write every attacked volume as NIfTI: the volume as it was read, plus what the attack changed.
+
+    The change goes back through the preprocessing (crop, orientation; resampling only approximately) and into the unit of the file
+    (by the ``unit_size`` that :class:`~monai_advdef.data.NormalizeSeriesd` and :class:`~monai_advdef.data.StandardizeSubjectd`
+    leave in the metadata), so voxels that no attack touched stay as they were. Files are
+    ``output_dir/<case>/<name of the file or folder read>_attacked.nii.gz``, one per series, with the header of a NIfTI source.
+
+    Args:
+        output_dir: made when needed.
+        preprocessing: of the evaluation, invertible as MONAI's ``Invertd`` asks.
+        dtype: ``None`` keeps the type and scaling of a NIfTI source, so integers are rounded (other sources: float32); or a name
+            such as ``"float32"``.
+        image_key: of the batch and of the entries of the data set, which also need ``case``.
+
+    Raises:
+        AttackNotApplied: a batch that no attack has touched.
+        ValueError: in use, a data set without a list of cases, or two of one name.
+    """
+
+    def __init__(
+        self, output_dir: str | os.PathLike[str], preprocessing: Compose, *, dtype: str | None = None, image_key: str = "image"
+    ) -> None:
+        self.folder, self.dtype, self.image_key = Path(output_dir), None if dtype is None else np.dtype(dtype), image_key
+        self.invert = Invertd(CHANGE, transform=preprocessing, orig_keys=image_key, nearest_interp=False)
+        self.load = LoadSeriesd(image_key, ensure_channel_first=True)
+        self.entries: dict[str, Mapping[str, Any]] = {}
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, self.started)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def started(self, engine: Engine) -> None:
+        data = getattr(engine.state.dataloader.dataset, "data", None) or []
+        self.entries = {str(entry["case"]): entry for entry in data if isinstance(entry, Mapping) and "case" in entry}
+        if not data or len(self.entries) < len(data):
+            raise ValueError(
+                f"{len(data)} entries of the data set name {len(self.entries)} cases; attacked volumes are filed by 'case': give "
+                "every entry its own"
+            )
+
+    def __call__(self, engine: Engine) -> None:
+        attacked: Attacked | None = getattr(engine.state, "attack", None)
+        if attacked is None or attacked.iteration != engine.state.iteration:
+            raise AttackNotApplied(f"no attack touched batch {engine.state.iteration}; list an attack before its volumes are saved")
+        for item, clean in zip(items_of(engine.state.batch), attacked.clean):
+            self.save(str(item["case"]), item, clean)
+
+    def save(self, case: str, item: Mapping[str, Any], clean: Tensor) -> list[Path]:
+        """Write one case, attacked image (C, \\*S) in ``item`` and the image before; the files written."""
+        image = item[self.image_key]
+        assert isinstance(image, MetaTensor)
+        change = (image.as_tensor() - clean.to(image.device)).cpu()
+        inverted = self.invert({CHANGE: MetaTensor(change), self.image_key: image})[CHANGE].as_tensor()
+        source = self.entries[case][self.image_key]
+        stored = self.load({self.image_key: source})[self.image_key]
+        size = torch.as_tensor(image.meta.get("unit_size", 1.0)).float().cpu().reshape(-1, *[1] * (change.ndim - 1))
+        order = [int(n) for n in item.get("series_order", range(len(stored)))]
+        stored[order] += inverted * size
+        return self._write(self.folder / case, source, stored)
+
+    def _write(self, folder: Path, source: str | Sequence[str], stored: MetaTensor) -> list[Path]:
+        folder.mkdir(parents=True, exist_ok=True)
+        voxels, affine = stored.numpy(), np.asarray(stored.affine)
+        if isinstance(source, (str, os.PathLike)):
+            volumes = {str(source): np.moveaxis(voxels, 0, -1) if len(voxels) > 1 else voxels[0]}
+        else:
+            volumes = dict(zip(map(str, source), voxels))
+        written = []
+        for name, volume in volumes.items():
+            path = folder / f"{_stem(name)}_attacked.nii.gz"
+            nib.save(self._image(name, volume, affine), path)
+            written.append(path)
+        return written
+
+    def _image(self, source: str, volume: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
+        if not source.lower().endswith(NIFTI):
+            return nib.Nifti1Image(volume.astype(self.dtype or np.float32), affine)
+        read = nib.load(source)
+        assert isinstance(read, nib.Nifti1Image)  # or its subclass, NIfTI-2
+        header, dtype = read.header.copy(), self.dtype or read.get_data_dtype()
+        if np.issubdtype(dtype, np.integer):
+            slope, inter = (getattr(read.dataobj, name) for name in ("slope", "inter"))
+            limits = np.iinfo(dtype)
+            raw = np.rint((volume.astype(np.float64) - inter) / slope).clip(limits.min, limits.max)
+        else:
+            slope, inter, raw = 1.0, 0.0, volume
+        header.set_data_dtype(dtype)
+        made = type(read)(raw.astype(dtype), None, header)
+        made.header.set_slope_inter(slope, inter)
+        return made
+
+
+def _stem(source: str) -> str:
+    """Name of a file without what tells its format, or of a folder."""
+    name = Path(source).name
+    return name if Path(source).is_dir() else name.split(".")[0]
