@@ -85,8 +85,17 @@ def carry_out(bundle: Path, overlays: Iterable[str], overrides: dict[str, Any]) 
     made.finalize()
 
 
+def prepared(bundle: Path, cell: Cell, overrides: dict[str, Any]) -> ConfigWorkflow:
+    """The workflow of one evaluation, before it runs.
+
+    Raises:
+        ValueError: unknown overlay.
+    """
+    return workflow(bundle, _evaluation(bundle) + _files(bundle, cell.overlays), {**overrides, **cell.overrides})
+
+
 def _evaluated(bundle: Path, cell: Cell, overrides: dict[str, Any]) -> ConfigWorkflow:
-    made = workflow(bundle, _evaluation(bundle) + _files(bundle, cell.overlays), {**overrides, **cell.overrides})
+    made = prepared(bundle, cell, overrides)
     made.run()
     return made
 

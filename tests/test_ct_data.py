@@ -28,7 +28,6 @@ from monai_advdef.data import (
     ct_items,
     ct_kind,
     dataset,
-    fully_annotated,
     marginal_logits,
     organ_map,
     write_abdomen_phantoms,
@@ -243,11 +242,6 @@ def test_which_organs_a_volume_counts_for(volumes):
         assert np.flatnonzero(ct_items(volumes, annotated=annotated)[0]["annotated"]).tolist() == classes
     item = ct_items(volumes, annotated={case: ["spleen"]})[0]
     assert np.flatnonzero(item["annotated"]).tolist() == [0, 3, 4]
-    with pytest.raises(DataError, match="1 of 1 cases are not annotated for every organ"):
-        fully_annotated([item])
-    with pytest.warns(UserWarning, match=r"they are left out"):
-        assert len(fully_annotated([item, item | {"annotated": [True] * 5}])) == 1
-    assert fully_annotated(ct_items(volumes, organs=organ_map("liver")))[0]["case"] == case
     with pytest.raises(DataError, match=r"no organ 'splen' .*did you mean 'spleen'"):
         ct_items(volumes, annotated={case: ["splen"]})
     with pytest.raises(DataError, match=r"names the case 'phantom_1', .*did you mean 'phantom_0000'"):

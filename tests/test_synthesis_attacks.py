@@ -159,7 +159,7 @@ def test_records_hold_what_the_fields_did(trained, weights, tmp_path):
     for _ in range(2):  # the second time from the cache
         evaluator(network(trained), [attack, record, SynthesisHandler(["lesion"], tmp_path / "f")]).run()
         table = read_records(tmp_path / "records")
-        assert len(table) == 6 * (2 + 3 + 8) and (table["norm"] == "unbounded").all()
+        assert len(table) == 6 * (2 + 3 + 8 + 8) and (table["norm"] == "unbounded").all()
         image = table[table["class"] == "image"].pivot(index="case", columns="metric", values="value")
         assert (image["min_jacobian"] > 0).all() and (image["displacement_max_mm"] <= 3 * 2**0.5).all()
         assert (image["ssim"] < 1).all() and (image["perceptibility"] > 0).all()

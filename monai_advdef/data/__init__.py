@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from monai_advdef.data.annotations import require_diagnoses
 from monai_advdef.data.checking import check_folder
 from monai_advdef.data.ct_layouts import ct_kind
-from monai_advdef.data.ct_subjects import ct_items, fully_annotated
+from monai_advdef.data.ct_subjects import ct_items
 from monai_advdef.data.dataset import dataset
 from monai_advdef.data.errors import DataError
 from monai_advdef.data.image_files import check_pair
@@ -77,7 +77,6 @@ __all__ = [
     "dataset",
     "find_task",
     "fold_pairs",
-    "fully_annotated",
     "image_mask_pairs",
     "marginal_logits",
     "organ_map",

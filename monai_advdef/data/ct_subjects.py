@@ -32,7 +32,7 @@ def ct_items(
 
     In a partly annotated volume the label 0 stands both for what is no organ and for organs that nobody outlined, and the file does
     not tell which. ``annotated`` says which organs a volume counts for; a loss (:class:`MarginalLoss`) and scores
-    (:func:`fully_annotated`) must then leave the others out of account.
+    (those of :class:`monai_advdef.handlers.RecordHandler`) leave the others out of account.
 
     Args:
         organs: the classes; None: the default of :func:`organs_of`.
@@ -99,24 +99,6 @@ def inspect_scans(
     if labelled and items and (root / "labels.csv").is_file():
         items = with_patients(items, root / "labels.csv")
     return items, problems
-
-
-def fully_annotated(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The items whose organs are all annotated, so that every score counts; the others are left out with a warning.
-
-    Raises:
-        DataError: none is left.
-    """
-    whole = [dict(item) for item in items if all(item["annotated"])]
-    partly = [str(item["case"]) for item in items if not all(item["annotated"])]
-    told = (
-        f"{len(partly)} of {len(items)} cases are not annotated for every organ ({', '.join(partly[:5])}), so they cannot be scored"
-    )
-    if not whole:
-        raise DataError(f"{told}; choose fewer organs (or another organ map), or say with annotated which organs each counts for")
-    if partly:
-        warnings.warn(f"{told}; they are left out: choose fewer organs to keep them", stacklevel=2)
-    return whole
 
 
 def _label_of(scan: Scan, organs: Organs, annotated: Annotated, names: Mapping[int, str], table: str) -> dict[str, Any]:

@@ -52,6 +52,13 @@ def label_map(mask: Tensor) -> Tensor:
     return (mask[0] if len(mask) == 1 else mask.argmax(0)).long()
 
 
+def not_annotated(label: Tensor, classes: Sequence[str]) -> set[str]:
+    """The classes that nobody outlined in one case, as its label's metadata tell (see :class:`monai_advdef.data.MarginalLoss`)."""
+    annotated = getattr(label, "meta", {}).get("annotated")
+    flags = [True] * len(classes) if annotated is None else torch.as_tensor(annotated).flatten().tolist()[1:]
+    return {name for name, flag in zip(classes, flags) if not flag}
+
+
 def add_readings(engine: Engine, readings: Sequence[Mapping[tuple[str, str], float]]) -> None:
     """Leave what was measured on the cases of the batch, by (class, metric), for the ``RecordHandler``."""
     before = getattr(engine.state, "readings", None) or [{}] * len(readings)

@@ -23,6 +23,7 @@ from monai_advdef.handlers.cell import (
     inferer_config,
     items_of,
     label_map,
+    not_annotated,
     provenance,
     weights_hash,
 )
@@ -42,7 +43,8 @@ class RecordHandler:
     It reads ``pred`` and ``label`` of every case after the postprocessing, so what is scored is the deployed pipeline. A targeted
     attack is also judged by its own aim: ``target_iou`` is the IoU of prediction and target, ``target_overlap`` that of target and
     label, below which the IoU cannot be pushed. What other handlers measured on the batch is recorded too: they leave a dictionary
-    ``{(class, metric): value}`` per case in ``engine.state.readings``.
+    ``{(class, metric): value}`` per case in ``engine.state.readings``. A class that nobody outlined in a case (``annotated`` of its
+    label) has no rows.
 
     Args:
         output_dir: made when needed.
@@ -148,10 +150,12 @@ class RecordHandler:
             if attacked is not None and self.gradients:
                 values["image", "zero_gradient"] = attacked.zero_gradient[i]
             values |= readings[i] if readings else {}
+            hidden = not_annotated(item[self.label_key], self.classes)
+            values = {(c, m): v for (c, m), v in values.items() if c not in hidden}
             about = {"case": name, "patient": str(item.get("patient", name)), **self.columns, **_effort(attacked, i)}
             self._writer.add([{**about, "class": c, "metric": m, "value": v} for (c, m), v in values.items()])
             if self.gallery:
-                mean = sum(v for (_, m), v in values.items() if m == "dice") / len(self.classes)
+                mean = float(np.mean([v for (_, m), v in values.items() if m == "dice"]))
                 clean = image if attacked is None else attacked.clean[i]
                 self.gallery.offer(name, mean, clean, image, label_map(label), label_map(prediction))
 

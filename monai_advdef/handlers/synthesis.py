@@ -25,7 +25,9 @@ class SynthesisHandler:
     ``change_rms`` in image units, ``perceptibility`` in sigma of the clean image, ``ssim`` and ``min_jacobian`` (above 0: no fold).
     For every organ: ``clean_dice``; ``warped_dice``, that of the prediction and the label moved along with the image, which tells
     failure from motion; and ``motion_dice``, that of the moved label and the label: what a perfect segmenter of the moved image
-    would reach. It measures before the iteration ends, so it may stand before or after the ``RecordHandler``.
+    would reach. For each of these Dices and for the attacked one (no prefix), ``[clean_|warped_|motion_]common_voxels``, which both
+    masks hold, and ``..._masked_voxels``, those of the one and of the other, so that Dice can be pooled over the slices of a
+    patient: 2 common / masked. It measures before the iteration ends, so it may stand before or after the ``RecordHandler``.
 
     Args:
         classes: names of the foreground classes in order.
@@ -81,11 +83,13 @@ class SynthesisHandler:
         values = {("image", name): float(v) for name, v in field_readings(fields, made, clean, spacing).items()}
         masks = [self._mask(m) for m in (prediction, clean_prediction, label)]
         moved = warped_label(masks[2][None], fields)[0].to(masks[2].dtype)
-        pairs = {"clean_dice": (masks[1], masks[2]), "warped_dice": (masks[0], moved), "motion_dice": (moved, masks[2])}
+        pairs = {"": (masks[0], masks[2]), "clean_": (masks[1], masks[2])}
+        pairs |= {"warped_": (masks[0], moved), "motion_": (moved, masks[2])}
         classes = len(self.classes) + 1 if self.activation == "softmax" else None
-        for metric, (found_mask, true_mask) in pairs.items():
-            found = dice(*counts(found_mask[None], true_mask[None], classes))[0]
-            values |= {(name, metric): float(found[k]) for k, name in enumerate(self.classes)}
+        for prefix, (found_mask, true_mask) in pairs.items():
+            common, found, true = counts(found_mask[None], true_mask[None], classes)
+            metrics = {"dice": dice(common, found, true), "common_voxels": common, "masked_voxels": found + true}
+            values |= {(name, prefix + m): float(v[0, k]) for m, v in metrics.items() for k, name in enumerate(self.classes)}
         return values
 
     def _mask(self, mask: Tensor) -> Tensor:

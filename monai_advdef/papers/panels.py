@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,17 +34,17 @@ class Held(NamedTuple):
     attacked: float
 
 
-def pick(held: dict[str, Held], wanted: Sequence[str]) -> list[tuple[str, str]]:
-    """Name and description of each wanted case: a name, or ``worst``, ``median`` or ``best`` by the IoU lost to the attack.
+def pick(change: Mapping[str, float], wanted: Sequence[str]) -> list[tuple[str, str]]:
+    """Name and description of each wanted case: a name, or ``worst``, ``median`` or ``best`` by how the attack changed its score.
 
     Raises:
         DataError: no such case.
     """
-    ordered = sorted(held, key=lambda name: (held[name].attacked - held[name].benign, name))
+    ordered = sorted(change, key=lambda name: (change[name], name))
     ranked = dict(zip(RANKS, (ordered[0], ordered[len(ordered) // 2], ordered[-1])))
     for name in wanted:
-        if name not in ranked and name not in held:
-            raise DataError(f"no case is called {name!r}; {nearest(name, [*RANKS, *held])}")
+        if name not in ranked and name not in change:
+            raise DataError(f"no case is called {name!r}; {nearest(name, [*RANKS, *change])}")
     said = {"worst": "largest loss", "median": "median loss", "best": "smallest loss"}
     return [(ranked.get(name, name), said.get(name, "")) for name in wanted]
 
@@ -90,7 +90,8 @@ class DefensePanels:
         self.held = {}
         evaluator.run()
         with evaluator.mode(evaluator.network):
-            rows = [row for name, said in pick(self.held, self.cases) for row in self._rows(name, said, evaluator.state.device)]
+            change = {name: held.attacked - held.benign for name, held in self.held.items()}
+            rows = [row for name, said in pick(change, self.cases) for row in self._rows(name, said, evaluator.state.device)]
         self.folder.mkdir(parents=True, exist_ok=True)
         path, columns = self.folder / "figure2.png", ["no defence", *(d.label for d in self.defenses)]
         title = f"{self.attack.label} by an attacker who does not know the defence; IoU with the truth in %"

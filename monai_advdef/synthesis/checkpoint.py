@@ -66,3 +66,23 @@ class SynthesisCheckpoint:
         save_generator(engine.average.module, self.folder / "generator.pt")
         if epoch % self.interval == 0:
             save_generator(engine.average.module, self.folder / f"generator_epoch_{epoch}.pt")
+
+
+def trained_epochs(folder: str | os.PathLike[str]) -> int:
+    """After how many epochs the training kept in a folder stands; 0 where there is none."""
+    path = Path(folder) / "training.pt"
+    return int(torch.load(path, map_location="cpu", weights_only=True)["epoch"]) if path.exists() else 0
+
+
+def kept_generators(folder: str | os.PathLike[str], count: int) -> dict[int, Path]:
+    """By epoch, the last ``count`` generators that stayed in a folder.
+
+    Raises:
+        FileNotFoundError: fewer stayed.
+    """
+    kept = {int(path.stem.rsplit("_", 1)[1]): path for path in Path(folder).glob("generator_epoch_*.pt")}
+    if len(kept) < count:
+        raise FileNotFoundError(
+            f"{len(kept)} generators stayed in {str(folder)!r}, {count} are wanted; train for more epochs, or lower checkpoints"
+        )
+    return {epoch: kept[epoch] for epoch in sorted(kept)[-count:]}

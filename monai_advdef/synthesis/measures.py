@@ -1,8 +1,6 @@
-"""How much an image was changed, whether it was folded, and what of a fall in Dice is more than motion."""
+"""How much an image was changed, whether it was folded, and where its labels have moved to."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import torch
 from monai.metrics import SSIMMetric
@@ -64,16 +62,3 @@ def field_readings(fields: Fields, image: Images, clean: Images, spacing: list[f
         "ssim": ssim(image, clean),
         "min_jacobian": jacobian_determinant(fields.displacement).flatten(1).amin(1),
     }
-
-
-def relative_drop(clean: float, attacked: float) -> float:
-    """(clean - attacked) / clean of mean Dices; NaN where the clean one is 0."""
-    return (clean - attacked) / clean if clean > 0 else float("nan")
-
-
-def success(clean: Mapping[str, float], attacked: Mapping[str, float], *, drop: float = 0.3) -> dict[str, bool]:
-    """For each organ, whether its mean Dice fell by at least ``drop``, relatively.
-
-    Source: Chen et al. 2019: an attack succeeds where Dice falls by 30 %.
-    """
-    return {organ: attacked[organ] <= (1 - drop) * value for organ, value in clean.items() if value > 0}

@@ -1,4 +1,4 @@
-"""Training defences: adversarial training (online, offline, free, TRADES) and defensive distillation."""
+"""Training defences: adversarial training (online, offline, free, TRADES), augmentation by a generator, defensive distillation."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from monai_advdef.training.copies import adversarial_copies
 from monai_advdef.training.distillation import SoftCrossEntropy, TeacherHandler, TemperedLoss, student
 from monai_advdef.training.free import FreeAdversarialTraining, ReplayedDataLoader
 from monai_advdef.training.frozen import frozen_copy
+from monai_advdef.training.synthesis import SynthesisAugmentation
 from monai_advdef.training.trades import TRADES, TRADESLoss, divergence
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "FreeAdversarialTraining",
     "ReplayedDataLoader",
     "SoftCrossEntropy",
+    "SynthesisAugmentation",
     "TRADESLoss",
     "TeacherHandler",
     "TemperedLoss",
