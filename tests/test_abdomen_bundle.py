@@ -100,7 +100,7 @@ def test_predictions_lie_on_the_original_grid_as_nifti_and_as_seg(trained, tmp_p
 def test_3d_network_on_partly_annotated_volumes(abdomen, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(abdomen / "data", data)
-    for case in (0, 2):
+    for case in (0, 2, 3):
         path = data / "labels" / f"phantom_{case:04d}.nii.gz"
         label = nib.load(path)
         voxels = np.asanyarray(label.dataobj)
@@ -109,6 +109,10 @@ def test_3d_network_on_partly_annotated_volumes(abdomen, tmp_path):
     cases = made.parser.get_parsed_content("data")["train"]
     assert [case["annotated"] for case in cases] == [[True, False, False, True, False], [True] * 5]
     assert (abdomen / "trained" / "unet3d" / "model.pt").exists()
+    told = {"network": "unet3d", "zscore": True, "record_def::card": False}
+    carry_out(abdomen, data, tmp_path / "out", "train", "evaluate", **told)
+    rows = read_records(tmp_path / "out" / "records")
+    assert set(rows["class"]) == {"liver"} and {"dice", "hd95_mm"} <= set(rows["metric"]), "of a liver's volume the liver is scored"
 
 
 def test_slices_are_recognised_trained_on_and_scored_in_grey_levels(abdomen, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import blobs, small_unet
 from engines import items, network
+from generators import generator_file
 from ignite.engine import Events
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedTrainer
@@ -39,6 +40,7 @@ OVERLAYS = {
     "distillation": {"temperature": 50},
     "distillation_teacher": {"temperature": 5},
     "free_adversarial": {"replays": 2},
+    "synthesis_augmentation": {"generator_weights": generator_file(), "augmentation_prob": 1},
     "trades": {"attack_def::steps": 2, "beta": 1},
 }
 

@@ -49,7 +49,7 @@ class SynthesisFigures(SynthesisTable):
         """The parts of the Markdown page; the figures are written beside it."""
         found = self.lines(rows)
         made = of_kind(found, GENERATOR)
-        reference = made[len(made) // 2]
+        reference, organs = made[len(made) // 2], [str(name) for name in rows["class"].unique() if name != "image"]
         curves(found, output / f"{self.name}_curves.png")
         parts = [f"![Dice over ξ]({self.name}_curves.png)\n"]
         for case, said in pick(_changes(reference), self.wanted):
@@ -57,7 +57,7 @@ class SynthesisFigures(SynthesisTable):
                 file = f"{self.name}_{re.sub(r'[^A-Za-z0-9]+', '_', case)}_{kind.replace(' ', '_')}.png"
                 drawn = [self._panel(kind, xi, parts, case) for xi, parts in self.rows]
                 title = f"{case}{f', {said} under the {reference.name}' if said else ''}"
-                panels(drawn, output / file, title, self.units.intensity, _range(drawn))
+                panels(drawn, output / file, title, organs, self.units.intensity, _range(drawn))
                 parts.append(f"![{title}: {kind}]({file})\n")
         return parts
 

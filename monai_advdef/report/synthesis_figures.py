@@ -68,15 +68,16 @@ def curves(found: Sequence[Line], path: Path) -> None:
         figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=7, handlelength=2.6)
 
 
-def panels(rows: Sequence[Panel], path: Path, title: str, unit: str, value_range: tuple[float, float]) -> None:
+def panels(rows: Sequence[Panel], path: Path, title: str, organs: Sequence[str], unit: str, grey: tuple[float, float]) -> None:
     """A line for every attack on one image: clean with the labels, attacked with the predictions, the displacement, the intensity.
 
     Args:
         rows: of one image.
         path: PNG file.
         title: printed above.
+        organs: names of the classes, from 1 on.
         unit: of the image, such as ``"HU"``.
-        value_range: what is black and what is white.
+        grey: what is black and what is white.
     """
     side = 1.75
     width, height = 0.55 + 4.3 * side, 0.75 + (side + 0.06) * len(rows) * rows[0].clean.shape[0] / max(rows[0].clean.shape)
@@ -86,10 +87,10 @@ def panels(rows: Sequence[Panel], path: Path, title: str, unit: str, value_range
         axes = figure.subplots(len(rows), 4, squeeze=False)
         for row, line in zip(rows, axes):
             line[0].set_ylabel(row.name, fontsize=7)
-            _picture(line[0], row.clean, value_range)
+            _picture(line[0], row.clean, grey)
             _outlines(line[0], row.label, "solid")
             _outlines(line[0], row.clean_prediction, DASHED)
-            _picture(line[1], row.attacked, value_range)
+            _picture(line[1], row.attacked, grey)
             _outlines(line[1], row.label, "solid")
             _outlines(line[1], row.prediction, DASHED)
             _grid(line[2], row.displacement)
@@ -101,8 +102,9 @@ def panels(rows: Sequence[Panel], path: Path, title: str, unit: str, value_range
         for ax, name in zip(axes[0], ("clean", "attacked", "displacement", "intensity field")):
             ax.set_title(name)
         kinds: list[tuple[str, Any]] = [("label", "solid"), ("prediction", DASHED)]
-        handles = [Line2D([], [], color=GREY, linestyle=s, label=n) for n, s in kinds]
-        figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=7.5)
+        handles = [Line2D([], [], color=look.colour, label=organ) for organ, look in zip(organs, LOOKS)]
+        handles += [Line2D([], [], color=GREY, linestyle=s, label=n) for n, s in kinds]
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=7.5)
 
 
 def _curve(ax: Axes, made: Sequence[Line], organ: str, against: str, look: Any, style: Any) -> None:

@@ -95,7 +95,7 @@ def drop_table(found: Sequence[Line]) -> str:
         texts = {}
         for o in table:
             fall, left = 100 * table[o]["drop"], 100 * table[o]["warped_drop"]
-            texts[o] = f"{fall:.1f} / {left:.1f} / {fall - left:+.1f} / {100 * table[o]['motion']:.1f}"
+            texts[o] = f"{fall:.1f} / {left:.1f} / {fall - left:.1f} / {100 * table[o]['motion']:.1f}".replace("-", "−")
         told.append((line.name, texts))
     note = (
         "Relative fall of Dice in % against the labels as they are / against the labels warped along / the difference, mere "

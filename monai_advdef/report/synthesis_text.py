@@ -48,7 +48,7 @@ def trend(found: Sequence[Line]) -> str:
         return ""
     drops = [line.mean_drop for line in made]
     rho = float(spearmanr([line.xi for line in made], drops).statistic)
-    values = ", ".join(f"{100 * d:.1f}" for d in drops)
+    values = ", ".join(f"{100 * d:.1f}" for d in drops).replace("-", "−")
     verdict = "grows" if rho >= TREND else "does not grow clearly"
     return (
         f"**Trend.** The mean fall of the organs **{verdict}** with ξ: {values} % at ξ = "
