@@ -196,6 +196,7 @@ def test_tables_hold_our_rows_beside_the_papers(tmp_path):
     found = synthesis_tables.shown(lines(study({1: 0.2, 2: 0.5, 3: 0.7}, {2: 0.6})))
     table = synthesis_tables.dice_table(found)
     assert "| *the paper, ξ = 2* | *11.19* | *60.07* | .074 |" in table and "| *the paper, clean* | *94.71* | *94.74* | – |" in table
+    assert "nothing is interpolated" in table and "interpolated" not in synthesis_tables.dice_table(found[:3])
     assert "| 70 % of clean | 56.0 | 56.0 | – |" in table
     assert "| generator, ξ = 2 | 40.0 ± 0.0 ▼ | 80.0 ± 0.0 | .200 ± .000 |" in table
     assert "the paper" not in synthesis_tables.dice_table(found, "warped")

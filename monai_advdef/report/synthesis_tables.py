@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from monai_advdef.report import paper_table, words
-from monai_advdef.report.synthesis_scores import FIELDS, GENERATOR, SUCCESS, Line, of_kind
+from monai_advdef.report.synthesis_scores import EQUAL, FIELDS, GENERATOR, SUCCESS, Line, of_kind
 
 ORGANS = ("pancreas", "kidneys", "liver", "spleen")
 PAPER_CLEAN = (80.07, 94.74, 94.71, 94.76)
@@ -83,6 +83,11 @@ def dice_table(found: Sequence[Line], against: str = "dice") -> str:
             told.append((f"*the paper, ξ = {line.xi:g}*", {**_paper(dices, organs), P: words.fraction(p)}))
     title = "the labels as they are" if against == "dice" else "the labels warped along with the image"
     note = f"{FELL.strip()}: fallen by {100 * SUCCESS:.0f} % or more of the clean Dice."
+    if of_kind(found, EQUAL):
+        note += (
+            " *At equal perceptibility*: the weights on the norm of the field attack's fields were multiplied by several factors; of "
+            "these runs the one nearest to the generator's perceptibility, but not above it, is shown (nothing is interpolated)."
+        )
     return f"### Dice against {title}, %\n\n{note}\n\n{paper_table.markdown('', [*organs, P], told)}"
 
 
