@@ -85,7 +85,7 @@ def dice_table(found: Sequence[Line], against: str = "dice") -> str:
     note = f"{FELL.strip()}: fallen by {100 * SUCCESS:.0f} % or more of the clean Dice."
     if of_kind(found, EQUAL):
         note += (
-            " *At equal perceptibility*: the weights on the norm of the field attack's fields were multiplied by several factors; of "
+            " *At equal perceptibility*: the weights on the norm of the field attack's fields were multiplied by factors; of "
             "these runs the one nearest to the generator's perceptibility, but not above it, is shown (nothing is interpolated)."
         )
     return f"### Dice against {title}, %\n\n{note}\n\n{paper_table.markdown('', [*organs, P], told)}"
