@@ -122,5 +122,17 @@ def test_cases_without_name_and_batches_without_attack_are_refused(tmp_path):
         state = SimpleNamespace(dataloader=SimpleNamespace(dataset=Dataset(entries)))
         with pytest.raises(ValueError, match="are filed by 'case'"):
             saver.started(SimpleNamespace(state=state))
+    with pytest.raises(ValueError, match="'image' of case a carries no metadata"):
+        saver.save("a", {"image": torch.zeros(1, 2, 2, 2)}, torch.zeros(1, 2, 2, 2))
     with pytest.raises(AttackNotApplied, match="no attack touched batch 3"):
         saver(SimpleNamespace(state=SimpleNamespace(iteration=3)))
+
+
+def test_series_of_one_file_name_do_not_overwrite_each_other(tmp_path):
+    for name in ("t1", "t2"):
+        (tmp_path / name).mkdir()
+        nib.save(nib.Nifti1Image(brain(0), TURN), tmp_path / name / "scan.nii.gz")
+    entries = [{"case": "s0", "image": [str(tmp_path / name / "scan.nii.gz") for name in ("t1", "t2")]}]
+    with pytest.raises(ValueError, match="series of case s0 share a file name"):
+        attacked(entries, MRI, [0.5, 0.5], tmp_path)
+    assert not list((tmp_path / "out").rglob("*.nii.gz"))

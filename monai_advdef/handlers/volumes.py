@@ -28,7 +28,8 @@ class AttackedVolumeSaver:
 
     The change goes back through the preprocessing (crop, orientation; resampling only approximately) and into the unit of the file
     (by the ``unit_size`` that :class:`~monai_advdef.data.NormalizeSeriesd` and :class:`~monai_advdef.data.StandardizeSubjectd`
-    leave in the metadata), so voxels that no attack touched stay as they were. Files are
+    leave in the metadata), so voxels that no attack touched stay as they were. Where the preprocessing clips (a HU window, 5 sigma),
+    a change of a voxel beyond the limit is clipped away again when the file is read. Files are
     ``output_dir/<case>/<name of the file or folder read>_attacked.nii.gz``, one per series, with the header of a NIfTI source.
 
     Args:
@@ -40,7 +41,8 @@ class AttackedVolumeSaver:
 
     Raises:
         AttackNotApplied: a batch that no attack has touched.
-        ValueError: in use, a data set without a list of cases, or two of one name.
+        ValueError: in use, a data set without a list of cases, or two of one name; an image without metadata; series of one case
+            that share a file name.
     """
 
     def __init__(
@@ -74,7 +76,10 @@ class AttackedVolumeSaver:
     def save(self, case: str, item: Mapping[str, Any], clean: Tensor) -> list[Path]:
         """Write one case, attacked image (C, \\*S) in ``item`` and the image before; the files written."""
         image = item[self.image_key]
-        assert isinstance(image, MetaTensor)
+        if not isinstance(image, MetaTensor):
+            raise ValueError(
+                f"{self.image_key!r} of case {case} carries no metadata to go back to its file; load it with LoadSeriesd"
+            )
         change = (image.as_tensor() - clean.to(image.device)).cpu()
         inverted = self.invert({CHANGE: MetaTensor(change), self.image_key: image})[CHANGE].as_tensor()
         source = self.entries[case][self.image_key]
@@ -91,12 +96,12 @@ class AttackedVolumeSaver:
             volumes = {str(source): np.moveaxis(voxels, 0, -1) if len(voxels) > 1 else voxels[0]}
         else:
             volumes = dict(zip(map(str, source), voxels))
-        written = []
-        for name, volume in volumes.items():
-            path = folder / f"{_stem(name)}_attacked.nii.gz"
+        paths = [folder / f"{_stem(name)}_attacked.nii.gz" for name in volumes]
+        if len(set(paths)) < len(paths):
+            raise ValueError(f"series of case {folder.name} share a file name ({', '.join(volumes)}); give each its own")
+        for path, (name, volume) in zip(paths, volumes.items()):
             nib.save(self._image(name, volume, affine), path)
-            written.append(path)
-        return written
+        return paths
 
     def _image(self, source: str, volume: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
         if not source.lower().endswith(NIFTI):
