@@ -38,9 +38,11 @@ class Victim:
             logits and scores remain those of the deployed one.
         draws: over how many draws of a stochastic defence an attack takes its expectation (Athalye et al., "Synthesizing Robust
             Adversarial Examples", 2018); not used otherwise.
+        kept_windows: of how many batches of sliding windows the gradient holds the graphs in memory and so saves their second
+            forward pass, a third of the time with all of them; 0 keeps the memory of one.
 
     Raises:
-        ValueError: unknown activation or precision; two defences; ``draws`` below 1.
+        ValueError: unknown activation or precision; two defences; ``draws`` below 1, ``kept_windows`` below 0.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Victim:
         compiled: bool = False,
         heads: bool = False,
         draws: int = 8,
+        kept_windows: int = 0,
     ) -> None:
         if activation not in HEADS:
             raise ValueError(f"activation must be one of {', '.join(HEADS)}, got {activation!r}")
@@ -62,6 +65,10 @@ class Victim:
             raise ValueError(f"step_precision must be one of {', '.join(PRECISIONS)}, got {step_precision!r}")
         if not isinstance(draws, int) or draws < 1:
             raise ValueError(f"draws must be a whole number ≥ 1, got {draws!r}; 8 is usual for a randomised defence")
+        if not isinstance(kept_windows, int) or kept_windows < 0:
+            raise ValueError(
+                f"kept_windows must be a whole number ≥ 0, got {kept_windows!r}; 0 needs the memory of one batch of windows"
+            )
         if isinstance(inferer, DefendedInferer):
             if defense is not None:
                 raise ValueError("defense is given twice: once by itself, once inside the DefendedInferer; give one")
@@ -70,12 +77,13 @@ class Victim:
         self.network = unwrap(network)
         self.normalize = standardizer(*normalize) if isinstance(normalize, (tuple, list)) else normalize
         self.defense, self.inferer, self.activation = defense, inferer, activation
-        self.step_precision, self.heads, self.draws = step_precision, heads, draws
+        self.step_precision, self.heads, self.draws, self.kept_windows = step_precision, heads, draws, kept_windows
         self._stepper = torch.compile(self.network) if compiled else self.network
 
     def without_defense(self) -> Victim:
         """The same victim as an attacker sees it who does not know of the defence."""
         settings: dict[str, Any] = {"step_precision": self.step_precision, "heads": self.heads, "draws": self.draws}
+        settings["kept_windows"] = self.kept_windows
         twin = Victim(self.network, self.normalize, None, self.inferer, self.activation, **settings)
         twin._stepper = self._stepper
         return twin
@@ -129,7 +137,13 @@ class Victim:
         if is_plain_sliding_window(self.inferer) and not self.heads:
             leaf = defended.detach()
             with self._autocast(image):
-                logits, values, gradient = windowed_gradient(self.inferer, self._predict(self._stepper), leaf, loss)  # type: ignore[arg-type]
+                logits, values, gradient = windowed_gradient(
+                    self.inferer,  # type: ignore[arg-type]
+                    self._predict(self._stepper),
+                    leaf,
+                    loss,
+                    self.kept_windows,
+                )
             if self.defense is not None:
                 (gradient,) = torch.autograd.grad(defended, x, gradient)
             return logits, values, gradient

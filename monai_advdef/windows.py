@@ -4,11 +4,13 @@ Stitching computes ``logits = sum_w place(m * f(crop_w(x))) / total`` with the i
 Differentiating it as it stands keeps the graph of every window. But the loss needs only the stitched logits, so two passes are
 enough: the first, without a graph, gives the logits and ``G = dL/dlogits / total``; the second sends ``m * crop_w(G)`` back through
 one window at a time. Both passes batch the windows alike: another batch size may take other convolution kernels, whose rounding
-moves the gradient at the kinks of a network.
+moves the gradient at the kinks of a network. Where memory allows, the first pass keeps the graphs of some windows, which then are
+not computed again.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 
 import torch
@@ -25,7 +27,11 @@ def is_plain_sliding_window(inferer: Inferer | None) -> bool:
 
 
 def windowed_gradient(
-    inferer: SlidingWindowInferer, predict: Callable[[Tensor], Tensor], x: Tensor, loss: Callable[[Tensor], Tensor]
+    inferer: SlidingWindowInferer,
+    predict: Callable[[Tensor], Tensor],
+    x: Tensor,
+    loss: Callable[[Tensor], Tensor],
+    kept: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Logits, per-case losses and the input gradient of ``sum(loss(inferer(x, predict)))``.
 
@@ -34,9 +40,12 @@ def windowed_gradient(
         predict: windows (N, C, \\*roi) -> logits (N, K, \\*roi).
         x: images (B, C, \\*S).
         loss: stitched logits (B, K, \\*S) -> (B,).
+        kept: of how many batches of windows the graphs stay in memory between the passes, so that these are forwarded once; only
+            a ``SlidingWindowInferer`` without a buffer visits its windows in an order that can be relied on, others keep none.
     """
+    first = _Keeping(predict, kept if type(inferer) is SlidingWindowInferer and not inferer.buffer_steps else 0)
     with torch.no_grad():
-        logits = inferer(x, predict)
+        logits = inferer(x, first)
     leaf = logits.detach().requires_grad_()  # type: ignore[union-attr]
     values = loss(leaf)
     (upstream,) = torch.autograd.grad(values.sum(), leaf)
@@ -54,13 +63,33 @@ def windowed_gradient(
     del total
     gradient = torch.zeros_like(pixels)
     for batch in _batches(len(x), windows, inferer.sw_batch_size):
-        crops = torch.cat([pixels[i] for i in batch]).requires_grad_()
-        out = predict(crops)
+        crops, out = first.passes.popleft() if first.passes else _forward(predict, torch.cat([pixels[i] for i in batch]))
         (back,) = torch.autograd.grad(out, crops, torch.cat([upstream[i] for i in batch]).mul_(weight).to(out))
         for index, part in zip(batch, back):
             gradient[index] += part
     (gradient,) = torch.autograd.grad(padded, entry, gradient)
     return leaf.detach(), values.detach(), gradient
+
+
+def _forward(predict: Callable[[Tensor], Tensor], windows: Tensor) -> tuple[Tensor, Tensor]:
+    """Windows as a leaf, and what the network makes of them, with its graph."""
+    with torch.enable_grad():
+        leaf = windows.detach().requires_grad_()
+        return leaf, predict(leaf)
+
+
+class _Keeping:
+    """A predictor that holds on to the graphs of its first ``most`` calls."""
+
+    def __init__(self, predict: Callable[[Tensor], Tensor], most: int) -> None:
+        self.predict, self.room = predict, most
+        self.passes: deque[tuple[Tensor, Tensor]] = deque()
+
+    def __call__(self, windows: Tensor) -> Tensor:
+        if len(self.passes) >= self.room:
+            return self.predict(windows)
+        self.passes.append(_forward(self.predict, windows))
+        return self.passes[-1][1].detach().clone()  # MONAI weighs what it gets in place
 
 
 def _padding(x: Tensor, roi: tuple[int, ...]) -> list[int]:

@@ -50,10 +50,12 @@ def plain(victim: Victim, image: Tensor, loss) -> tuple[Tensor, Tensor, Tensor]:
 
 def assert_same(victim: Victim, image: Tensor, loss) -> None:
     with victim.frozen():
-        ours, expected = victim.gradient(image, loss), plain(victim, image, loss)
-    for own, other in zip(ours, expected):
-        assert own.shape == other.shape
-        assert float((own - other).abs().max()) <= 1e-6 * float(other.abs().max())
+        expected = plain(victim, image, loss)
+        for kept in (0, 2, 1000):
+            victim.kept_windows = kept
+            for own, other in zip(victim.gradient(image, loss), expected):
+                assert own.shape == other.shape
+                assert float((own - other).abs().max()) <= 1e-6 * float(other.abs().max())
     assert float(expected[2].abs().max()) > 0
 
 
@@ -127,6 +129,33 @@ def test_one_window_is_alive_at_a_time():
     victim = Victim(watched, inferer=SlidingWindowInferer(16, sw_batch_size=2, overlap=0.5))
     victim.gradient(image, lambda logits: objective("cross_entropy")(logits, label, False))
     assert (alive, most) == (0, 1)
+
+
+@pytest.mark.parametrize(("kept", "forward"), [(0, 50), (10, 40), (1000, 25)])
+def test_kept_graphs_save_the_second_forward_pass(kept, forward):
+    image, label, network = given((1, 3, 48, 48))
+    calls = []
+
+    def watched(x: Tensor) -> Tensor:
+        calls.append(len(x))
+        return network(x)
+
+    victim = Victim(watched, inferer=SlidingWindowInferer(16, sw_batch_size=1, overlap=0.5), kept_windows=kept)
+    victim.gradient(image, lambda logits: objective("cross_entropy")(logits, label, False))
+    assert len(calls) == forward
+    assert victim.without_defense().kept_windows == kept
+
+
+def test_an_inferer_of_unknown_order_keeps_no_graph():
+    """A buffer visits windows in another order, and the adaptive inferer may start over on another device."""
+    image, label, network = given((1, 3, 48, 48))
+    for inferer in (SlidingWindowInferer(16, overlap=0.5, buffer_steps=1), SlidingWindowInfererAdapt(16, overlap=0.5)):
+        assert_same(Victim(network, inferer=inferer), image, lambda logits: objective("cross_entropy")(logits, label, False))
+
+
+def test_a_number_of_windows_below_zero_is_refused():
+    with pytest.raises(ValueError, match="kept_windows"):
+        Victim(small_unet(2, 3, 3), kept_windows=-1)
 
 
 @pytest.mark.parametrize("windows_at_once", [1, 3])

@@ -90,7 +90,7 @@ class AttackHandler:
             :func:`monai_advdef.attacks.run_sweep`), and kept in the cache for the evaluations that come.
         logit_scale: craft the images on that many times the logits, 1/T for a network distilled at temperature T; predictions are
             the same, saturated losses are not.
-        step_precision, compiled, heads, draws: see :class:`monai_advdef.Victim`.
+        step_precision, compiled, heads, draws, kept_windows: see :class:`monai_advdef.Victim`.
 
     Raises:
         ValueError: unknown attack, option or ``stored``; ``logit_scale`` not above 0; a ``sweep`` without ``cache_dir``; see also
@@ -118,6 +118,7 @@ class AttackHandler:
         compiled: bool = False,
         heads: bool | str = False,
         draws: int = 8,
+        kept_windows: int = 0,
         **options: Any,
     ) -> None:
         if stored not in STORED:
@@ -135,6 +136,7 @@ class AttackHandler:
         self.logit_scale = float(logit_scale)
         self.settings: dict[str, Any] = {"activation": activation, "normalize": normalize, "draws": int(draws)}
         self.settings |= {"step_precision": step_precision, "compiled": compiled, "heads": truth("heads", heads)}
+        self.kept_windows = int(kept_windows)  # no part of what an image is known by: it changes the time, not the gradient
         self.touched = self.seen = 0
         self._victim: Victim | None = None
         self._bases: list[str] = []
@@ -214,7 +216,7 @@ class AttackHandler:
         network = engine.network if self.source is None else self.source.to(engine.state.device)
         if self.logit_scale != 1:
             network = ScaledLogits(unwrap(network), factor=self.logit_scale).to(engine.state.device)
-        return Victim(network, inferer=inferer, **self.settings)
+        return Victim(network, inferer=inferer, kept_windows=self.kept_windows, **self.settings)
 
     def _fingerprints(self, engine: Engine) -> list[str]:
         """What the images of each budget depend on, besides the case."""
