@@ -18,7 +18,7 @@ from torch.nn import functional
 from benchmarks.timing import Ratio, child, compare, cpu_seconds, rotate, show
 
 SIZE, ROI, OVERLAP = 128, 64, 0.25
-VARIANTS = ("inference", "gradient", "graph")
+VARIANTS = ("inference", "gradient", "kept", "graph")  # kept: the gradient with the graphs of all windows kept between its passes
 
 
 def main(*, quick: bool = False) -> None:
@@ -54,7 +54,7 @@ def measure(variant: str, size: int, at_once: int) -> dict[str, float]:
             network(window)
     else:
         network(window.clone().requires_grad_()).sum().backward()
-    call = {"inference": inference, "gradient": gradient, "graph": graph}[variant]
+    call = {"inference": inference, "gradient": gradient, "kept": partial(gradient, kept=1000), "graph": graph}[variant]
     return {"seconds": cpu_seconds(lambda: call(network, inferer, image, label)), "peak": peak_memory()}
 
 
@@ -75,11 +75,11 @@ def inference(network, inferer, image: Tensor, label: Tensor) -> None:  # type: 
         inferer(image, network)
 
 
-def gradient(network, inferer, image: Tensor, label: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+def gradient(network, inferer, image: Tensor, label: Tensor, kept: int = 0) -> Tensor:  # type: ignore[no-untyped-def]
     from monai_advdef import Victim
     from monai_advdef.objectives import cross_entropy
 
-    return Victim(network, inferer=inferer).gradient(image, lambda logits: cross_entropy(logits, label))[2]
+    return Victim(network, inferer=inferer, kept_windows=kept).gradient(image, lambda logits: cross_entropy(logits, label))[2]
 
 
 def graph(network, inferer, image: Tensor, label: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
