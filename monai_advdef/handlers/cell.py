@@ -14,6 +14,7 @@ from monai.data import decollate_batch
 from torch import Tensor, nn
 
 from monai_advdef.defenses import DefendedInferer
+from monai_advdef.metrics import class_map
 from monai_advdef.victim import unwrap
 
 Engine = Any  # a MONAI evaluator or trainer: an ignite engine with a network and an inferer
@@ -49,7 +50,7 @@ def label_map(mask: Tensor) -> Tensor:
     """Class map (\\*S) from a class map (1, \\*S) or a one-hot or multi-label mask (K, \\*S), on the CPU."""
     mask = mask.detach().cpu()
     mask = mask.as_tensor() if hasattr(mask, "as_tensor") else mask
-    return (mask[0] if len(mask) == 1 else mask.argmax(0)).long()
+    return (mask[0] if len(mask) == 1 else class_map(mask[None])[0, 0]).long()
 
 
 def not_annotated(label: Tensor, classes: Sequence[str]) -> set[str]:

@@ -69,7 +69,7 @@ class RegionHandler:
         parts: list[tuple[str, str, Sequence[int]]] = [(name, "", (number,)) for number, name in enumerate(self.classes, start=1)]
         parts += [(name, "region_", numbers) for name, numbers in self.regions.items()]
         for name, prefix, numbers in parts:
-            found, labelled = (torch.isin(m, torch.tensor(numbers)) for m in (pred, truth))
+            found, labelled = (torch.stack([m == n for n in numbers]).any(0) for m in (pred, truth))
             if prefix:
                 values[name, "region_dice"] = float(dice(*counts(found[None, None], labelled[None, None])))
             if self.distances:

@@ -14,7 +14,7 @@ from monai_advdef.attacks import IterativeFGSM
 from monai_advdef.data.errors import nearest
 from monai_advdef.progress import Steps
 from monai_advdef.report import sweep_figures, sweep_tables
-from monai_advdef.study import Cell, carry_out, quiet, recorded, train
+from monai_advdef.study import Cell, carry_out, quiet, recorded, test_set, train
 from monai_advdef.threat import ThreatModel
 
 CLEAN = "clean"
@@ -44,7 +44,7 @@ class Sweep:
             twin).
         repeat: the setting that tells trainings apart: ``"seed"``, or ``"fold"`` of a cross-validation.
         note: what else the page says, such as the paper's own figures.
-        dataset: the cases to evaluate, read once for all cells.
+        dataset: the cases to evaluate, read once for all cells; None: the bundle's, read once for every network and training.
 
     Run again, a sweep goes on where it stopped.
 
@@ -69,7 +69,8 @@ class Sweep:
     ) -> None:
         self.repeat = repeat
         self.name, self.title, self.note, self.bundle = name, title, note, Path(bundle_root).resolve()
-        self.settings, self.cases = dict(settings), {} if dataset is None else {"validate::dataset": dataset}
+        self.settings, self.dataset = dict(settings), dataset
+        self._read: tuple[tuple[str, int], Any] | None = None
         self.networks, self.attacks = {str(n["name"]): dict(n) for n in networks}, [dict(a) for a in attacks]
         if len(self.networks) < len(networks) or len({a["name"] for a in attacks}) < len(attacks):
             raise ValueError(f"networks or attacks of {name} share a name; give each its own")
@@ -154,8 +155,17 @@ class Sweep:
             if attack.get("source") == TWIN:
                 overrides |= self._source(self.networks[name][TWIN], seed)
         overlays = (*_list(self.networks[name].get("evaluate", ())), *_list(attack.get("overlay", ())))
-        rows = recorded(self.bundle, Cell(overlays, overrides), {**self._settings(name, seed), **self.cases})
+        rows = recorded(
+            self.bundle, Cell(overlays, overrides), {**self._settings(name, seed), "validate::dataset": self._cases(name, seed)}
+        )
         return rows.assign(network=name, training=seed, attack_row=attack.get("name", CLEAN), eps=eps)
+
+    def _cases(self, name: str, seed: int) -> Any:
+        if self.dataset is not None:
+            return self.dataset
+        if self._read is None or self._read[0] != (name, seed):
+            self._read = (name, seed), test_set(self.bundle, self._settings(name, seed))
+        return self._read[1]
 
     def _source(self, twin: str, seed: int) -> dict[str, Any]:
         """The options that make another network the one on which images are crafted."""
