@@ -47,6 +47,14 @@ def test_scores_hold_labels_regions_and_the_mean_of_the_labels(rows):
     assert by["enhancing tumour"] == pytest.approx(value("plain", "FGSM", 0.1, 2, 3))  # the label, not the region of its name
 
 
+def test_clean_table_holds_mean_spread_and_median_of_every_network(rows):
+    lines = volume_tables.clean_table(rows, ["plain", "hard"]).splitlines()
+    assert lines[-5].count("|") == 4 and len([line for line in lines if line.startswith("| ")]) == 1 + 5
+    values = [value("plain", "clean", 0.0, 0, k) for k in range(7)]
+    expected = f"| core | {np.mean(values):.3f} ± {np.std(values):.3f} ({np.median(values):.3f}) |".replace("0.", ".")
+    assert any(line.startswith(expected) for line in lines)
+
+
 def test_label_table_tests_every_label(rows):
     text = volume_tables.label_table(rows, "plain", [("FGSM", 0.1)])
     clean, hit = ([value("plain", *cell, 0, k) for k in range(7)] for cell in (("clean", 0.0), ("FGSM", 0.1)))

@@ -49,6 +49,7 @@ class Robustness(Sweep):
         """The parts of the Markdown page."""
         subjects, folds = rows["patient"].nunique(), rows["training"].nunique()
         parts = [f"## {self.title}\n", self.note, f"n = {words.count(subjects, 'subject')}, each tested once, in {folds} folds.\n"]
+        parts.append(volume_tables.clean_table(rows, list(self.networks)))
         for name in self.networks:
             part = rows[rows["network"] == name]
             run = {(str(a), float(e)) for a, e in part[["attack_row", "eps"]].drop_duplicates().itertuples(index=False)}

@@ -42,6 +42,22 @@ def kinds(found: pd.DataFrame) -> list[str]:
     return [*names, MEAN] if (found["of"] == MEAN).any() else names
 
 
+def clean_table(rows: pd.DataFrame, networks: Sequence[str]) -> str:
+    """Dice of the images as they are, for every label and region: mean ± standard deviation over subjects, and the median."""
+    clean = scores(rows)
+    clean = clean[clean["attack"] == CLEAN]
+    lines: list[Line] = []
+    for of in kinds(clean):
+        texts = {}
+        for network in networks:
+            values = clean.loc[(clean["of"] == of) & (clean["network"] == network), "value"]
+            spread = f"{words.fraction(values.mean())} ± {words.fraction(values.std(ddof=0))}"
+            texts[network] = f"{spread} ({words.fraction(values.median())})"
+        lines.append((of, texts))
+    note = "Mean ± standard deviation over subjects; in parentheses the median."
+    return f"### Dice of clean images\n\n{note}\n\n{markdown('label or region', list(networks), lines)}"
+
+
 def label_table(rows: pd.DataFrame, network: str, cells: Sequence[tuple[str, float]]) -> str:
     """Dice of every label and region, clean and under the attacks of ``cells`` (name, eps), with the paired test of the fall."""
     found = scores(rows[rows["network"] == network])
