@@ -39,7 +39,7 @@ class Victim:
         draws: over how many draws of a stochastic defence an attack takes its expectation (Athalye et al., "Synthesizing Robust
             Adversarial Examples", 2018); not used otherwise.
         kept_windows: of how many batches of sliding windows the gradient holds the graphs in memory and so saves their second
-            forward pass, a third of the time with all of them; 0 keeps the memory of one.
+            forward pass; 0 keeps the memory of one.
 
     Raises:
         ValueError: unknown activation or precision; two defences; ``draws`` below 1, ``kept_windows`` below 0.

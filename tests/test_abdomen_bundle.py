@@ -134,3 +134,7 @@ def test_slices_are_recognised_trained_on_and_scored_in_grey_levels(abdomen, tmp
     rows = read_records(tmp_path / "out" / "records")
     assert set(rows["patient"]) == {"p3"} and set(rows["class"]) == {"pancreas", "kidneys", "liver"}
     assert made.parser.get_parsed_content("unit") == "grey level" and "hd95_mm" not in set(rows["metric"])
+    told |= {"slice_crop": 32, "record_def::card": False}
+    made = carry_out(abdomen, tmp_path / "png", tmp_path / "cropped", "train", "evaluate", **told)
+    (case,), drawn = made.parser.get_parsed_content("validate::dataset"), np.array(Image.open(tmp_path / "png" / "masks" / "s3.png"))
+    assert np.array_equal(case["label"][0], np.kron(drawn[16:48, 16:48], np.ones((2, 2))).T), "the middle of a slice, enlarged"

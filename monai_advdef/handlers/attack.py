@@ -136,7 +136,7 @@ class AttackHandler:
         self.logit_scale = float(logit_scale)
         self.settings: dict[str, Any] = {"activation": activation, "normalize": normalize, "draws": int(draws)}
         self.settings |= {"step_precision": step_precision, "compiled": compiled, "heads": truth("heads", heads)}
-        self.kept_windows = int(kept_windows)  # no part of what an image is known by: it changes the time, not the gradient
+        self.kept_windows = kept_windows  # no part of what an image is known by: it changes the time, not the gradient
         self.touched = self.seen = 0
         self._victim: Victim | None = None
         self._bases: list[str] = []
