@@ -158,6 +158,10 @@ def test_organ_cross_entropy_by_counting():
             assert float(found[i, k - 1]) == pytest.approx(float(values[k].mean()) if len(values[k]) else 0, abs=1e-5)
         assert float(pooled[i, 0]) == pytest.approx(float(torch.cat(list(values.values())).mean()), abs=1e-5)
     assert bool(some.all())
+    at_most, _ = organ_cross_entropy(logits, label, limit=1.0)
+    by_voxel = (1 - surprise[0, 2][label[0, 0] == 2]).clamp_min(0).mean()
+    assert 0 < by_voxel < 1
+    torch.testing.assert_close(hinge(at_most[:1, 1:], present[:1, 1:], 1.0)[0], by_voxel)
     masks = torch.cat([label == k for k in range(3)], 1).float()
     binary, _ = organ_cross_entropy(logits, masks, head="sigmoid")
     assert float(binary[0, 1]) == pytest.approx(float(-logits[0, 1].sigmoid().log()[label[0, 0] == 1].mean()), abs=1e-5)

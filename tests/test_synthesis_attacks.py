@@ -18,6 +18,7 @@ from monai_advdef.handlers.synthesis import SynthesisHandler
 from monai_advdef.records import read_records
 from monai_advdef.synthesis import (
     Critic,
+    FieldPenalty,
     FieldStore,
     PerturbationGenerator,
     SynthesisCheckpoint,
@@ -70,7 +71,7 @@ def test_fields_it_keeps_make_its_images_without_folds(fitted):
     for i, made in enumerate(outcome.adversarial):
         fields = store.load(made)
         torch.testing.assert_close(fields.apply(image[i : i + 1]).clamp(0, 255)[0], made, atol=1e-3, rtol=0)
-        assert float(fields.displacement.abs().max()) <= 3 and float(fields.intensity.abs().max()) <= 0.5
+        assert float(fields.displacement.abs().max()) <= 2 and float(fields.intensity.abs().max()) <= 1
         assert float(jacobian_determinant(fields.displacement).min()) > 0
 
 
@@ -237,7 +238,9 @@ def test_state_of_another_generator_is_refused(victim, tmp_path):
 @pytest.mark.parametrize("constraint", ["gradient_penalty", "clipping"])
 def test_training_raises_the_loss_and_leaves_the_victim_alone(victim, cases, tmp_path, constraint):
     state = {k: v.clone() for k, v in victim.network.state_dict().items()}
-    made = trainer(victim, tmp_path, epochs=8, cases=8, rate=4e-3, decay=0.5, constraint=constraint)
+    made = trainer(
+        victim, tmp_path, epochs=16, rate=1e-2, decay=0.5, constraint=constraint, penalty=FieldPenalty(norm_displacement=0.1)
+    )
     made.run()
     assert all(torch.equal(v, state[k]) for k, v in victim.network.state_dict().items())
     outcome = run(SynthesisAttack(weights=str(tmp_path / "generator.pt")), victim, THREAT, *cases)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -39,6 +40,7 @@ class FieldAttack(Attack):
         learning_rate: of Adam, on control points before their bound (tanh).
         xi: cross-entropy in nats that is asked for; 0 leaves the image alone.
         per_organ: hinge for each organ, or over the voxels of all.
+        per_voxel: no voxel counts for more than xi.
         spacing: of the control points, in voxels, one number or one per axis.
         max_displacement: in voxels; at most spacing / 2.05 in 2D and spacing / 2.48 in 3D.
         max_intensity: in sigma of the image.
@@ -59,14 +61,15 @@ class FieldAttack(Attack):
     learning_rate: float = 0.1
     xi: float = 2.0
     per_organ: bool = True
+    per_voxel: bool = True
     spacing: int | Sequence[int] = 8
-    max_displacement: float = 3.0
-    max_intensity: float = 0.5
+    max_displacement: float = 2.0
+    max_intensity: float = 1.0
     parts: str = "both"
     smooth_displacement: float = 0.1
     smooth_intensity: float = 0.01
-    norm_displacement: float = 0.1
-    norm_intensity: float = 5.0
+    norm_displacement: float = 1.0
+    norm_intensity: float = 3.0
     fields_dir: str | None = None
 
     def __post_init__(self) -> None:
@@ -102,7 +105,8 @@ class FieldAttack(Attack):
     def loss(self, logits: Tensor, aim: Tensor, targeted: bool, head: str) -> PerCase:
         if targeted:
             raise ValueError("FieldAttack is untargeted; leave the target out, or take another attack")
-        return -hinge(*organ_cross_entropy(logits, aim, head=head, per_organ=self.per_organ), self.xi)
+        limit = self.xi if self.per_voxel else math.inf
+        return -hinge(*organ_cross_entropy(logits, aim, head=head, per_organ=self.per_organ, limit=limit), self.xi)
 
     def step(self, at: Iterate) -> Images:
         ball, memory = at.ball, at.memory

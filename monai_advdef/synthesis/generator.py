@@ -51,15 +51,15 @@ class PerturbationGenerator(nn.Module):
         channels: Sequence[int] = (32, 64, 128, 256),
         latent_channels: int = 64,
         spacing: Spacing = 8,
-        max_displacement: float = 3.0,
-        max_intensity: float = 0.5,
+        max_displacement: float = 2.0,
+        max_intensity: float = 1.0,
         parts: str = "both",
     ) -> None:
         super().__init__()
         spacing = spacing if isinstance(spacing, int) else list(spacing)
         check_displacement(max_displacement, spacing, spatial_dims)
         if not max_intensity >= 0:
-            raise ValueError(f"max_intensity must be ≥ 0 sigma of the image, got {max_intensity}; 0.5 is usual")
+            raise ValueError(f"max_intensity must be ≥ 0 sigma of the image, got {max_intensity}; 1 is usual")
         self.spacing, self.parts = spacing, parts_of(parts)
         self.config: dict[str, Any] = {"spatial_dims": spatial_dims, "in_channels": in_channels, "channels": list(channels)}
         self.config |= {"latent_channels": latent_channels, "spacing": spacing, "parts": parts}
