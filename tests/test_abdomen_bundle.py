@@ -122,7 +122,7 @@ def test_slices_are_recognised_trained_on_and_scored_in_grey_levels(abdomen, tmp
         (tmp_path / "png" / part).mkdir(parents=True)
     for case in range(4):
         mask = np.kron(rng.integers(0, 4, (8, 8)), np.ones((8, 8))).astype(np.uint8)
-        grey = 60 + 40 * mask + rng.integers(0, 20, mask.shape, dtype=np.uint8)
+        grey = 60 + 58 * mask + rng.integers(0, 20, mask.shape, dtype=np.uint8)
         for part, pixels in (("images", grey), ("masks", mask)):
             Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "png" / part / f"s{case}.png")
         lines.append(f"s{case}.png,p{case},7")
@@ -134,6 +134,8 @@ def test_slices_are_recognised_trained_on_and_scored_in_grey_levels(abdomen, tmp
     rows = read_records(tmp_path / "out" / "records")
     assert set(rows["patient"]) == {"p3"} and set(rows["class"]) == {"pancreas", "kidneys", "liver"}
     assert made.parser.get_parsed_content("unit") == "grey level" and "hd95_mm" not in set(rows["metric"])
+    patches = [p["image"] for _ in range(4) for p in made.parser.get_parsed_content("train::dataset")[0]]
+    assert all(0 <= p.min() and p.max() <= 255 for p in patches), "attacks in training start from augmented images"
     told |= {"slice_crop": 32, "record_def::card": False}
     made = carry_out(abdomen, tmp_path / "png", tmp_path / "cropped", "train", "evaluate", **told)
     (case,), drawn = made.parser.get_parsed_content("validate::dataset"), np.array(Image.open(tmp_path / "png" / "masks" / "s3.png"))
