@@ -17,6 +17,7 @@ from monai_advdef.data.pairs import Pair, image_mask_pairs
 from monai_advdef.data.phantoms import write_phantoms
 from monai_advdef.data.splits import SECTIONS, fold_pairs, split_pairs
 from monai_advdef.data.tasks import find_task
+from monai_advdef.switches import truth
 
 
 def dataset(
@@ -70,9 +71,9 @@ def dataset(
     if not dataset_dir:
         write_phantoms(task, folder, cases=phantoms)
     chosen = organs_of(folder, organ_map, organs) if find_task(task).modality == "CT" else None
-    options: dict[str, Any] = {"organs": chosen, "annotated": annotated, "voxels": voxels, "skip_bad": skip_bad}
+    options: dict[str, Any] = {"organs": chosen, "annotated": annotated, "voxels": voxels, "skip_bad": truth("skip_bad", skip_bad)}
     pairs = data_set_pairs(task, folder, cups=cups, multi=multi, **options)
-    if test_only:
+    if truth("test_only", test_only):
         return {"train": [], "validation": [], "test": pairs}
     return _sections(pairs, folder / "split.csv", find_task(task).split, folds, fold)
 

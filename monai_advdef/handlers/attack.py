@@ -32,9 +32,10 @@ from monai_advdef.handlers.cell import (
     tensor_bytes,
     weights_hash,
 )
-from monai_advdef.handlers.options import resolve, truth
+from monai_advdef.handlers.options import resolve
 from monai_advdef.handlers.stored import STORED, store
 from monai_advdef.networks.scaled import ScaledLogits
+from monai_advdef.switches import truth
 from monai_advdef.threat import ThreatModel, measure
 from monai_advdef.victim import Victim, unwrap
 

@@ -8,6 +8,7 @@ from typing import Any
 from monai_advdef import attacks
 from monai_advdef.attacks import Attack
 from monai_advdef.data.errors import nearest
+from monai_advdef.switches import truth
 from monai_advdef.threat import ThreatModel
 
 THREAT_FIELDS = tuple(f.name for f in dataclasses.fields(ThreatModel))
@@ -38,17 +39,9 @@ def resolve(attack: str | Attack, threat: ThreatModel | None, options: dict[str,
     if attack not in attack_names():
         raise ValueError(f"unknown attack {attack!r}; {nearest(str(attack), attack_names())}")
     kind = getattr(attacks, attack)
-    known = [f.name for f in dataclasses.fields(kind)]
+    known = {f.name: f.type for f in dataclasses.fields(kind)}
     for name in options:
         if name not in known:
             raise ValueError(f"{attack} has no option {name!r}; {nearest(name, [*known, *THREAT_FIELDS])}")
+    options = {k: truth(k, v) if known[k] == "bool" else v for k, v in options.items()}
     return kind(**options), threat or ThreatModel(**bounds)
-
-
-def truth(name: str, value: Any) -> bool:
-    """``true``/``false`` as YAML, Python and the command line write them."""
-    if isinstance(value, bool):
-        return value
-    if str(value).lower() in ("true", "false"):
-        return str(value).lower() == "true"
-    raise ValueError(f"{name} must be true or false, got {value!r}")

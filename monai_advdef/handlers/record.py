@@ -31,6 +31,7 @@ from monai_advdef.handlers.gallery import Gallery
 from monai_advdef.metrics import counts, dice, iou
 from monai_advdef.records import RecordWriter, fingerprint
 from monai_advdef.report import build
+from monai_advdef.switches import truth
 from monai_advdef.victim import Victim
 
 logger = logging.getLogger(__name__)
@@ -82,8 +83,8 @@ class RecordHandler:
         self.of = {"task": task, "model": model, "suite": suite}
         self.columns: dict[str, Any] = {}
         self.activation, self.image_key, self.pred_key, self.label_key = activation, image_key, pred_key, label_key
-        self.gallery: Gallery | None = Gallery(self.folder / "gallery") if gallery else None
-        self.card, self.undefended, self.gradients = card, undefended, gradients
+        self.gallery: Gallery | None = Gallery(self.folder / "gallery") if truth("gallery", gallery) else None
+        self.card, self.undefended, self.gradients = truth("card", card), undefended, gradients
         self.cell: dict[str, Any] = {}
         self.fingerprint, self.done = "", False
         self._writer: RecordWriter | None = None

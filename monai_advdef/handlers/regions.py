@@ -13,6 +13,7 @@ from torch import Tensor
 
 from monai_advdef.handlers.cell import Engine, add_readings, items_of, label_map
 from monai_advdef.metrics import counts, dice
+from monai_advdef.switches import truth
 
 
 class RegionHandler:
@@ -46,7 +47,7 @@ class RegionHandler:
         pred_key: str = "pred",
         label_key: str = "label",
     ) -> None:
-        self.classes, self.regions, self.distances = list(classes), dict(regions or {}), distances
+        self.classes, self.regions, self.distances = list(classes), dict(regions or {}), truth("distances", distances)
         for name, numbers in self.regions.items():
             if not numbers or not all(1 <= n <= len(self.classes) for n in numbers):
                 raise ValueError(f"regions: {name!r} must be made of classes 1..{len(self.classes)}, got {list(numbers)}")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from monai_advdef.switches import truth
 from monai_advdef.synthesis.fields import Fields, standardize
 from monai_advdef.synthesis.generator import PerturbationGenerator
 from monai_advdef.synthesis.losses import FieldPenalty, gradient_penalty, hinge, organ_cross_entropy
@@ -87,8 +88,8 @@ class SynthesisTrainer(Trainer):
             raise ValueError(f"decay must lie in [0, 1), got {decay}; 0.99 averages over about 100 iterations")
         self.generator, self.critic, self.victim, self.threat = generator, critic, victim, threat
         self.generator_optimizer, self.critic_optimizer = generator_optimizer, critic_optimizer
-        self.xi, self.per_organ, self.penalty = float(xi), per_organ, penalty or FieldPenalty()
-        self.limit = self.xi if per_voxel else math.inf
+        self.xi, self.per_organ, self.penalty = float(xi), truth("per_organ", per_organ), penalty or FieldPenalty()
+        self.limit = self.xi if truth("per_voxel", per_voxel) else math.inf
         self.constraint, self.penalty_weight, self.clip, self.critic_steps = constraint, penalty_weight, clip, critic_steps
         self.adversarial_weight, self.divergence_weight, self.seed = adversarial_weight, divergence_weight, int(seed)
         self.average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(decay))

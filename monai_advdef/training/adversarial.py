@@ -13,7 +13,7 @@ from torch import Tensor
 from monai_advdef.handlers import AttackHandler
 from monai_advdef.handlers.attack import MEASURES
 from monai_advdef.handlers.cell import Engine
-from monai_advdef.handlers.options import truth
+from monai_advdef.switches import truth
 from monai_advdef.threat import ThreatModel
 
 

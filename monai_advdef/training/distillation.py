@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from monai_advdef.handlers.cell import Engine
-from monai_advdef.handlers.options import truth
 from monai_advdef.networks.scaled import ScaledLogits
+from monai_advdef.switches import truth
 
 
 def student(network: nn.Module, *, temperature: float = 20.0, literal: bool | str = False) -> ScaledLogits:
