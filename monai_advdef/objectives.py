@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from monai_advdef.data.errors import nearest
+from monai_advdef.errors import nearest
 from monai_advdef.types import Logits, PerCase
 
 Objective = Callable[..., Tensor]  # (logits, label, targeted=False) -> (B,)

@@ -14,7 +14,7 @@ from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 
 from monai_advdef.bundle import workflows
-from monai_advdef.data.errors import nearest
+from monai_advdef.errors import nearest
 from monai_advdef.records import read_records
 
 

@@ -15,7 +15,7 @@ from monai_advdef import __main__ as command_line
 from monai_advdef import __version__
 from monai_advdef.__main__ import main
 from monai_advdef.data import PHANTOMS
-from monai_advdef.data.layouts import LAYOUTS
+from monai_advdef.data.layouts.core import LAYOUTS
 
 VERBS = ("demo", "phantom", "check", "prepare", "list", "report")
 HEAVY = ("torch", "monai", "mlflow", "pandas", "numpy", "matplotlib")

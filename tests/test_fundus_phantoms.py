@@ -11,10 +11,10 @@ from scipy import ndimage, stats
 
 from monai_advdef.data import PHANTOMS, DataError, check_folder, dataset, write_fundus_phantoms
 from monai_advdef.data.dataset import data_set_pairs
-from monai_advdef.data.fields import Scene
-from monai_advdef.data.fundus_camera import field_of_view
-from monai_advdef.data.fundus_phantom import Eye
-from monai_advdef.data.fundus_vessels import Vessels
+from monai_advdef.phantoms.fields import Scene
+from monai_advdef.phantoms.fundus import Eye
+from monai_advdef.phantoms.fundus_camera import field_of_view
+from monai_advdef.phantoms.fundus_vessels import Vessels
 
 SMALL = ((150, 128), (128, 128))
 
@@ -145,7 +145,7 @@ def test_a_case_depends_on_seed_and_index_alone(folder, tmp_path):
 
 
 def test_an_interrupted_call_is_resumed_and_the_labels_are_complete(tmp_path, monkeypatch):
-    from monai_advdef.data import phantoms
+    from monai_advdef.phantoms import write as phantoms
 
     drawn = []
 

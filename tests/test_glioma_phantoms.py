@@ -13,7 +13,7 @@ from scipy.interpolate import BSpline
 
 from monai_advdef.__main__ import main
 from monai_advdef.data import PHANTOMS, DataError, check_folder, dataset, write_glioma_phantoms
-from monai_advdef.data.mri_fields import Grid, _spline_basis
+from monai_advdef.phantoms.volume_fields import Grid, _spline_basis
 
 SERIES = ("t1", "t1ce", "t2", "flair")
 CASES = 6

@@ -18,8 +18,8 @@ from test_pairs import drawing, picture
 
 from monai_advdef.data import DataError, check_folder, dataset, find_task, prepare
 from monai_advdef.data.dataset import data_set_pairs
-from monai_advdef.data.layout_jsrt import read_raw
-from monai_advdef.data.layouts import LAYOUTS, recognise
+from monai_advdef.data.layouts.core import LAYOUTS, recognise
+from monai_advdef.data.layouts.jsrt import read_raw
 
 REAL_CHEST = SHARED / "chest"
 SIZE = 32

@@ -12,7 +12,7 @@ from miniatures import DRISHTI, MAKERS, SIZE, drawing, drishti, isic, picture, r
 from PIL import Image
 
 from monai_advdef.data import DataError, check_folder, dataset, prepare
-from monai_advdef.data.layouts import LAYOUTS, recognise
+from monai_advdef.data.layouts.core import LAYOUTS, recognise
 
 TASKS = {"isic2018": "skin", "isbi2016": "skin"}
 CASES = {"isic2018": 7, "isbi2016": 34, "drishti_gs1": 30, "rim_one_dl": 12, "rim_one_r3": 32}

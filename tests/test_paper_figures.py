@@ -21,9 +21,9 @@ from monai_advdef.bundle import workflows
 from monai_advdef.data import DataError
 from monai_advdef.defenses import JPEG, Blur, FrequencyRefinement, fit_band_statistics, save_band_statistics
 from monai_advdef.handlers import AttackHandler
-from monai_advdef.papers.band_figure import BandSums, PerturbationFigure
-from monai_advdef.papers.band_statistics import band_group, band_ranks
-from monai_advdef.papers.panels import DefensePanels, pick
+from monai_advdef.papers.frequency_refinement.band_statistics import band_group, band_ranks
+from monai_advdef.papers.frequency_refinement.figure1 import BandSums, PerturbationFigure
+from monai_advdef.papers.frequency_refinement.figure2 import DefensePanels, pick
 from monai_advdef.study import workflow
 
 GROUPS = band_group(band_ranks(np.arange(64, 0, -1.0).reshape(8, 8)))

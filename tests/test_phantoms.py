@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import ndimage
 
 from monai_advdef.data import PHANTOMS, DataError, image_mask_pairs, write_phantoms, write_skin_phantoms
-from monai_advdef.data.fields import bend, cells, smooth_noise, strokes
+from monai_advdef.phantoms.fields import bend, cells, smooth_noise, strokes
 
 SMALL = ((128, 96), (112, 96))
 
@@ -121,7 +121,7 @@ def test_bad_words(tmp_path):
 
 
 def test_phantoms_and_pairs_need_no_torch():
-    code = "import sys, importlib.util; sys.modules['torch'] = None; import monai_advdef.data.phantoms, monai_advdef.data.pairs"
+    code = "import sys, importlib.util; sys.modules['torch'] = None; import monai_advdef.phantoms.write, monai_advdef.data.pairs"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 

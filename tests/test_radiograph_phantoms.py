@@ -14,10 +14,10 @@ from PIL import Image
 from scipy import ndimage
 
 from monai_advdef.data import PHANTOMS, DataError, image_mask_pairs, write_lung_phantoms
-from monai_advdef.data.fields import Scene
-from monai_advdef.data.radiograph_body import LEFT, RIGHT, Plate, Thorax
-from monai_advdef.data.radiograph_film import develop, foreign_bodies
-from monai_advdef.data.radiograph_phantom import finding_of, radiograph_case
+from monai_advdef.phantoms.fields import Scene
+from monai_advdef.phantoms.radiograph import finding_of, radiograph_case
+from monai_advdef.phantoms.radiograph_body import LEFT, RIGHT, Plate, Thorax
+from monai_advdef.phantoms.radiograph_film import develop, foreign_bodies
 
 SMALL = ((128, 128), (120, 128))
 CASES = 24
@@ -165,7 +165,7 @@ def test_a_case_depends_on_seed_and_index_alone(folder, tmp_path):
 
 
 def test_an_interrupted_call_is_resumed(tmp_path, monkeypatch):
-    from monai_advdef.data import phantoms
+    from monai_advdef.phantoms import write as phantoms
 
     drawn = []
 

@@ -19,7 +19,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_
 from scipy.spatial.transform import Rotation
 
 from monai_advdef.data import DataError, Series, read_series, write_series
-from monai_advdef.data.rtstruct import fill_polygons, read_rtstruct
+from monai_advdef.dicom.rtstruct import fill_polygons, read_rtstruct
 
 EDGE = SHARED / "edge"
 SHAPE = (40, 30, 4)

@@ -22,8 +22,8 @@ from pydicom.uid import generate_uid
 from scipy.spatial.transform import Rotation
 
 from monai_advdef.data import DataError, Series, read_series, write_series
-from monai_advdef.data.seg_read import read_seg
-from monai_advdef.data.seg_write import write_seg
+from monai_advdef.dicom.seg_read import read_seg
+from monai_advdef.dicom.seg_write import write_seg
 
 pytestmark = pytest.mark.filterwarnings("ignore:The string")  # highdicom, on patients whose name is one word
 NAMES = ["pancreas", "left kidney", "lesion"]

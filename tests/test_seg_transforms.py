@@ -13,9 +13,9 @@ from monai.transforms import Compose, Flipd, Invertd, Orientationd, SpatialPadd
 from test_rtstruct import circle, write_rtstruct
 
 from monai_advdef.data import DataError, LoadSeriesd, Series, read_series, write_series
-from monai_advdef.data.seg_read import read_seg
-from monai_advdef.data.seg_transforms import LoadSegd, SaveSegd
-from monai_advdef.data.seg_write import write_seg
+from monai_advdef.dicom.seg_read import read_seg
+from monai_advdef.dicom.seg_transforms import LoadSegd, SaveSegd
+from monai_advdef.dicom.seg_write import write_seg
 
 pytestmark = pytest.mark.filterwarnings("ignore:The string")
 SHAPE = (12, 10, 4)

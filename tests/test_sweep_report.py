@@ -10,8 +10,9 @@ from PIL import Image
 from scipy.stats import wilcoxon
 
 from monai_advdef import stats
-from monai_advdef.report import sweep_figures, sweep_tables
-from monai_advdef.report.sweep_tables import CLEAN, MASKING_GAP, TRANSFER_GAP
+from monai_advdef.papers.nlcen import figures as sweep_figures
+from monai_advdef.papers.nlcen import tables as sweep_tables
+from monai_advdef.papers.nlcen.tables import CLEAN, MASKING_GAP, TRANSFER_GAP
 
 PAPER, MARGIN, TRANSFER = "targeted i-FGSM", "PGD margin", "transfer from its twin"
 A, B, C = "NLCEN", "NLCEN w/o NLCE", "UNet"

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monai_advdef.report import synthesis_networks, synthesis_tables, synthesis_text
-from monai_advdef.report.synthesis_figures import curves
-from monai_advdef.report.synthesis_scores import EQUAL, FIELDS, GENERATOR, Line, drop, lines, match, of_kind, pooled
-from monai_advdef.report.synthesis_tables import Units
+from monai_advdef.papers.synthesis import networks as synthesis_networks
+from monai_advdef.papers.synthesis import tables as synthesis_tables
+from monai_advdef.papers.synthesis import text as synthesis_text
+from monai_advdef.papers.synthesis.drawings import curves
+from monai_advdef.papers.synthesis.scores import EQUAL, FIELDS, GENERATOR, Line, drop, lines, match, of_kind, pooled
+from monai_advdef.papers.synthesis.tables import Units
 
 PREFIXES = ("", "clean_", "warped_", "motion_")
 READINGS = {"perceptibility": 0.2, "change_rms": 12.0, "ssim": 0.9, "displacement_max_mm": 2.5, "displacement_mean_mm": 1.0}

@@ -20,9 +20,15 @@ from PIL import Image
 from monai_advdef.data import DataError
 from monai_advdef.defenses import JPEG, FrequencyRefinement, fit_band_statistics, frequency_table, save_band_statistics
 from monai_advdef.handlers import AttackHandler, AttackNotApplied
-from monai_advdef.papers.band_statistics import band_group, band_ranks, fitted_band_statistics, read_band_std, top_bands
-from monai_advdef.papers.search_result import choose
-from monai_advdef.papers.table_search import TableSearch, read_progress, refined, triples
+from monai_advdef.papers.frequency_refinement.band_statistics import (
+    band_group,
+    band_ranks,
+    fitted_band_statistics,
+    read_band_std,
+    top_bands,
+)
+from monai_advdef.papers.frequency_refinement.search import TableSearch, read_progress, refined, triples
+from monai_advdef.papers.frequency_refinement.search_result import choose
 
 NAMED = [(20, 10, 60), (30, 5, 80)]
 

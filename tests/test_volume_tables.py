@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import wilcoxon
 
-from monai_advdef.report import volume_tables
+from monai_advdef.papers.robustifying import tables as volume_tables
 
 LABELS = ("core", "oedema", "enhancing tumour")
 SUBJECTS = [f"s{k}" for k in range(7)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from monai_advdef.data.errors import nearest
+from monai_advdef.errors import nearest
 from monai_advdef.types import Logits
 
 TARGETS = {

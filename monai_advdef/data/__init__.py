@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING
 
 from monai_advdef.data.annotations import require_diagnoses
 from monai_advdef.data.checking import check_folder
-from monai_advdef.data.ct_layouts import ct_kind
-from monai_advdef.data.ct_subjects import ct_items
+from monai_advdef.data.ct.layouts import ct_kind
+from monai_advdef.data.ct.organs import Organs, organ_map, write_label_names
+from monai_advdef.data.ct.subjects import ct_items
 from monai_advdef.data.dataset import dataset
-from monai_advdef.data.errors import DataError
 from monai_advdef.data.image_files import check_pair
-from monai_advdef.data.mri_subjects import subject_items
-from monai_advdef.data.organs import Organs, organ_map, write_label_names
+from monai_advdef.data.mri.subjects import subject_items
 from monai_advdef.data.pairs import image_mask_pairs
-from monai_advdef.data.phantoms import (
+from monai_advdef.data.prepare import prepare
+from monai_advdef.data.splits import fold_pairs, split_pairs
+from monai_advdef.data.tasks import TASKS, Task, find_task
+from monai_advdef.errors import DataError
+from monai_advdef.phantoms.write import (
     PHANTOMS,
     write_abdomen_phantoms,
     write_fundus_phantoms,
@@ -27,24 +30,21 @@ from monai_advdef.data.phantoms import (
     write_phantoms,
     write_skin_phantoms,
 )
-from monai_advdef.data.prepare import prepare
-from monai_advdef.data.splits import fold_pairs, split_pairs
-from monai_advdef.data.tasks import TASKS, Task, find_task
 
 if TYPE_CHECKING:
-    from monai_advdef.data.ct_partial import MarginalLoss, marginal_logits
-    from monai_advdef.data.ct_transforms import OrganLabelsd, StandardizeSubjectd, WindowHUd
-    from monai_advdef.data.mri_transforms import MapLabelsd, NormalizeSeriesd, OrderSeriesd, UnmapLabelsd
-    from monai_advdef.data.n4 import BiasCorrectionN4d
-    from monai_advdef.data.rtstruct import read_rtstruct
-    from monai_advdef.data.seg_read import read_seg
-    from monai_advdef.data.seg_transforms import LoadSegd, SaveSegd
-    from monai_advdef.data.seg_write import write_seg
-    from monai_advdef.data.series import Series, read_series
-    from monai_advdef.data.series_subject import check_same_grid
-    from monai_advdef.data.series_transforms import LoadSeriesd
-    from monai_advdef.data.series_write import write_series
+    from monai_advdef.data.ct.partial import MarginalLoss, marginal_logits
+    from monai_advdef.data.ct.transforms import OrganLabelsd, StandardizeSubjectd, WindowHUd
+    from monai_advdef.data.mri.n4 import BiasCorrectionN4d
+    from monai_advdef.data.mri.transforms import MapLabelsd, NormalizeSeriesd, OrderSeriesd, UnmapLabelsd
     from monai_advdef.data.transforms import CheckPixelsd, MaskToClassesd, ToGreyd, ToRGBd
+    from monai_advdef.dicom.rtstruct import read_rtstruct
+    from monai_advdef.dicom.seg_read import read_seg
+    from monai_advdef.dicom.seg_transforms import LoadSegd, SaveSegd
+    from monai_advdef.dicom.seg_write import write_seg
+    from monai_advdef.dicom.series import Series, read_series
+    from monai_advdef.dicom.series_subject import check_same_grid
+    from monai_advdef.dicom.series_write import write_series
+    from monai_advdef.dicom.transforms import LoadSeriesd
 
 __all__ = [
     "PHANTOMS",
@@ -100,34 +100,23 @@ __all__ = [
 
 
 LATER = {
-    "BiasCorrectionN4d": "n4",
-    "LoadSeriesd": "series_transforms",
-    "LoadSegd": "seg_transforms",
-    "MarginalLoss": "ct_partial",
-    "OrganLabelsd": "ct_transforms",
-    "SaveSegd": "seg_transforms",
-    "Series": "series",
-    "StandardizeSubjectd": "ct_transforms",
-    "WindowHUd": "ct_transforms",
-    "check_same_grid": "series_subject",
-    "marginal_logits": "ct_partial",
-    "read_rtstruct": "rtstruct",
-    "read_seg": "seg_read",
-    "read_series": "series",
-    "write_seg": "seg_write",
-    "write_series": "series_write",
+    **dict.fromkeys(("CheckPixelsd", "MaskToClassesd", "ToGreyd", "ToRGBd"), "data.transforms"),
+    **dict.fromkeys(("MapLabelsd", "NormalizeSeriesd", "OrderSeriesd", "UnmapLabelsd"), "data.mri.transforms"),
+    **dict.fromkeys(("OrganLabelsd", "StandardizeSubjectd", "WindowHUd"), "data.ct.transforms"),
+    **dict.fromkeys(("MarginalLoss", "marginal_logits"), "data.ct.partial"),
+    **dict.fromkeys(("LoadSegd", "SaveSegd"), "dicom.seg_transforms"),
+    **dict.fromkeys(("Series", "read_series"), "dicom.series"),
+    "BiasCorrectionN4d": "data.mri.n4",
+    "LoadSeriesd": "dicom.transforms",
+    "check_same_grid": "dicom.series_subject",
+    "read_rtstruct": "dicom.rtstruct",
+    "read_seg": "dicom.seg_read",
+    "write_seg": "dicom.seg_write",
+    "write_series": "dicom.series_write",
 }
 
 
 def __getattr__(name: str) -> object:
-    if name in ("CheckPixelsd", "MaskToClassesd", "ToGreyd", "ToRGBd"):
-        from monai_advdef.data import transforms
-
-        return getattr(transforms, name)
-    if name in ("MapLabelsd", "NormalizeSeriesd", "OrderSeriesd", "UnmapLabelsd"):
-        from monai_advdef.data import mri_transforms
-
-        return getattr(mri_transforms, name)
-    if name in LATER:
-        return getattr(importlib.import_module(f"monai_advdef.data.{LATER[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"monai_advdef.{LATER[name]}"), name)

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from monai_advdef.data.errors import DataError, nearest
 from monai_advdef.data.image_files import check_pair
 from monai_advdef.data.pairs import MASK_TYPES, Pair
+from monai_advdef.errors import DataError, nearest
 
 ROUGH = 0.02  # share of a cup that may lie outside the disc without a word: outlines drawn by hand are off by a few pixels
 

@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from monai_advdef.data.ct_layouts import ct_kind, holds_ct
-from monai_advdef.data.ct_subjects import inspect_scans
+from monai_advdef.data.ct.layouts import ct_kind, holds_ct
+from monai_advdef.data.ct.subjects import inspect_scans
 from monai_advdef.data.dataset import data_set_pairs
 from monai_advdef.data.decoding import decode
-from monai_advdef.data.errors import DataError
 from monai_advdef.data.image_files import image_size
-from monai_advdef.data.layouts import Layout, find_layout, recognise
+from monai_advdef.data.layouts.core import Layout, find_layout, recognise
 from monai_advdef.data.listing import Listing
-from monai_advdef.data.mri_checks import read_header
-from monai_advdef.data.mri_layouts import holds_subjects
-from monai_advdef.data.mri_subjects import inspect_subjects
+from monai_advdef.data.mri.checks import read_header
+from monai_advdef.data.mri.layouts import holds_subjects
+from monai_advdef.data.mri.subjects import inspect_subjects
 from monai_advdef.data.splits import SECTIONS, split_pairs
 from monai_advdef.data.tasks import find_task
+from monai_advdef.errors import DataError
 
 
 @dataclass

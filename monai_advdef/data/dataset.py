@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from monai_advdef.data.annotations import with_cups, with_diagnoses, with_patients
-from monai_advdef.data.ct_subjects import Annotated, ct_items, organs_of
-from monai_advdef.data.errors import DataError
-from monai_advdef.data.layouts import recognise
-from monai_advdef.data.mri_subjects import subject_items
-from monai_advdef.data.organs import Organs
+from monai_advdef.data.ct.organs import Organs
+from monai_advdef.data.ct.subjects import Annotated, ct_items, organs_of
+from monai_advdef.data.layouts.core import recognise
+from monai_advdef.data.mri.subjects import subject_items
 from monai_advdef.data.pairs import Pair, image_mask_pairs
-from monai_advdef.data.phantoms import write_phantoms
 from monai_advdef.data.splits import SECTIONS, fold_pairs, split_pairs
 from monai_advdef.data.tasks import find_task
+from monai_advdef.errors import DataError
+from monai_advdef.phantoms.write import write_phantoms
 from monai_advdef.switches import truth
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from monai_advdef.data.errors import DataError
 from monai_advdef.data.image_files import image_size, read_grey
-from monai_advdef.data.layouts import Layout
+from monai_advdef.data.layouts.core import Layout
 from monai_advdef.data.listing import Entry
+from monai_advdef.errors import DataError
 
 SLACK = 0.01  # by how much of its size a mask may differ from its image and still be stretched to it
 

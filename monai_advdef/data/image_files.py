@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
-from monai_advdef.data.errors import DataError
+from monai_advdef.errors import DataError
 
 
 def check_pair(pair: Mapping[str, str], *, classes: int = 2) -> None:

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from monai_advdef.data.errors import DataError
 from monai_advdef.data.image_files import check_pair
+from monai_advdef.errors import DataError
 
 IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 MASK_TYPES = (".png", ".bmp", ".tif", ".tiff")

@@ -13,12 +13,12 @@ from PIL import Image
 
 from monai_advdef.data.checking import Report, listing_report
 from monai_advdef.data.decoding import Case, decode
-from monai_advdef.data.errors import DataError
 from monai_advdef.data.image_files import image_size
-from monai_advdef.data.layouts import find_layout
+from monai_advdef.data.layouts.core import find_layout
 from monai_advdef.data.listing import Entry
 from monai_advdef.data.pairs import Pair
 from monai_advdef.data.splits import section_of_patients
+from monai_advdef.errors import DataError
 
 FRACTIONS = (0.6125, 0.0875, 0.30)
 WITHIN_TRAINING = (0.875, 0.125, 0.0)  # where the data set has a test part but no validation part: the same proportion of the two

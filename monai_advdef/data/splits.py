@@ -8,8 +8,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from monai_advdef.data.errors import DataError, nearest
 from monai_advdef.data.pairs import Pair
+from monai_advdef.errors import DataError, nearest
 
 SECTIONS = ("train", "validation", "test")
 

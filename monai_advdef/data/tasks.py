@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from monai_advdef.data.errors import nearest
+from monai_advdef.errors import nearest
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from monai_advdef.data.errors import DataError
+from monai_advdef.errors import DataError
 
 __all__ = ["CheckPixelsd", "MaskToClassesd", "ToGreyd", "ToRGBd"]
 

@@ -9,8 +9,8 @@ import torch
 from monai.networks import nets
 from torch import Tensor, nn
 
-from monai_advdef.data.errors import nearest
 from monai_advdef.diagnosis.channels import CropChannels
+from monai_advdef.errors import nearest
 
 FAMILIES = {  # constructor and the names it gives to the number of channels and of classes
     **{name: ("in_channels", "out_channels") for name in ("DenseNet", "DenseNet121", "DenseNet169", "DenseNet201", "DenseNet264")},

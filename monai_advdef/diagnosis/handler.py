@@ -14,11 +14,11 @@ from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from monai_advdef.data import DataError
-from monai_advdef.data.errors import nearest
 from monai_advdef.defenses import DefendedInferer
 from monai_advdef.diagnosis.locate import Disc, DiscCropper, find_disc
 from monai_advdef.diagnosis.readers import Reader
 from monai_advdef.diagnosis.transforms import POSITIVE
+from monai_advdef.errors import nearest
 
 POSITIONS = ("prediction", "benign", "truth")
 

@@ -12,8 +12,8 @@ import torch
 from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 
-from monai_advdef.data.errors import DataError
 from monai_advdef.diagnosis.locate import find_disc
+from monai_advdef.errors import DataError
 
 Threshold = float | str | os.PathLike[str] | None
 

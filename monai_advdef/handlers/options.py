@@ -7,7 +7,7 @@ from typing import Any
 
 from monai_advdef import attacks
 from monai_advdef.attacks import Attack
-from monai_advdef.data.errors import nearest
+from monai_advdef.errors import nearest
 from monai_advdef.switches import truth
 from monai_advdef.threat import ThreatModel
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,12 +11,14 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 from torch import Tensor
 
-from monai_advdef.data import DataError
+from monai_advdef.errors import DataError, nearest
 from monai_advdef.handlers import AttackHandler, AttackNotApplied
 from monai_advdef.handlers.cell import case_names
 from monai_advdef.metrics import counts, iou
 from monai_advdef.types import Images, PerCase
 from monai_advdef.victim import Victim
+
+RANKS = ("worst", "median", "best")
 
 
 class AttackedBatch(NamedTuple):
@@ -69,3 +72,18 @@ def picture(image: Images) -> np.ndarray:
 
 def _plain(x: Tensor) -> Tensor:
     return x.as_tensor() if isinstance(x, MetaTensor) else torch.as_tensor(x)
+
+
+def pick(change: Mapping[str, float], wanted: Sequence[str]) -> list[tuple[str, str]]:
+    """Name and description of each wanted case: a name, or ``worst``, ``median`` or ``best`` by how the attack changed its score.
+
+    Raises:
+        DataError: no such case.
+    """
+    ordered = sorted(change, key=lambda name: (change[name], name))
+    ranked = dict(zip(RANKS, (ordered[0], ordered[len(ordered) // 2], ordered[-1])))
+    for name in wanted:
+        if name not in ranked and name not in change:
+            raise DataError(f"no case is called {name!r}; {nearest(name, [*RANKS, *change])}")
+    said = {"worst": "largest loss", "median": "median loss", "best": "smallest loss"}
+    return [(ranked.get(name, name), said.get(name, "")) for name in wanted]

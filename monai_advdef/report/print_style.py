@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -29,6 +29,22 @@ STYLE: Any = {
     "hatch.linewidth": 0.5,
 }
 Path = str | os.PathLike[str]
+
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c8c8c", "#8a6d00")
+"""The palette of Okabe and Ito, without its yellow, which is lost on white; a grey and an olive follow."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "h")
+DASHED: Any = (0, (3.5, 1.6))
+
+
+class Look(NamedTuple):
+    """How one network is drawn."""
+
+    colour: str
+    marker: str
+
+
+LOOKS = [Look(*look) for look in zip(COLOURS, MARKERS)]
 
 
 @contextmanager

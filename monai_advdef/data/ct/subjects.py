@@ -1,0 +1,148 @@
+"""The CT scans of a data set: found, checked, and which organs were outlined in each."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_advdef.data.annotations import with_patients
+from monai_advdef.data.ct.checks import check_scan
+from monai_advdef.data.ct.labels import read_class_map, require_label
+from monai_advdef.data.ct.layouts import Scan, ct_kind, find_scans, label_names_file
+from monai_advdef.data.ct.organs import Organs, organ_map, read_label_names
+from monai_advdef.data.pairs import image_mask_pairs
+from monai_advdef.errors import DataError, nearest
+
+Annotated = str | Mapping[str, Sequence[str]]
+
+
+def ct_items(
+    folder: str | os.PathLike[str],
+    *,
+    organs: Organs | None = None,
+    annotated: Annotated = "",
+    voxels: bool = True,
+    skip_bad: bool = False,
+    labelled: bool = True,
+) -> list[dict[str, Any]]:
+    """The volumes or slices of a data-set folder (see :mod:`ct_layouts`), before they are split.
+
+    In a partly annotated volume the label 0 stands both for what is no organ and for organs that nobody outlined, and the file does
+    not tell which. ``annotated`` says which organs a volume counts for; a loss (:class:`MarginalLoss`) and scores
+    (those of :class:`monai_advdef.handlers.RecordHandler`) leave the others out of account.
+
+    Args:
+        organs: the classes; None: the default of :func:`organs_of`.
+        annotated: ``"present"``, the organs that its label file shows (for volumes, and their default); ``"all"``, every organ, so
+            that 0 means background (the default for slices, where a missing organ is out of the picture); or, by case, the names of
+            the organs outlined in it, the cases left out as ``"present"``.
+        voxels: read every voxel of the images, not of the labels alone.
+        skip_bad: go on without the volumes that cannot be used, and list them in a warning.
+        labelled: false for volumes to predict, which need no label.
+
+    Returns:
+        Dictionaries with ``image`` and ``label`` (paths), ``case``, ``patient``, ``annotated`` (a bool per class, background first),
+        ``known_values`` (label values that may occur) and ``grade`` (always ``""``: one stratum, so every section gets a patient).
+
+    Raises:
+        DataError: naming file, value and remedy; of several bad volumes, all. With ``skip_bad``, where none is left.
+    """
+    if labelled and ct_kind(folder) == "slices":
+        return _slices(Path(folder), organs or organs_of(folder), annotated)
+    items, problems = inspect_scans(folder, organs=organs, annotated=annotated, voxels=voxels, labelled=labelled)
+    if problems:
+        told = f"{len(problems)} of {len(items) + len(problems)} volumes in {folder} cannot be used:\n  " + "\n  ".join(problems)
+        if not skip_bad or not items:
+            raise DataError(told if len(problems) > 1 else problems[0])
+        warnings.warn(f"left out: {told}", stacklevel=2)
+    return items
+
+
+def organs_of(folder: str | os.PathLike[str], source: str = "", organs: Sequence[str] | None = None) -> Organs:
+    """:func:`organ_map` of ``source``; empty: ``"abdomen"`` for a folder of volumes, ``"curvas"`` for one of slices."""
+    return organ_map(source or ("curvas" if ct_kind(folder) == "slices" else "abdomen"), organs)
+
+
+def inspect_scans(
+    folder: str | os.PathLike[str],
+    *,
+    organs: Organs | None = None,
+    annotated: Annotated = "",
+    voxels: bool = True,
+    labelled: bool = True,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The items of all volumes that can be used, and what is wrong with each of the others.
+
+    Raises:
+        DataError: a folder without volumes, a ``labels.json``, ``labels.csv`` or ``annotated`` that does not fit.
+    """
+    root, chosen = Path(folder), organs or organ_map("abdomen")
+    scans = find_scans(root, labelled=labelled)
+    table = label_names_file(root) if labelled else None
+    names = read_label_names(table) if table else {}
+    if names:
+        chosen.check_names(names, str(table))
+    _check_annotated(annotated, chosen, [scan.name for scan in scans])
+    items: list[dict[str, Any]] = []
+    problems = []
+    for scan in scans:
+        try:
+            if voxels:
+                check_scan(scan)
+            item = {"image": str(scan.image), "case": scan.name, "patient": scan.patient}
+            items.append(item | _label_of(scan, chosen, annotated, names, str(table or "")) if labelled else item)
+        except DataError as error:
+            problems.append(str(error))
+    if labelled and items and (root / "labels.csv").is_file():
+        items = with_patients(items, root / "labels.csv")
+    return items, problems
+
+
+def _label_of(scan: Scan, organs: Organs, annotated: Annotated, names: Mapping[int, str], table: str) -> dict[str, Any]:
+    label = require_label(scan)
+    found = read_class_map(label, scan.image, organs, known=names, told_by=table).classes
+    counts = {*found, *_told(annotated, organs, scan.name)}
+    outlined = [number in counts or number == 0 for number in range(organs.classes)]
+    if not any(outlined[1:]):
+        raise DataError(
+            f"{label} shows none of {', '.join(organs.names)}; choose another organ map, say with annotated which organs it counts "
+            "for, or move the volume away"
+        )
+    known = sorted({*names, *organs.class_of})
+    return {"label": str(label), "annotated": outlined, "known_values": known, "grade": ""}
+
+
+def _told(annotated: Annotated, organs: Organs, case: str) -> list[int]:
+    """The classes that a volume is said to be annotated for, whether the label shows them or not."""
+    if isinstance(annotated, str):
+        return list(range(organs.classes)) if annotated == "all" else []
+    return [organs.names.index(name) + 1 for name in annotated.get(case, ())]
+
+
+def _slices(root: Path, organs: Organs, annotated: Annotated) -> list[dict[str, Any]]:
+    """Slices with their masks, checked against ``labels.json`` where there is one."""
+    table = label_names_file(root)
+    names = read_label_names(table) if table else {}
+    if names:
+        organs.check_names(names, str(table))
+    if annotated not in ("", "all"):
+        raise DataError(f"annotated must be 'all' for slices, got {annotated!r}: an organ that a slice lacks is out of the picture")
+    known = sorted({0, *names, *organs.class_of})
+    pairs = image_mask_pairs(root, classes=max(2, known[-1] + 1))
+    pairs = with_patients(pairs, root / "labels.csv") if (root / "labels.csv").is_file() else pairs
+    about = {"annotated": [True] * organs.classes, "known_values": known, "grade": ""}
+    return [{**pair, **about} for pair in pairs]
+
+
+def _check_annotated(annotated: Annotated, organs: Organs, cases: Sequence[str]) -> None:
+    if isinstance(annotated, str):
+        if annotated not in ("", "present", "all"):
+            raise DataError(f"annotated must be 'present', 'all' or a table of case and organs, got {annotated!r}")
+        return
+    for case, wanted in annotated.items():
+        if case not in cases:
+            raise DataError(f"annotated names the case {case!r}, which is not there; {nearest(case, cases)}")
+        organs.require(wanted, f"annotated, case {case}")

@@ -1,0 +1,180 @@
+"""Where the volumes of a subject lie: folders with one file a series, as BraTS has them, or the Medical Segmentation Decathlon.
+
+Files are known by the last word of their names, after ``_`` or ``-``: ``t1.nii.gz``, ``Brats18_2013_3_1_t1ce.nii.gz`` (BraTS 2017
+to 2021, label values 0, 1, 2, 4), ``BraTS-GLI-00005-001-t2w.nii.gz`` (BraTS 2023, known by ``t1n`` and ``t2f``: label values 0 to 3;
+the last number is the visit of a patient). Task01 of the Decathlon (Antonelli et al., "The Medical Segmentation Decathlon", 2022)
+has one file of four volumes a subject, and says in ``dataset.json`` which series is which, and what the label values mean. In place
+of its file, a series may be a folder of that name with its DICOM slices.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from monai_advdef.data.tasks import Task
+from monai_advdef.dicom.series_slices import is_series
+from monai_advdef.errors import DataError
+
+VOLUME_TYPES = (".nii.gz", ".nii")
+WORDS = {
+    "t1": ("t1", "t1n", "t1w"),
+    "t1ce": ("t1ce", "t1c", "t1gd"),
+    "t2": ("t2", "t2w"),
+    "flair": ("flair", "t2f"),
+    "seg": ("seg", "segm"),
+}
+ROLE_OF = {word: role for role, words in WORDS.items() for word in words}
+BRATS_2023 = {"t1n", "t2f"}
+GRADE_FOLDERS = {"HGG": "high", "LGG": "low"}
+
+
+@dataclass
+class Subject:
+    """The files of one subject: ``files`` by series and ``"seg"``; in ``order``, the channels of a file that holds all series."""
+
+    name: str
+    folder: Path
+    files: dict[str, Path]
+    label_values: tuple[int, ...]
+    order: tuple[int, ...] = ()
+    patient: str = ""
+    grade: str = ""
+    problems: list[str] = field(default_factory=list)
+
+    def item(self, series: tuple[str, ...]) -> dict[str, Any]:
+        """What a data loader is given of this subject."""
+        image = [str(self.files[name]) for name in series]
+        about: dict[str, Any] = {"image": image[0] if self.order else image, "case": self.name}
+        about |= {"label": str(self.files["seg"])} if "seg" in self.files else {}
+        about |= {"patient": self.patient or self.name, "grade": self.grade, "label_values": self.label_values}
+        return about | ({"series_order": self.order} if self.order else {})
+
+
+def volume_stem(path: Path) -> str:
+    """The name of a NIfTI file without ``.nii.gz`` or ``.nii``; empty for other files."""
+    kind = next((kind for kind in VOLUME_TYPES if path.name.lower().endswith(kind)), "")
+    return path.name[: -len(kind)] if kind and not path.name.startswith(".") else ""
+
+
+def holds_subjects(root: Path) -> bool:
+    """Whether a folder looks like one of subjects: NIfTI files one or two levels down, or DICOM folders called like series."""
+    if any(volume_stem(path) for pattern in ("*/*.nii*", "*/*/*.nii*") for path in root.glob(pattern)):
+        return True
+    return any(_role(path) in ROLE_OF and is_series(path) for path in root.glob("*/*/"))
+
+
+def find_subjects(root: Path, task: Task, *, labelled: bool = True) -> list[Subject]:
+    """All subjects of a folder sorted by name, with what is wrong with each so far; none of their files is opened.
+
+    Args:
+        labelled: false for subjects to predict, which need no label.
+
+    Raises:
+        DataError: no such folder, no subject in it, or a ``dataset.json`` that does not say which volume or label is which.
+    """
+    if not root.is_dir():
+        raise DataError(f"dataset_dir {str(root)!r} is not a folder; give the folder that holds the subjects")
+    subjects = _decathlon(root, task) if (root / "dataset.json").is_file() else _folders(root, task, labelled)
+    if not subjects:
+        there = ", ".join(sorted(path.name for path in root.iterdir())[:5]) or "nothing"
+        raise DataError(
+            f"no subject in {root} (it holds: {there}); a subject is a folder with {', '.join(f'{w}.nii.gz' for w in WORDS)} "
+            "(or <subject>_t1.nii.gz, ...), or the folder has a dataset.json as the Medical Segmentation Decathlon"
+        )
+    often = Counter(subject.name.casefold() for subject in subjects)
+    for subject in subjects:
+        if often[subject.name.casefold()] > 1:
+            twins = ", ".join(str(other.folder) for other in subjects if other.name.casefold() == subject.name.casefold())
+            subject.problems.append(f"two subjects are called {subject.name!r} ({twins}); rename one, or move it away")
+    return sorted(subjects, key=lambda subject: (subject.name, str(subject.folder)))
+
+
+def _role(path: Path) -> str:
+    """The last word of a file's or folder's name, which tells what it is."""
+    return re.split(r"[_-]", (volume_stem(path) if path.is_file() else path.name).lower())[-1]
+
+
+def _volumes(folder: Path) -> list[Path]:
+    """What may be series and label of a subject: its NIfTI files, and folders called like a series that hold DICOM slices."""
+    if not folder.is_dir():
+        return []
+    inside = sorted(folder.iterdir())
+    files = [path for path in inside if path.is_file() and volume_stem(path)]
+    return files + [path for path in inside if path.is_dir() and _role(path) in ROLE_OF and is_series(path)]
+
+
+def _folders(root: Path, task: Task, labelled: bool) -> list[Subject]:
+    """Subjects that are folders, one or two levels down; of two levels, ``HGG`` and ``LGG`` tell the grade."""
+    subjects = []
+    roles = (*task.series, "seg") if labelled else task.series
+    for folder in sorted((*root.glob("*/"), *root.glob("*/*/"))):
+        volumes = _volumes(folder)
+        if not volumes or any(part.startswith(".") for part in folder.relative_to(root).parts):
+            continue
+        found: dict[str, list[Path]] = {}
+        words = set()
+        for path in volumes:
+            word = _role(path)
+            if word in ROLE_OF:
+                words.add(word)
+                found.setdefault(ROLE_OF[word], []).append(path)
+        values = (0, 1, 2, 3) if words & BRATS_2023 else task.label_values
+        visit = re.fullmatch(r"(BraTS-\w+-\d+)-\d{3}", folder.name)
+        subject = Subject(folder.name, folder, {role: found[role][0] for role in roles if role in found}, values)
+        subject.patient, subject.grade = visit[1] if visit else "", GRADE_FOLDERS.get(folder.parent.name, "")
+        for role in roles:
+            if role not in found:
+                there = ", ".join(path.name for path in volumes)
+                subject.problems.append(
+                    f"subject {folder.name} has no {role} in {folder} (it holds: {there}); add {role}.nii.gz or "
+                    f"{folder.name}_{role}.nii.gz, or move the subject away"
+                )
+            elif len(found[role]) > 1:
+                names = ", ".join(path.name for path in found[role])
+                subject.problems.append(f"subject {folder.name} has more than one {role} in {folder} ({names}); keep one")
+        subjects.append(subject)
+    return subjects
+
+
+def _decathlon(root: Path, task: Task) -> list[Subject]:
+    """Subjects as the ``training`` list of a ``dataset.json`` names them."""
+    path = root / "dataset.json"
+    try:
+        about = json.loads(path.read_text(encoding="utf-8-sig"))
+        volumes = {int(number): str(name) for number, name in about["modality"].items()}
+        labels = {int(number): str(name) for number, name in about["labels"].items()}
+        listed = [(entry["image"], entry["label"]) for entry in about["training"]]
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DataError(
+            f"{path} is not one of the Medical Segmentation Decathlon ({type(error).__name__}: {error}); it needs modality "
+            "and labels (number to name) and training (a list of image and label)"
+        ) from error
+    series_of = {ROLE_OF.get(re.sub(r"\W", "", name.lower()), ""): number for number, name in volumes.items()}
+    value_of = {_class_of(name): number for number, name in labels.items()}
+    absent = [name for name in task.series if name not in series_of]
+    absent += [name for number, name in enumerate(task.classes) if number not in value_of]
+    if absent:
+        raise DataError(f"{path} names no {absent[0]} (modality {volumes}, labels {labels}); correct the names")
+    order = tuple(series_of[name] for name in task.series)
+    values = tuple(value_of[number] for number in range(len(task.classes)))
+    subjects = []
+    for image, label in listed:
+        files = dict.fromkeys(task.series, root / image) | {"seg": root / label}
+        subject = Subject(volume_stem(Path(image)) or Path(image).name, (root / image).parent, files, values, order)
+        for missing in sorted({file for file in files.values() if not file.is_file()}):
+            subject.problems.append(f"subject {subject.name} of {path} has no file {missing}; fetch it, or take it out of the list")
+        subjects.append(subject)
+    return subjects
+
+
+def _class_of(name: str) -> int:
+    """The class number of a label by its name: 0 background, 1 non-enhancing or necrotic, 2 oedema, 3 enhancing; -1 otherwise."""
+    word = re.sub(r"[^a-z]", "", name.lower())
+    kinds: Mapping[str, int] = {"background": 0, "nonenhanc": 1, "necro": 1, "edema": 2, "enhanc": 3}
+    return next((number for kind, number in kinds.items() if kind in word), -1)
