@@ -22,9 +22,9 @@ from monai_advdef.data import (
     OrderSeriesd,
     UnmapLabelsd,
     dataset,
-    n4,
     subject_items,
 )
+from monai_advdef.data.mri import n4
 
 
 @pytest.fixture

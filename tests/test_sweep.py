@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from monai_advdef.papers import Sweep
-from monai_advdef.papers.nlcen.sweep import paper_steps
+from monai_advdef.papers.network_study import paper_steps
 from monai_advdef.records import read_records
 
 NETWORKS = [
