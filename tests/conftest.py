@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tensors here are small: a second thread only waits; for subprocesses too
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-import pytest  # noqa: E402
+import mlflow  # noqa: E402
+import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 from jaxtyping import install_import_hook
 from torch import Tensor
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 CORE = ["threat", "objectives", "metrics", "victim", "windows", "attacks"]
 install_import_hook([f"monai_advdef.{m}" for m in CORE], "shapecheck.checker")
 
@@ -27,6 +32,7 @@ settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):
     settings.load_profile("ci")
 
+Once = Callable[[str, Callable[[Path], None]], Path]
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 SIZE = 48
 
@@ -53,7 +59,25 @@ def small_unet(dims: int = 2, channels: int = 3, classes: int = 2) -> torch.nn.M
 
 
 @pytest.fixture(scope="session")
-def trained() -> torch.nn.Module:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """``once(name, make)``: a folder that ``make`` filled, once for all workers of a run. They share it, so nobody writes there."""
+    own = tmp_path_factory.getbasetemp()
+    common = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def made(name: str, make: Callable[[Path], None]) -> Path:
+        folder, finished = common / name, common / f"{name}.made"
+        with FileLock(common / f"{name}.lock"):
+            if not finished.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that did not get to the end
+                folder.mkdir()
+                make(folder)
+                finished.touch()
+        return folder
+
+    return made
+
+
+def train(folder: Path) -> None:
     """A small U-Net that segments :func:`blobs` (Dice about .95), expecting (x - 127.5) / 127.5."""
     network = small_unet()
     optimizer = torch.optim.AdamW(network.parameters(), 1e-2)
@@ -64,6 +88,14 @@ def trained() -> torch.nn.Module:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    torch.save(network.state_dict(), folder / "model.pt")
+
+
+@pytest.fixture(scope="session")
+def trained(once: Once) -> torch.nn.Module:
+    """The network of :func:`train`."""
+    network = small_unet()
+    network.load_state_dict(torch.load(once("small_unet", train) / "model.pt", weights_only=True))
     return network.eval()
 
 
@@ -82,7 +114,20 @@ def threat() -> ThreatModel:
     return ThreatModel(eps=8.0)
 
 
+def migrate(folder: Path) -> None:
+    """An empty MLflow store: making its tables takes seconds."""
+    mlflow.MlflowClient(f"sqlite:///{folder / 'mlruns.db'}").search_experiments()
+
+
+@pytest.fixture(scope="module")
+def store(once: Once, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One MLflow store for all runs of a file, a copy of an empty one; it is named in the environment too."""
+    uri = f"sqlite:///{shutil.copy(once('mlflow', migrate) / 'mlruns.db', tmp_path_factory.mktemp('mlflow'))}"
+    with patch.dict(os.environ, MLFLOW_TRACKING_URI=uri):
+        yield uri
+
+
 @pytest.fixture(scope="session")
-def phantom_bundle(tmp_path_factory: pytest.TempPathFactory) -> PhantomBundle:
-    """The skin bundle in a folder of its own, trained on phantoms (see :mod:`phantom_bundle`)."""
-    return make(tmp_path_factory.mktemp("bundle"))
+def phantom_bundle(once: Once, tmp_path_factory: pytest.TempPathFactory) -> PhantomBundle:
+    """The skin bundle trained on phantoms (see :mod:`phantom_bundle`), a copy for each worker: tests write beside its networks."""
+    return PhantomBundle(Path(shutil.copytree(once("phantom_bundle", make), tmp_path_factory.mktemp("bundle") / "skin")))

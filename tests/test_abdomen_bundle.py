@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from unittest.mock import patch
 
 import nibabel as nib
 import numpy as np
@@ -40,14 +39,13 @@ def write_split(folder, cases) -> None:
 
 
 @pytest.fixture(scope="module")
-def abdomen(tmp_path_factory) -> Path:
-    """The bundle in a folder of its own with four phantoms at 12 mm, and one store for all runs."""
+def abdomen(tmp_path_factory, store) -> Path:
+    """The bundle in a folder of its own with four phantoms at 12 mm."""
     root = tmp_path_factory.mktemp("abdomen") / NAME
     shutil.copytree(bundles()[NAME], root, ignore=shutil.ignore_patterns("*.pt", "output", "phantom"))
     images = write_abdomen_phantoms(root / "data", cases=4, spacing=(12, 12, 12))
     write_split(root / "data", [path.name.split(".")[0] for path in images])
-    with patch.dict("os.environ", MLFLOW_TRACKING_URI=f"sqlite:///{root / 'mlruns.db'}"):
-        yield root
+    return root
 
 
 def carry_out(root, data, output, *files, kind="train", network="unet2d", **options):

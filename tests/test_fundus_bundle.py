@@ -24,7 +24,7 @@ FASTER = {
 
 
 @pytest.fixture(scope="module")
-def trained_fundus(tmp_path_factory) -> tuple[Path, dict]:
+def trained_fundus(tmp_path_factory, store) -> tuple[Path, dict]:
     """The bundle with its disc network trained for a moment, and its settings."""
     root = tmp_path_factory.mktemp("fundus") / NAME
     shutil.copytree(bundles()[NAME], root, ignore=shutil.ignore_patterns("*.pt", "output", "phantom"))

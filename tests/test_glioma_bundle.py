@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from unittest.mock import patch
 
 import nibabel as nib
 import numpy as np
@@ -26,13 +25,12 @@ MRI = "threats/mri"
 
 
 @pytest.fixture(scope="module")
-def gliomas(tmp_path_factory) -> Path:
-    """The bundle in a folder of its own, with six phantom subjects at 6 mm, and one store for all runs."""
+def gliomas(tmp_path_factory, store) -> Path:
+    """The bundle in a folder of its own, with six phantom subjects at 6 mm."""
     root = tmp_path_factory.mktemp("gliomas") / NAME
     shutil.copytree(bundles()[NAME], root, ignore=shutil.ignore_patterns("*.pt", "output", "phantom"))
     write_glioma_phantoms(root / "phantom", cases=6, spacing=(6, 6, 6))
-    with patch.dict("os.environ", MLFLOW_TRACKING_URI=f"sqlite:///{root / 'mlruns.db'}"):
-        yield root
+    return root
 
 
 @pytest.fixture(scope="module")

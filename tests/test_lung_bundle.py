@@ -26,15 +26,14 @@ THIN = {
 
 
 @pytest.fixture(scope="module")
-def lungs(tmp_path_factory) -> Path:
-    """The bundle in a folder of its own, with nine phantom radiographs in three fixed sections, and one store for all runs."""
+def lungs(tmp_path_factory, store) -> Path:
+    """The bundle in a folder of its own, with nine phantom radiographs in three fixed sections."""
     root = tmp_path_factory.mktemp("lungs") / NAME
     shutil.copytree(bundles()[NAME], root, ignore=shutil.ignore_patterns("*.pt", "output", "phantom"))
     write_lung_phantoms(root / "phantom", cases=9, sizes=((96, 80),))
     rows = [f"phantom_{i:04d},{section}" for section, cases in SECTIONS.items() for i in cases]
     (root / "phantom" / "split.csv").write_text("\n".join(["case,section", *rows]) + "\n")
-    with patch.dict("os.environ", MLFLOW_TRACKING_URI=f"sqlite:///{root / 'mlruns.db'}"):
-        yield root
+    return root
 
 
 def settings(root, output, **options):

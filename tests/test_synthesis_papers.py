@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -35,8 +34,8 @@ QUICK = {
 
 
 @pytest.fixture(scope="module")
-def abdomen(tmp_path_factory):
-    """The bundle in a folder of its own, four patients with two slices each, and one store for all runs."""
+def abdomen(tmp_path_factory, store):
+    """The bundle in a folder of its own, four patients with two slices each."""
     root = tmp_path_factory.mktemp("abdomen") / NAME
     shutil.copytree(bundles()[NAME], root, ignore=shutil.ignore_patterns("*.pt", "output", "phantom"))
     rng, lines, split = np.random.default_rng(0), ["image,patient,slice"], ["case,section"]
@@ -51,8 +50,7 @@ def abdomen(tmp_path_factory):
         split.append(f"s{case},{('train', 'validation', 'test', 'test')[case // 2]}")
     (root / "png" / "labels.csv").write_text("\n".join(lines) + "\n")
     (root / "png" / "split.csv").write_text("\n".join(split) + "\n")
-    with patch.dict("os.environ", MLFLOW_TRACKING_URI=f"sqlite:///{root / 'mlruns.db'}"):
-        yield root
+    return root
 
 
 def carry_out(root, data: str, name: str, study: str, **options) -> str:

@@ -76,7 +76,7 @@ def weights(folder: Path) -> dict[str, Tensor]:
 
 def test_killed_training_ends_as_an_uninterrupted_one(tmp_path):
     parts, whole = tmp_path / "parts", tmp_path / "whole"
-    killed = child(parts, 0.25)  # two seconds an epoch
+    killed = child(parts, 0.1)  # most of a second an epoch
     deadline = time.monotonic() + PATIENCE
     while not (parts / f"generator_epoch_{KILLED_AFTER}.pt").exists():
         assert killed.poll() is None and time.monotonic() < deadline, "the training ended before it could be killed"
