@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ SMALL = {"image_size": 64, "batch_size": 4}
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
-def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def command(*words: str, cwd: Path, env: Mapping[str, str] = ENVIRONMENT) -> subprocess.CompletedProcess[str]:
     """``python -m ...`` in a process of its own."""
-    return subprocess.run([sys.executable, "-m", *words], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-m", *words], cwd=cwd, env=env, capture_output=True, text=True)
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,15 @@ class PhantomBundle:
     def store(self) -> str:
         """One MLflow store for all evaluations: making a new one takes seconds."""
         return f"sqlite:///{self.root / 'output' / 'mlruns.db'}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """That of a process which tracks in :attr:`store`."""
+        return {**ENVIRONMENT, "MLFLOW_TRACKING_URI": self.store}
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """``python -m ...`` in the bundle's folder, in a process of its own."""
+        return command(*words, cwd=self.root, env=self.environment)
 
     def settings(self, output: Path) -> dict[str, Any]:
         folders = {"dataset_dir": self.root / "phantom", "output_dir": output, "ckpt_dir": self.root / "models"}

@@ -17,7 +17,7 @@ import yaml
 from generators import generator_file
 from monai.bundle import ckpt_export, verify_metadata, verify_net_in_out
 from monai.losses import DiceCELoss
-from phantom_bundle import NAME, command
+from phantom_bundle import NAME
 from PIL import Image
 
 from monai_advdef.bundle import bundles, describe, home, workflows
@@ -120,7 +120,7 @@ def test_stock_command_trains(phantom_bundle):
 def test_stock_command_evaluates_attacked_and_defended_as_the_study_does(phantom_bundle, tmp_path):
     overlays = ("attacks/fgsm", "defenses/jpeg")
     told = {"attack_def::eps": 4, "defense_def::quality": 50, "adaptive": "false"}
-    done = command(*phantom_bundle.words(tmp_path / "a", *(workflows()[o] for o in overlays), **told), cwd=phantom_bundle.root)
+    done = phantom_bundle.command(*phantom_bundle.words(tmp_path / "a", *(workflows()[o] for o in overlays), **told))
     assert done.returncode == 0, done.stderr
     phantom_bundle.evaluate(tmp_path / "b", *overlays, attack__eps=4, defense__quality=50, adaptive=False)
     ours, theirs = (read_records(tmp_path / n / "records").drop(columns="seconds") for n in "ab")

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import pytest
 import torch
 from monai.bundle import ConfigParser
-from phantom_bundle import ENVIRONMENT, NAME, PhantomBundle
+from phantom_bundle import NAME, PhantomBundle
 
 from monai_advdef.bundle import bundles, workflows
 from monai_advdef.study import workflow
@@ -61,7 +61,7 @@ def test_two_processes_train_as_one_does_on_the_joint_batch(phantom_bundle: Phan
     done = subprocess.run(
         ["nice", "-n", "19", sys.executable, *words],
         cwd=phantom_bundle.root,
-        env={**ENVIRONMENT, "MLFLOW_TRACKING_URI": phantom_bundle.store},
+        env=phantom_bundle.environment,
         capture_output=True,
         text=True,
     )

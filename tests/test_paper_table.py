@@ -8,7 +8,6 @@ from unittest.mock import patch
 import numpy as np
 import pandas as pd
 import pytest
-from phantom_bundle import command
 from scipy.stats import wilcoxon
 
 from monai_advdef.bundle import workflows
@@ -105,7 +104,7 @@ def test_table_two_runs_from_one_command_and_crafts_each_image_once(phantom_bund
         {"name": "ASMA", "overlay": "attacks/asma", "options": asma},
         {"name": "PGD", "overlay": "attacks/pgd", "options": {"steps": 2, "eps": 4.0}, "adaptive": []},
     ]
-    done = command(*words, "--table::defenses", str(fewer), "--table::attacks", str(attacks), cwd=phantom_bundle.root)
+    done = phantom_bundle.command(*words, "--table::defenses", str(fewer), "--table::attacks", str(attacks))
     assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-2000:]
     page = (tmp_path / "frequency_refinement_table2.md").read_text()
     for told in ("| benign |", "ASMA: **lowest of all attackers**", "ASMA: adaptive", "IoU to its target", "46.6 ± 9.2"):

@@ -11,7 +11,6 @@ import time
 import pandas as pd
 import pytest
 from engines import evaluator, network
-from phantom_bundle import ENVIRONMENT
 
 from monai_advdef.bundle import workflows
 from monai_advdef.handlers import AttackHandler, RecordHandler, evaluate
@@ -53,7 +52,9 @@ def test_killed_bundle_run_is_resumed_with_identical_records(phantom_bundle, tmp
     words = phantom_bundle.words(tmp_path / "cut", workflows()["attacks/pgd"], **{"attack_def::steps": 40, "batch_size": 1})
     crafted = tmp_path / "cut" / "adversarial"
     with open(tmp_path / "log", "w") as log:
-        process = subprocess.Popen([sys.executable, "-m", *words], cwd=phantom_bundle.root, env=ENVIRONMENT, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [sys.executable, "-m", *words], cwd=phantom_bundle.root, env=phantom_bundle.environment, stdout=log, stderr=log
+        )
         while process.poll() is None and len(list(crafted.glob("*.npz"))) < 2:
             time.sleep(0.02)
         os.kill(process.pid, signal.SIGKILL)
