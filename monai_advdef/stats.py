@@ -239,7 +239,7 @@ def worst_case(df: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def headline_cases(df: pd.DataFrame) -> pd.DataFrame:
-    """Per defence, the scores per case of whichever attacker leaves the lower mean: oblivious, or adaptive (knows the defence).
+    """Per defence, the scores per case under whichever attacker has the lower mean: oblivious, or adaptive (knows the defence).
 
     ``df`` holds the attacked rows of one threat. Returns columns ``defense, case, patient, value, attacker``.
     """

@@ -178,7 +178,7 @@ def test_the_study_trains_folds_and_defences_and_tells_of_them(gliomas, tmp_path
         "### plain: Dice by label",
         "### distilled: distances and volumes",
         "### Defences\n",
-        "| online − plain | worst per subject |",
+        "| online − plain | worst case per subject |",
     ):
         assert part in page
     table = pd.read_csv(tmp_path / "small.csv")

@@ -42,7 +42,7 @@ def test_the_lower_attacker_is_chosen_by_its_mean_and_printed_first():
         ]
     )
     lines = paper_table.attack_lines(table, COLUMNS, "iou")
-    assert [name for name, _ in lines] == ["**lowest of all attackers**", "adaptive", "oblivious"]
+    assert [name for name, _ in lines] == ["**strongest of all attackers**", "adaptive", "oblivious"]
     assert lines[0][1] == {COLUMNS[0]: "**50.0 ± 10.0**", COLUMNS[1]: "**20.0 ± 10.0** †"}, (
         "the second was attacked obliviously only"
     )
@@ -107,7 +107,7 @@ def test_table_two_runs_from_one_command_and_crafts_each_image_once(phantom_bund
     done = phantom_bundle.command(*words, "--table::defenses", str(fewer), "--table::attacks", str(attacks))
     assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-2000:]
     page = (tmp_path / "frequency_refinement_table2.md").read_text()
-    for told in ("| benign |", "ASMA: **lowest of all attackers**", "ASMA: adaptive", "IoU to its target", "46.6 ± 9.2"):
+    for told in ("| benign |", "ASMA: **strongest of all attackers**", "ASMA: adaptive", "IoU to its target", "46.6 ± 9.2"):
         assert told in page
     found = read_records(tmp_path / "records")
     assert set(found["attack"]) == {"none", "ASMA (8-bit)", "PGD"}

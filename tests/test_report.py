@@ -130,7 +130,7 @@ def test_the_words_around_the_numbers(card):
     assert "Skin lesion dermoscopy segmentation, UNet" in text
     assert "weights 4f1c…9a · 12 images of 12 patients · suite standard-v1" in text
     assert "knows the weights and the defence and may change every pixel by at most 8 of 255 grey levels" in text
-    assert "JPEG(85), 4:2:0 seems to leave .625, but only until the attacker knows of it: then .289" in text
+    assert "JPEG(85), 4:2:0 has .625 against an attacker who does not know it, but .289 against one who does" in text
     assert "monai-advdef demo --output_dir demo" in text and "monai 1.6.1" in text
     assert "12 patients only" in text
     assert "worst · .91 → .00" in text and "×16, −8 … +8 grey levels" in text
@@ -163,7 +163,7 @@ def test_the_verdicts_see_what_is_wrong(tmp_path):
     }  # fmt: skip
     assert found["Adaptive"].text.endswith("attacked FR")
     assert found["Size"].text == "case c000 was changed by 8.5, allowed 8"
-    assert found["Order"].text == "PGD-10 leaves .500, more than FGSM (.300)"
+    assert found["Order"].text == "score .500 under PGD-10, higher than under FGSM (.300)"
     assert scope.left_out == ("FGSM, 8 grey levels, FR",) and scope.unfinished == ("ffff",)
     text = build(folder).read_text(encoding="utf-8")
     assert "not run" in text and "adaptive not run" in text and "not the defence" in text

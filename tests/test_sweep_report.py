@@ -88,7 +88,7 @@ def test_strength_table_has_the_lowest_per_image_and_the_zero_gradients_of_white
         + [rows([0.9] * 3, A, TRANSFER, 8.0, metric="zero_gradient")]
     )
     head, *lines = cells(sweep_tables.strength_table(table, [A, C], PAPER))
-    assert head == ["network", "ε", PAPER, MARGIN, TRANSFER, "lowest of all", "zero gradients, %", "verdict"]
+    assert head == ["network", "ε", PAPER, MARGIN, TRANSFER, "worst case", "zero gradients, %", "verdict"]
     worst = np.min([reference, margin, transfer], axis=0).mean()
     assert lines == [[A, "8", ".700", ".667", ".733", fraction(worst), "20.0", "–"]], "no line where only the paper's attack was run"
 
@@ -179,7 +179,7 @@ def test_an_attack_that_only_one_network_met_counts_and_is_named():
 def test_without_stronger_attacks_nothing_is_said_about_what_survives():
     table = sweep()
     table = table[table["attack_row"] != MARGIN]
-    assert "nothing is said about what survives" in sweep_tables.surviving(table, [(A, B)], PAPER)
+    assert "nothing is said about the advantage under them" in sweep_tables.surviving(table, [(A, B)], PAPER)
     assert len(cells(sweep_tables.strength_table(table, [A, B], PAPER))) == 1, "a head alone"
     assert sweep_tables.leads(table[table["network"] == A], A, B, PAPER) is None
 

@@ -71,7 +71,7 @@ def test_table_1_from_no_weights_at_all(abdomen):
         and "field attack at equal perceptibility, ξ = 2" in page
     )
     assert "displacement, pixels" in page and "grey levels" in page and "*the paper, ξ = 2*" in page
-    assert "**Falls of 30 % or more**" in page and "the paper's claim" in page
+    assert "**Drops of 30 % or more**" in page and "the paper's claim" in page
     numbers = pd.read_csv(abdomen / "out_png" / "synthesis_table1.csv")
     assert set(numbers["organ"]) == {"pancreas", "kidneys", "liver"} and len(numbers) == 3 * 3
     assert (numbers["min_jacobian"] > 0).all() and numbers["clean"].groupby(numbers["organ"]).nunique().eq(1).all()

@@ -133,7 +133,7 @@ def study(
 
 
 def test_which_organs_fell_is_told_for_both_labels():
-    told = synthesis_text.falls(lines(study({1: 0.2, 2: 0.5, 3: 0.7})))
+    told = synthesis_text.drops(lines(study({1: 0.2, 2: 0.5, 3: 0.7})))
     assert "against the labels as they are liver at ξ = 2 and 3, kidneys at no ξ" in told
     assert "against the labels warped along liver at ξ = 3, kidneys at no ξ" in told
 
@@ -157,12 +157,12 @@ def test_trend(drops, words):
         (
             0.6,
             0.2,
-            "strong in 1 row of 1, weaker in 0, undecided in 0. Mean falls, ξ = 2: 30.0 % at .200 σ against 20.0 % at .200 σ.",
+            "strong in 1 row of 1, weaker in 0, undecided in 0. Mean drops, ξ = 2: 30.0 % at .200 σ against 20.0 % at .200 σ.",
         ),
         (
             0.6,
             0.1,
-            "in 1 row of 1, weaker in 0, undecided in 0. Mean falls, ξ = 2: 30.0 % at .100 σ against 20.0 % at .200 σ (with less",
+            "in 1 row of 1, weaker in 0, undecided in 0. Mean drops, ξ = 2: 30.0 % at .100 σ against 20.0 % at .200 σ (with less",
         ),
         (0.2, 0.2, "weaker in 1"),
         (0.2, 0.1, "undecided in 1"),
@@ -188,7 +188,7 @@ def test_components_are_compared():
         case("a", {"liver": (0.3, 0.8, 0.3), "kidneys": (0.7, 0.8, 0.7)}, parts="intensity"),
     )
     told = synthesis_text.components(lines(rows))
-    assert "At ξ = 2 deformation alone hurts kidneys more and intensity alone hurts liver more" in told
+    assert "At ξ = 2 deformation alone lowers the Dice of kidneys more and intensity alone lowers the Dice of liver more" in told
 
 
 # -- pages

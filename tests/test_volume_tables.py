@@ -70,8 +70,8 @@ def test_too_few_subjects_are_marked(rows):
     assert volume_tables.label_table(few, "plain", [("FGSM", 0.1)]).count("‡") == 1 + 5
 
 
-def test_fall_table_finds_the_eps_of_65_per_cent(rows):
-    text = volume_tables.fall_table(rows, "plain", ["noise", "i-FGSM"])
+def test_drop_table_finds_the_eps_of_65_per_cent(rows):
+    text = volume_tables.drop_table(rows, "plain", ["noise", "i-FGSM"])
     assert "| noise | .719 (−0 %) | .719 (−0 %) | – |" in text
     mean = {eps: np.mean([value("plain", "i-FGSM", eps, a, k) for a in range(3) for k in range(7)]) for eps in (0.0, 0.05, 0.1)}
     assert f"(−{100 * (1 - mean[0.1] / mean[0.0]):.0f} %)" in text
@@ -80,7 +80,7 @@ def test_fall_table_finds_the_eps_of_65_per_cent(rows):
 @given(st.floats(0.1, 5), st.lists(st.floats(0.01, 1), min_size=1, max_size=6, unique=True))
 def test_eps_of_a_linear_fall_is_exact(slope, sizes):
     values = {eps: 0.7 * (1 - slope * eps) for eps in sizes}
-    found = volume_tables.eps_of_fall(values, 0.7)
+    found = volume_tables.eps_of_drop(values, 0.7)
     if slope * max(sizes) >= 0.65:
         assert found == pytest.approx(0.65 / slope)
     elif slope * max(sizes) < 0.65 - 1e-9:
@@ -100,7 +100,7 @@ def test_defences_stand_beside_each_other(rows):
     table = volume_tables.defense_table(rows, ["plain", "hard"], ["FGSM", "i-FGSM"], 0.1)
     assert "| plain | .900 / .720 | .800 / " in table
     pairs = volume_tables.defense_pairs(rows, [("hard", "plain")], ["FGSM", "i-FGSM"], 0.1)
-    assert [line.split("|")[2].strip() for line in pairs.splitlines()[6:]] == ["clean", "FGSM", "i-FGSM", "worst per subject"]
+    assert [line.split("|")[2].strip() for line in pairs.splitlines()[6:]] == ["clean", "FGSM", "i-FGSM", "worst case per subject"]
     assert pairs.count("+1.00") == 3  # all subjects gain under attack, none moves clean
 
 

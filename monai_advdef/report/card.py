@@ -86,22 +86,23 @@ def finding(scope: Scope) -> str:
         return ""
     table = stats.headline(rows).set_index("defense")
     clean = words.fraction(stats.per_case(scope.clean[scope.clean["defense"] == "none"])["value"].mean())
-    told = [f"Without a defence, mean {scope.metric_name} falls from {clean} to {words.fraction(table['headline']['none'])}"]
+    name = scope.metric_name
+    told = [f"Without a defence, clean {name} is {clean} and {name} under attack {words.fraction(table['headline']['none'])}"]
     noise = scope.noise(scope.eps)
     noise = noise[noise["defense"] == "none"]
     if len(noise):
-        told.append(f"; random noise of the same size leaves {words.fraction(stats.worst_case(noise)['value'].mean())}")
+        told.append(f"; under random noise of the same size it is {words.fraction(stats.worst_case(noise)['value'].mean())}")
     told.append(".")
     known = table[table["adaptive"].notna() & (table.index != "none")]
     if len(known):
         best = known["headline"].idxmax()
-        left = words.fraction(known["headline"][best])
-        told.append(f" The defence that keeps most, {best}, leaves {left} against the stronger of the two attackers.")
+        robust = words.fraction(known["headline"][best])
+        told.append(f" The best defence, {best}, has a {name} under attack of {robust} against the stronger of the two attackers.")
         lost = known["oblivious"] - known["headline"]
         if lost.max() > 0.1:
-            name = lost.idxmax()
-            seems, leaves = (words.fraction(known[side][name]) for side in ("oblivious", "adaptive"))
-            told.append(f" {name} seems to leave {seems}, but only until the attacker knows of it: then {leaves}.")
+            defence = lost.idxmax()
+            oblivious, adaptive = (words.fraction(known[side][defence]) for side in ("oblivious", "adaptive"))
+            told.append(f" {defence} has {oblivious} against an attacker who does not know it, but {adaptive} against one who does.")
     return "".join(told)
 
 

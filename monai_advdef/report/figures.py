@@ -130,8 +130,9 @@ def curve(scope: Scope) -> Markup | None:
 
 
 class Gain(NamedTuple):
-    """Paired gain of one defence over none: ``known`` against the headline's attacker, ``naive`` against the oblivious one (None
-    where not run). ``tested`` says whether an attacker who knows the defence was run: without one a gain is not believed."""
+    """Paired defence gain: score under attack minus that without a defence. ``known`` is against the headline's attacker, ``naive``
+    against the oblivious one (None where not run). ``tested`` says whether an attacker who knows the defence was run: without one
+    a gain is not believed."""
 
     name: str
     known: stats.Comparison
@@ -194,7 +195,7 @@ def forest(scope: Scope, found: list[Gain]) -> Markup:
             body.append(_whisker(x, y + 3, gain.known, colour))
         body.append(text(468, y + 7, gain.verdict, kind="lab", colour=colour))
     told = "; ".join(f"{g.name} {words.gain(g.known.difference)}, {g.verdict}" for g in found)
-    return svg(560, bottom + 24, f"Paired gain in {scope.metric_name} over no defence: {told}", body)
+    return svg(560, bottom + 24, f"Paired defence gain in {scope.metric_name}: {told}", body)
 
 
 def _whisker(x: Callable[[float], float], y: float, c: stats.Comparison, colour: str, *, hollow: bool = False) -> str:

@@ -11,7 +11,7 @@ from monai_advdef import stats
 Line = tuple[str, Mapping[str, str]]
 """Name of a line of a table, and by column what its cells say."""
 
-LOWER = "lowest"
+LOWER = "strongest"
 OBLIVIOUS = "oblivious"
 UNTESTED = " †"
 UNTESTED_NOTE = "† attacked only by one who does not know this defence: no statement about an attacker who does."
@@ -39,7 +39,7 @@ def known(rows: pd.DataFrame) -> set[str]:
 
 
 def lower(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Per column, the rows of one attack by whichever attacker leaves the lower mean, marked as attacker ``LOWER``."""
+    """Per column, the rows of one attack by whichever attacker has the lowest mean, marked as attacker ``LOWER``."""
     means = rows[rows["metric"] == metric].groupby(["column", "attacker"])["value"].mean().reset_index().sort_values("value")
     best = means.drop_duplicates("column")[["column", "attacker"]]
     return rows.merge(best, on=["column", "attacker"]).assign(attacker=LOWER)
@@ -56,7 +56,7 @@ def per_cent(rows: pd.DataFrame) -> str:
 def attack_lines(
     rows: pd.DataFrame, columns: Sequence[str], metric: str, text: Callable[[pd.DataFrame], str] = per_cent
 ) -> list[Line]:
-    """The lines of one attack: per column the attacker who leaves least first, then each; one line where only one was run."""
+    """The lines of one attack: per column the strongest attacker first, then each; one line where only one was run."""
     sides = attackers(rows)
     shown = {f"**{LOWER} of all attackers**": lower(rows, metric)} if len(sides) > 1 else {}
     shown |= {name: rows[rows["attacker"] == name] for name in sides}

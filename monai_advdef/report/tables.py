@@ -33,7 +33,7 @@ def _worst(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def headline_table(scope: Scope) -> list[dict]:
-    """One row per defence: clean, noise, oblivious, adaptive (None where not run), p5, cost, and which attacker is the headline."""
+    """One row per defence: clean, noise, oblivious, adaptive (None where not run), p5, cost on clean images, whose the headline is."""
     rows = scope.headline_rows
     clean, noise = _scores(scope.clean), _scores(_worst(scope.noise(scope.eps)) if len(rows) else rows)
     sides = {name: _scores(_worst(stats.attacker(rows, name == "adaptive"))) for name in ("oblivious", "adaptive")}
@@ -59,7 +59,7 @@ def headline_table(scope: Scope) -> list[dict]:
 
 
 def class_table(scope: Scope) -> list[dict]:
-    """One row per class: for each defence the clean score and what the lower of the two attackers leaves of that class."""
+    """One row per class: for each defence the clean score of that class and its score under the stronger of the two attackers."""
     table = []
     for name in sorted(scope.rows["class"].unique()):
         clean = _scores(scope.clean[scope.clean["class"] == name])

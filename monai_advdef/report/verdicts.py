@@ -58,19 +58,19 @@ def _size(scope: Scope) -> Verdict | None:
 
 
 def _noise(scope: Scope) -> Verdict | None:
-    """Does random noise of the same size already do the damage?"""
+    """Does random noise of the same size already lower the score?"""
     noise, clean = scope.noise(scope.eps), scope.clean
     common = sorted(set(noise["defense"]) & set(clean["defense"]))
     if scope.eps is None or not common:
         return None
-    costs = {}
+    lowered = {}
     for name in common:
         after = stats.worst_case(noise[noise["defense"] == name])
-        costs[name] = stats.compare(clean[clean["defense"] == name], after, resamples=1).difference
-    name = max(costs, key=lambda key: costs[key])
-    text = f"random noise of the same size costs {words.fraction(costs[name])}"
+        lowered[name] = stats.compare(clean[clean["defense"] == name], after, resamples=1).difference
+    name = max(lowered, key=lambda key: lowered[key])
+    text = f"random noise of the same size lowers the score by {words.fraction(lowered[name])}"
     where = "" if name == "none" else f" with {name}"
-    return Verdict("Noise", "ok" if costs[name] <= 0.01 else "note", text + where + ("" if costs[name] <= 0.01 else " already"))
+    return Verdict("Noise", "ok" if lowered[name] <= 0.01 else "note", text + where + ("" if lowered[name] <= 0.01 else " already"))
 
 
 def _order(scope: Scope) -> Verdict | None:
@@ -93,7 +93,8 @@ def _order(scope: Scope) -> Verdict | None:
         return None
     for weaker, stronger in zip(chain, chain[1:]):
         if stronger[0:3] != weaker[0:3] and stronger[3] > weaker[3] + 0.005:
-            text = f"{stronger[4]} leaves {words.fraction(stronger[3])}, more than {weaker[4]} ({words.fraction(weaker[3])})"
+            low, high = words.fraction(weaker[3]), words.fraction(stronger[3])
+            text = f"score {high} under {stronger[4]}, higher than under {weaker[4]} ({low})"
             return Verdict("Order", "suspect", text)
     return Verdict("Order", "ok", " > ".join(f"{link[4]} {words.fraction(link[3], 2)}" for link in chain))
 

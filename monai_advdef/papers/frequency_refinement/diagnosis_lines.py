@@ -14,7 +14,7 @@ from monai_advdef.report.paper_table import LOWER, UNTESTED, Line, attackers, kn
 
 
 def sensitivity_lines(rows: pd.DataFrame, clean: str, attacks: Sequence[str], columns: Sequence[str], reading: str) -> list[Line]:
-    """Sensitivity with Wilson's interval, and specificity. Under an attack, the attacker who leaves least stands first."""
+    """Sensitivity with Wilson's interval, and specificity. Under an attack, the strongest attacker stands first."""
     lines: list[Line] = [(clean, {c: _text(_sensitivity(part, reading)) for c, part in _by_column(rows, clean, "", columns)})]
     for attack in attacks:
         sides = attackers(rows[rows["attack_row"] == attack])

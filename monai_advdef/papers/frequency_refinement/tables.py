@@ -104,11 +104,11 @@ class FrequencyRefinementTable(Table):
         return lines
 
     def _tests(self, name: str, rows: pd.DataFrame) -> list[str]:
-        """Recovery over no defence, and the reference against every other defence, for each attacker."""
+        """Defence gain over no defence, and the reference against every other defence, for each attacker."""
         none, others = self.columns[0], [c for c in self.columns[1:] if c != self.reference]
         pairs = [(c, none) for c in self.columns[1:]] + [(self.reference, c) for c in others]
         tried = rows[rows["column"].isin(paper_table.known(rows))]
-        sides = [("lowest of all attackers", paper_table.lower(tried, "iou"))] if len(tried) else []
+        sides = [("strongest of all attackers", paper_table.lower(tried, "iou"))] if len(tried) else []
         sides += [
             (side, rows[rows["attacker"] == side]) for side in paper_table.attackers(rows) if side in ("adaptive", "oblivious")
         ]

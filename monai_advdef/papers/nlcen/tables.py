@@ -19,9 +19,9 @@ from monai_advdef.report.paper_table import Line, markdown
 
 TRANSFER = "transfer"
 MASKING_GAP = 0.07
-"""DIC by which an attack may leave more than a stronger one before masking is suspected: the project's own criterion."""
+"""How much higher DIC may be under an attack than under a stronger one before masking is suspected: the project's own criterion."""
 TRANSFER_GAP = 0.02
-"""DIC by which a transfer attack must leave less than every white-box one to be called stronger: the project's own criterion."""
+"""How much lower DIC must be under a transfer attack than under every white-box one, for it to be called stronger: our criterion."""
 NAMES = {"dice": "DIC", "iou": "JSC"}
 
 
@@ -95,22 +95,22 @@ def strength_table(rows: pd.DataFrame, networks: Sequence[str], reference: str) 
     lowest = strongest(rows, "dice", reference).groupby(["network", "eps"])["value"].mean()
     zeros = _zero_gradients(rows)
     others = [a for a in rows["attack_row"].unique() if a not in (CLEAN, reference)]
-    columns = ["ε", reference, *others, "lowest of all", "zero gradients, %", "verdict"]
+    columns = ["ε", reference, *others, "worst case", "zero gradients, %", "verdict"]
     lines: list[Line] = []
     for network in networks:
         for eps in sorted(e for n, e in lowest.index if n == network):
             found = {str(attack): float(value) for attack, value in means[network, eps].items()}
             texts = {attack: words.fraction(value) for attack, value in found.items()}
-            texts |= {"ε": f"{eps:g}", "lowest of all": words.fraction(lowest[network, eps]), "verdict": verdict(found, reference)}
+            texts |= {"ε": f"{eps:g}", "worst case": words.fraction(lowest[network, eps]), "verdict": verdict(found, reference)}
             if (network, eps) in zeros.index:
                 texts["zero gradients, %"] = f"{100 * zeros[network, eps]:.1f}"
             lines.append((network, texts))
     note = (
-        f"{_n(images)}; mean DIC over them. *Lowest of all*: per image the lowest DIC over all attacks of the line, then the mean. "
+        f"{_n(images)}; mean DIC over them. *Worst case*: per image the lowest DIC over all attacks of the line, then the mean. "
         "*Zero gradients*: share of the gradient that is exactly 0, the highest of the white-box attacks. *Masking suspected*: "
-        f"{reference} leaves over {words.fraction(MASKING_GAP, 2)} more than the strongest other attack; more steps or a better "
-        f"objective alone can do that too. *Transfer stronger*: it leaves over {words.fraction(TRANSFER_GAP, 2)} less than every "
-        "white-box attack."
+        f"DIC under {reference} is over {words.fraction(MASKING_GAP, 2)} higher than under the strongest other attack; more steps "
+        f"or a better objective alone can do that too. *Transfer stronger*: DIC under it is over {words.fraction(TRANSFER_GAP, 2)} "
+        "lower than under every white-box attack."
     )
     return f"### Stronger attacks\n\n{note}\n\n{markdown('network', columns, lines)}"
 
@@ -123,7 +123,7 @@ def _zero_gradients(rows: pd.DataFrame) -> pd.Series:
 
 
 def verdict(means: dict[str, float], reference: str) -> str:
-    """What the mean DIC that each attack leaves at one eps says about gradient masking."""
+    """What the mean DIC under each attack at one eps says about gradient masking."""
     others = [value for attack, value in means.items() if attack != reference]
     transfer = [value for attack, value in means.items() if attack.startswith(TRANSFER)]
     white_box = [value for attack, value in means.items() if not attack.startswith(TRANSFER)]
@@ -192,9 +192,9 @@ def leads(rows: pd.DataFrame, a: str, b: str, reference: str) -> Leads | None:
 
 
 def surviving(rows: pd.DataFrame, pairs: Pairs, reference: str) -> str:
-    """For every pair, in words: its lead in DIC under the reference attack, and what of it is left under the strongest attack."""
+    """For every pair, in words: its lead in DIC under the reference attack, and that under the strongest one."""
     told = [_sentences(rows, a, b, found, reference) for a, b in pairs if (found := leads(rows, a, b, reference))]
-    return "### What survives the stronger attacks\n\n" + "\n\n".join(told) + "\n"
+    return "### The advantage under the stronger attacks\n\n" + "\n\n".join(told) + "\n"
 
 
 def _sentences(rows: pd.DataFrame, a: str, b: str, found: Leads, reference: str) -> str:
@@ -204,7 +204,7 @@ def _sentences(rows: pd.DataFrame, a: str, b: str, found: Leads, reference: str)
         f"ε = {found.largest_eps:g}. "
     )
     if found.there is None or found.strongest is None:
-        return text + "No stronger attack was run on both at one ε: nothing is said about what survives."
+        return text + "No stronger attack was run on both at one ε: nothing is said about the advantage under them."
     where = f"ε = {words.listing([f'{e:g}' for e in found.eps])}" + (", averaged" if len(found.eps) > 1 else "")
     text += f"Where stronger attacks were run ({where}) it {_leads(found.there)} under {reference} and {_leads(found.strongest)} "
     return (

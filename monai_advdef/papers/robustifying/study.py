@@ -56,7 +56,7 @@ class Robustness(NetworkStudy):
             run = {(str(a), float(e)) for a, e in part[["attack_row", "eps"]].drop_duplicates().itertuples(index=False)}
             attacks = {a for a, _ in run}
             if curves := [a for a in self.curves if a in attacks]:
-                parts.append(volume_tables.fall_table(rows, name, curves))
+                parts.append(volume_tables.drop_table(rows, name, curves))
             if cells := [cell for cell in self.cells_shown if cell in run]:
                 parts += [volume_tables.label_table(rows, name, cells), volume_tables.physical_table(rows, name, cells)]
         if self.compared:

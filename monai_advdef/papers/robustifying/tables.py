@@ -1,4 +1,4 @@
-"""Text of a study on volumes, from records alone: label tables with tests, curves over eps, and what defences gain. Markdown.
+"""Text of a study on volumes, from records alone: label tables with tests, curves over eps, and defence gains. Markdown.
 
 ``rows`` are those of :mod:`monai_advdef.papers.study_rows`; where the trainings are the folds of a cross-validation, every case is
 in one of them. Class metrics are ``dice``, ``hd95_mm`` and ``volume_error_ml``, those of regions begin with ``region_``.
@@ -59,22 +59,22 @@ def clean_table(rows: pd.DataFrame, networks: Sequence[str]) -> str:
 
 
 def label_table(rows: pd.DataFrame, network: str, cells: Sequence[tuple[str, float]]) -> str:
-    """Dice of every label and region, clean and under the attacks of ``cells`` (name, eps), with the paired test of the fall."""
+    """Dice of every label and region, clean and under the attacks of ``cells`` (name, eps), with the paired test of the drop."""
     found = scores(rows[rows["network"] == network])
     tests, lines = [], []
     for attack, eps in cells:
         for of in kinds(found):
             part = found[found["of"] == of]
-            clean, hit = part[part["attack"] == CLEAN], part[(part["attack"] == attack) & (part["eps"] == eps)]
-            test = stats.signed_rank(_scored(hit), _scored(clean))
-            tests.append((attack, eps, of, clean["value"].median(), hit["value"].median(), test))
+            clean, attacked = part[part["attack"] == CLEAN], part[(part["attack"] == attack) & (part["eps"] == eps)]
+            test = stats.signed_rank(_scored(attacked), _scored(clean))
+            tests.append((attack, eps, of, clean["value"].median(), attacked["value"].median(), test))
     for (attack, eps, of, before, after, test), p in zip(tests, stats.holm([test.p for *_, test in tests])):
         told = {
             "ε, σ": f"{eps:g}",
             "label or region": of,
             "n": str(test.n),
-            "clean": words.fraction(before),
-            "attacked": words.fraction(after),
+            "clean Dice": words.fraction(before),
+            "Dice under attack": words.fraction(after),
             "difference [95 %]": _interval(test),
             "effect": words.gain(test.effect, 2),
             "p (Holm)": _p(p, test),
@@ -85,7 +85,7 @@ def label_table(rows: pd.DataFrame, network: str, cells: Sequence[tuple[str, flo
         "rank-biserial effect; two-sided Wilcoxon signed-rank p, Holm-corrected over the table. ‡: so few subjects cannot reach "
         "p < .05, whatever they show."
     )
-    columns = ["ε, σ", "label or region", "n", "clean", "attacked", "difference [95 %]", "effect", "p (Holm)"]
+    columns = ["ε, σ", "label or region", "n", "clean Dice", "Dice under attack", "difference [95 %]", "effect", "p (Holm)"]
     return f"### {network}: Dice by label\n\n{note}\n\n{markdown('attack', columns, lines)}"
 
 
@@ -108,8 +108,8 @@ def physical_table(rows: pd.DataFrame, network: str, cells: Sequence[tuple[str, 
     return f"### {network}: distances and volumes\n\n{note}\n\n{markdown('', [name for name, _ in lines], turned)}"
 
 
-def fall_table(rows: pd.DataFrame, network: str, attacks: Sequence[str]) -> str:
-    """Mean label Dice over eps under every attack, its fall relative to the clean one, and the eps where it fell by 65 %."""
+def drop_table(rows: pd.DataFrame, network: str, attacks: Sequence[str]) -> str:
+    """Mean label Dice over eps under every attack, its drop relative to the clean one, and the eps where that is 65 %."""
     means = _means(rows, network)
     clean = means[CLEAN, 0.0]
     sizes = sorted({eps for attack, eps in means.index if attack in attacks})
@@ -117,18 +117,18 @@ def fall_table(rows: pd.DataFrame, network: str, attacks: Sequence[str]) -> str:
     for attack in attacks:
         values = {eps: float(means[attack, eps]) for eps in sizes if (attack, eps) in means.index}
         texts = {f"{eps:g}": f"{words.fraction(v)} (−{100 * (1 - v / clean):.0f} %)" for eps, v in values.items()}
-        reached = eps_of_fall(values, clean)
+        reached = eps_of_drop(values, clean)
         lines.append((attack, {**texts, "ε of −65 %": "–" if reached is None else f"{reached:.2g}"}))
-    note = f"Mean over subjects of the mean Dice of the labels; clean {words.fraction(clean)}; in parentheses its relative fall."
+    note = f"Mean over subjects of the mean Dice of the labels; clean {words.fraction(clean)}; in parentheses its relative drop."
     table = markdown("attack", [*(f"{eps:g}" for eps in sizes), "ε of −65 %"], lines)
     return f"### {network}: mean label Dice over ε (σ)\n\n{note}\n\n{table}"
 
 
-def eps_of_fall(values: dict[float, float], clean: float, share: float = 0.65) -> float | None:
-    """The least eps at which the score fell by ``share`` of the clean one, linear between the eps run; None if it never does."""
+def eps_of_drop(values: dict[float, float], clean: float, share: float = 0.65) -> float | None:
+    """The least eps at which the score is ``share`` of the clean one lower, linear between the eps run; None if it never does."""
     sizes = [0.0, *sorted(values)]
-    falls = [0.0, *(1 - values[eps] / clean for eps in sorted(values))]
-    for (a, low), (b, high) in zip(zip(sizes, falls), zip(sizes[1:], falls[1:])):
+    drops = [0.0, *(1 - values[eps] / clean for eps in sorted(values))]
+    for (a, low), (b, high) in zip(zip(sizes, drops), zip(sizes[1:], drops[1:])):
         if high >= share:
             return b if high == low else a + (b - a) * (share - low) / (high - low)
     return None
@@ -142,13 +142,13 @@ def defense_table(rows: pd.DataFrame, networks: Sequence[str], attacks: Sequence
         texts = {CLEAN: _two(found[found["attack"] == CLEAN])}
         for attack in attacks:
             texts[attack] = _two(found[(found["attack"] == attack) & (found["eps"] == eps)])
-        texts["worst per subject"] = _two(worst(found, attacks, eps))
+        texts["worst case per subject"] = _two(worst(found, attacks, eps))
         lines.append((network, texts))
     note = (
-        f"ε = {eps:g} σ. Whole-tumour Dice / mean Dice of the labels, means over subjects. *Worst per subject*: for every subject "
-        "the lowest over the attacks of the line. A dash: not run on this network."
+        f"ε = {eps:g} σ. Whole-tumour Dice / mean Dice of the labels, means over subjects. *Worst case per subject*: for every "
+        "subject the lowest over the attacks of the line. A dash: not run on this network."
     )
-    return f"### Defences\n\n{note}\n\n{markdown('network', [CLEAN, *attacks, 'worst per subject'], lines)}"
+    return f"### Defences\n\n{note}\n\n{markdown('network', [CLEAN, *attacks, 'worst case per subject'], lines)}"
 
 
 def masking_table(rows: pd.DataFrame, networks: Sequence[str], attacks: Sequence[str], eps: float) -> str:
@@ -164,8 +164,8 @@ def masking_table(rows: pd.DataFrame, networks: Sequence[str], attacks: Sequence
 
 def worst(found: pd.DataFrame, attacks: Sequence[str], eps: float) -> pd.DataFrame:
     """Of :func:`scores`, per subject and label the lowest over the attacks at one eps."""
-    hit = found[found["attack"].isin(attacks) & (found["eps"] == eps)]
-    return hit.groupby(["network", "of", "case", "patient"], as_index=False)["value"].min().assign(attack="worst", eps=eps)
+    attacked = found[found["attack"].isin(attacks) & (found["eps"] == eps)]
+    return attacked.groupby(["network", "of", "case", "patient"], as_index=False)["value"].min().assign(attack="worst", eps=eps)
 
 
 def defense_pairs(rows: pd.DataFrame, pairs: Pairs, attacks: Sequence[str], eps: float) -> str:
@@ -174,7 +174,7 @@ def defense_pairs(rows: pd.DataFrame, pairs: Pairs, attacks: Sequence[str], eps:
     for a, b in pairs:
         one, two = (scores(rows[rows["network"] == n]) for n in (a, b))
         one, two = (found[found["of"] == MEAN] for found in (one, two))
-        for attack in (CLEAN, *attacks, "worst per subject"):
+        for attack in (CLEAN, *attacks, "worst case per subject"):
             left, right = (_cell(found, attack, attacks, eps) for found in (one, two))
             if len(left) and len(right):
                 tests.append((a, b, attack, stats.signed_rank(_scored(left), _scored(right))))

@@ -31,7 +31,7 @@ class SynthesisFigures(SynthesisTable):
     Of a volume the axial slice with most organ.
 
     Args:
-        cases: names of cases, or ``worst``, ``median``, ``best`` by the mean fall of the organs' Dice under the middle generator.
+        cases: names of cases, or ``worst``, ``median``, ``best`` by the mean drop of the organs' Dice under the middle generator.
         options: of :class:`SynthesisTable`. Of each generator the last one kept is drawn.
 
     Raises:

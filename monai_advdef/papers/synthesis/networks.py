@@ -60,13 +60,13 @@ def dice_table(scores: pd.DataFrame, networks: Sequence[str]) -> str:
             means[MEAN] = {name: sum(m[name] for m in means.values()) / len(organs) for name in ("dice", "warped")}
             clean = means[MEAN]["dice"] if attack == CLEAN else clean
             texts = {name: f"{100 * m['dice']:.1f} / {100 * m['warped']:.1f}" for name, m in means.items()}
-            told.append((f"{network}: {attack}", {**texts, "fall, %": f"{100 * drop(clean, means[MEAN]['dice']):.1f}"}))
+            told.append((f"{network}: {attack}", {**texts, "drop, %": f"{100 * drop(clean, means[MEAN]['dice']):.1f}"}))
     n = scores["patient"].nunique()
     note = (
         f"n = {words.count(n, 'patient')}; Dice in % against the labels as they are / as warped along with the image, means over "
-        "patients, ξ and checkpoints. *Fall*: of the mean of the organs, relative to the same network's clean one."
+        "patients, ξ and checkpoints. *Drop*: of the mean of the organs, relative to the same network's clean one."
     )
-    return f"### Networks under the attacks\n\n{note}\n\n{markdown('', [*organs, MEAN, 'fall, %'], told)}"
+    return f"### Networks under the attacks\n\n{note}\n\n{markdown('', [*organs, MEAN, 'drop, %'], told)}"
 
 
 def gains(scores: pd.DataFrame, networks: Sequence[str]) -> str:

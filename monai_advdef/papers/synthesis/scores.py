@@ -1,4 +1,4 @@
-"""Numbers of a study of deformations and intensity changes, from records alone: Dice pooled over patients, falls, sizes of change.
+"""Numbers of a study of deformations and intensity changes, from records alone: Dice pooled over patients, drops, sizes of change.
 
 ``rows`` are records of attacks by fields with the added columns ``kind`` (:data:`GENERATOR` or :data:`FIELDS`), ``xi``, ``parts``
 and ``run``: one of several evaluations of one line of a table, such as the epoch of a generator, or the factor of a penalty.
@@ -79,7 +79,7 @@ class Line:
 
     @property
     def mean_drop(self) -> float:
-        """Mean of the organs' relative falls against the labels as they are."""
+        """Mean of the organs' relative drops against the labels as they are."""
         return float(np.nanmean([entry["drop"] for entry in self.organs.values()]))
 
     def fell(self, organ: str, against: str = "drop") -> bool:

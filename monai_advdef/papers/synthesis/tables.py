@@ -82,7 +82,7 @@ def dice_table(found: Sequence[Line], against: str = "dice") -> str:
             *dices, p = PAPER[line.xi, line.parts]
             told.append((f"*the paper, ξ = {line.xi:g}*", {**_paper(dices, organs), P: words.fraction(p)}))
     title = "the labels as they are" if against == "dice" else "the labels warped along with the image"
-    note = f"{FELL.strip()}: fallen by {100 * SUCCESS:.0f} % or more of the clean Dice."
+    note = f"{FELL.strip()}: a drop of {100 * SUCCESS:.0f} % or more of the clean Dice."
     if of_kind(found, EQUAL):
         note += (
             " *At equal perceptibility*: the weights on the norm of the field attack's fields were multiplied by factors; of "
@@ -92,21 +92,21 @@ def dice_table(found: Sequence[Line], against: str = "dice") -> str:
 
 
 def drop_table(found: Sequence[Line]) -> str:
-    """Relative falls, and what of them is mere motion."""
+    """Relative drops in Dice, and the share of mere motion."""
     organs = list(found[0].organs)
     told: list[paper_table.Line] = []
     for line in found:
         table = line.organs
         texts = {}
         for o in table:
-            fall, left = 100 * table[o]["drop"], 100 * table[o]["warped_drop"]
-            texts[o] = f"{fall:.1f} / {left:.1f} / {fall - left:.1f} / {100 * table[o]['motion']:.1f}".replace("-", "−")
+            whole, warped = 100 * table[o]["drop"], 100 * table[o]["warped_drop"]
+            texts[o] = f"{whole:.1f} / {warped:.1f} / {whole - warped:.1f} / {100 * table[o]['motion']:.1f}".replace("-", "−")
         told.append((line.name, texts))
     note = (
-        "Relative fall of Dice in % against the labels as they are / against the labels warped along / the difference, mere "
+        "Relative drop in Dice in % against the labels as they are / against the labels warped along / the difference, mere "
         "motion / Dice of the warped labels and the labels: what a segmenter that follows every motion would reach."
     )
-    return f"### Falls, and the share of motion\n\n{note}\n\n{paper_table.markdown('', organs, told)}"
+    return f"### Drops in Dice, and the share of motion\n\n{note}\n\n{paper_table.markdown('', organs, told)}"
 
 
 def change_table(found: Sequence[Line], units: Units) -> str:

@@ -1,4 +1,4 @@
-"""What the numbers of a study of deformations and intensity changes say, in sentences: falls, trend, baseline, the paper's claim.
+"""What the numbers of a study of deformations and intensity changes say, in sentences: drops, trend, baseline, the paper's claim.
 
 Source: the claims of Chen et al., "Intelligent image synthesis to attack a segmentation CNN using adversarial learning", 2019.
 """
@@ -13,21 +13,21 @@ from monai_advdef.papers.synthesis.scores import GENERATOR, SUCCESS, TOLERANCE, 
 from monai_advdef.report import words
 
 CLAIM = 0.075
-"""Perceptibility at which all organs fell in the paper (its rows for xi 1.5 and 2)."""
+"""Perceptibility at which the Dice of all organs dropped in the paper (its rows for xi 1.5 and 2)."""
 TREND = 0.8
-"""Spearman's rho from which on a fall is said to grow with xi: the project's own criterion."""
+"""Spearman's rho from which on a drop is said to grow with xi: the project's own criterion."""
 LEAST = 3
 """Rows that a trend needs."""
 
 
 def paragraph(found: Sequence[Line]) -> str:
     """All sentences that the lines allow."""
-    told = [falls(found), trend(found), baseline(found), components(found), claim(found)]
+    told = [drops(found), trend(found), baseline(found), components(found), claim(found)]
     return "### In words\n\n" + "\n\n".join(text for text in told if text) + "\n"
 
 
-def falls(found: Sequence[Line]) -> str:
-    """Which organs fell at which xi, by the generator of both fields; by whatever there is where there is none."""
+def drops(found: Sequence[Line]) -> str:
+    """Which organs dropped at which xi, by the generator of both fields; by whatever there is where there is none."""
     made = of_kind(found, GENERATOR, "both") or of_kind(found, GENERATOR)
     if not made:
         return ""
@@ -38,11 +38,11 @@ def falls(found: Sequence[Line]) -> str:
             sizes = [f"{line.xi:g}" for line in made if organ in line.organs and line.fell(organ, against)]
             parts.append(f"{organ} {'at ξ = ' + words.listing(sizes) if sizes else 'at no ξ'}")
         told.append(f"against {title} {', '.join(parts)}")
-    return f"**Falls of {100 * SUCCESS:.0f} % or more** by the trained generator: {told[0]}; {told[1]}."
+    return f"**Drops of {100 * SUCCESS:.0f} % or more** by the trained generator: {told[0]}; {told[1]}."
 
 
 def trend(found: Sequence[Line]) -> str:
-    """Whether the mean fall of the organs grows with xi."""
+    """Whether the mean drop of the organs grows with xi."""
     made = of_kind(found, GENERATOR, "both")
     if len({line.xi for line in made}) < LEAST:
         return ""
@@ -51,7 +51,7 @@ def trend(found: Sequence[Line]) -> str:
     values = ", ".join(f"{100 * d:.1f}" for d in drops).replace("-", "−")
     verdict = "grows" if rho >= TREND else "does not grow clearly"
     return (
-        f"**Trend.** The mean fall of the organs **{verdict}** with ξ: {values} % at ξ = "
+        f"**Trend.** The mean drop of the organs **{verdict}** with ξ: {values} % at ξ = "
         f"{words.listing([f'{line.xi:g}' for line in made])} (Spearman's ρ {words.fraction(rho, 2)} over {len(made)} rows; from "
         f"{words.fraction(TREND, 1)} on we say that it grows)."
     )
@@ -83,12 +83,12 @@ def baseline(found: Sequence[Line]) -> str:
     )
     return (
         f"**Optimised for each image, at equal perceptibility** (at most {100 * TOLERANCE:.0f} % above the generator's) the field "
-        f"attack is {verdict}. Mean falls, {'; '.join(told)}."
+        f"attack is {verdict}. Mean drops, {'; '.join(told)}."
     )
 
 
 def components(found: Sequence[Line]) -> str:
-    """Deformation and intensity alone: which hurts which organ more."""
+    """Deformation and intensity alone: which lowers the Dice of which organ more."""
     alone = {part: of_kind(found, GENERATOR, part) for part in ("deformation", "intensity")}
     pairs = [(d, v) for d in alone["deformation"] for v in alone["intensity"] if d.xi == v.xi]
     told = []
@@ -96,7 +96,7 @@ def components(found: Sequence[Line]) -> str:
         organs = [o for o in d.organs if o in v.organs]
         by = {"deformation": [o for o in organs if d.organs[o]["drop"] > v.organs[o]["drop"]]}
         by["intensity"] = [o for o in organs if o not in by["deformation"]]
-        parts = [f"{part} alone hurts {words.listing(names)} more" for part, names in by.items() if names]
+        parts = [f"{part} alone lowers the Dice of {words.listing(names)} more" for part, names in by.items() if names]
         told.append(f"At ξ = {d.xi:g} {' and '.join(parts)} (perceptibility {_p(d)} and {_p(v)})")
     if not told:
         return ""
