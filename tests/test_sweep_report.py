@@ -13,6 +13,7 @@ from monai_advdef import stats
 from monai_advdef.papers.nlcen import figures as sweep_figures
 from monai_advdef.papers.nlcen import tables as sweep_tables
 from monai_advdef.papers.nlcen.tables import CLEAN, MASKING_GAP, TRANSFER_GAP
+from monai_advdef.papers.study_rows import csv
 
 PAPER, MARGIN, TRANSFER = "targeted i-FGSM", "PGD margin", "transfer from its twin"
 A, B, C = "NLCEN", "NLCEN w/o NLCE", "UNet"
@@ -186,7 +187,7 @@ def test_without_stronger_attacks_nothing_is_said_about_what_survives():
 
 def test_csv_has_every_cell_once():
     table = pd.concat([sweep(), rows([0.1, 0.3], C, training=2)])
-    found = sweep_tables.csv(table)
+    found = csv(table)
     assert list(found) == ["network", "training", "attack", "eps", "metric", "n", "mean", "std"]
     key = ["network", "training", "attack_row", "eps", "metric"]
     expected = table.groupby(key)["value"].agg(n="count", mean="mean", std=lambda v: v.std(ddof=0))

@@ -79,7 +79,7 @@ def test_a_voxel_counts_for_at_most_xi_unless_told_otherwise(victim, tmp_path):
     logits = torch.zeros(1, 2, 1, 2)
     logits[0, 0] = torch.tensor([9.0, -9.0])  # of two voxels of the organ one is very wrong, one is right
     for per_voxel, met in ((True, 1.0), (False, 0.0)):
-        loss = FieldAttack(xi=2.0, per_voxel=per_voxel).loss(10 * logits, torch.ones(1, 1, 1, 2), False, "softmax")
+        loss = FieldAttack(xi=2.0, per_voxel=per_voxel).loss(10 * logits, torch.ones(1, 1, 1, 2).long(), False, "softmax")
         assert -float(loss) == pytest.approx(met, abs=1e-6)
     assert trainer(victim, tmp_path, xi=1.5).limit == 1.5 and trainer(victim, tmp_path, per_voxel="false").limit == float("inf")
 

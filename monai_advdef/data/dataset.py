@@ -44,7 +44,7 @@ def dataset(
         dataset_dir: a folder with ``images/`` and ``masks/``, and ``split.csv`` if the split is fixed by hand; for optic discs also
             ``masks_cup/``, where they are known; ``labels.csv`` may tell the diagnosis of an optic disc (``image,diagnosis``) and
             the patient of any image (``image,patient``; else every image is a patient). For gliomas a folder of subjects (see
-            :mod:`mri_layouts`), whose ``labels.csv`` may tell ``case,grade,patient``. Empty: phantoms.
+            :mod:`monai_advdef.data.mri.layouts`), whose ``labels.csv`` may tell ``case,grade,patient``. Empty: phantoms.
         phantom_dir: where the phantom images are, or are made.
         phantoms: how many to make.
         multi: take the masks of ``masks_multi/``, which hold the numbers of the task's ``multi_classes``.

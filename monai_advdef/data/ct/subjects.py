@@ -28,7 +28,7 @@ def ct_items(
     skip_bad: bool = False,
     labelled: bool = True,
 ) -> list[dict[str, Any]]:
-    """The volumes or slices of a data-set folder (see :mod:`ct_layouts`), before they are split.
+    """The volumes or slices of a data-set folder (see :mod:`monai_advdef.data.ct.layouts`), before they are split.
 
     In a partly annotated volume the label 0 stands both for what is no organ and for organs that nobody outlined, and the file does
     not tell which. ``annotated`` says which organs a volume counts for; a loss (:class:`MarginalLoss`) and scores

@@ -21,7 +21,7 @@ GRADES = {"high": "high", "hgg": "high", "low": "low", "lgg": "low", "": ""}
 def subject_items(
     folder: str | os.PathLike[str], task: Task | str, *, voxels: bool = True, skip_bad: bool = False, labelled: bool = True
 ) -> list[dict[str, Any]]:
-    """The subjects of a data-set folder (see :mod:`mri_layouts` for how files are named), before they are split.
+    """The subjects of a data-set folder (see :mod:`monai_advdef.data.mri.layouts` for how files are named), before they are split.
 
     Args:
         voxels: read every voxel (about .1 s a subject at 2 mm, 1 s at 1 mm, a core) to find NaN, series without content, series that
