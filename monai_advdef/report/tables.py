@@ -33,7 +33,7 @@ def _worst(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def headline_table(scope: Scope) -> list[dict]:
-    """One row per defence: clean, noise, oblivious, adaptive (None where not run), p5, cost on clean images, whose the headline is."""
+    """One row per defence: clean, noise, oblivious and adaptive (None where not run), p5, cost on clean images, and the headline."""
     rows = scope.headline_rows
     clean, noise = _scores(scope.clean), _scores(_worst(scope.noise(scope.eps)) if len(rows) else rows)
     sides = {name: _scores(_worst(stats.attacker(rows, name == "adaptive"))) for name in ("oblivious", "adaptive")}
