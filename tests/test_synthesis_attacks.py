@@ -81,7 +81,8 @@ def test_a_voxel_counts_for_at_most_xi_unless_told_otherwise(victim, tmp_path):
     for per_voxel, met in ((True, 1.0), (False, 0.0)):
         loss = FieldAttack(xi=2.0, per_voxel=per_voxel).loss(10 * logits, torch.ones(1, 1, 1, 2).long(), False, "softmax")
         assert -float(loss) == pytest.approx(met, abs=1e-6)
-    assert trainer(victim, tmp_path, xi=1.5).limit == 1.5 and trainer(victim, tmp_path, per_voxel="false").limit == float("inf")
+    assert trainer(victim, tmp_path, xi=1.5).objective.limit == 1.5
+    assert trainer(victim, tmp_path, per_voxel="false").objective.limit == float("inf")
 
 
 def test_asking_for_nothing_leaves_the_image_alone(victim, cases):

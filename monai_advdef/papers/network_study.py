@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -13,23 +12,20 @@ import pandas as pd
 
 from monai_advdef.attacks import IterativeFGSM
 from monai_advdef.errors import nearest
+from monai_advdef.papers.page import PaperPage
 from monai_advdef.papers.study_rows import CLEAN, csv
 from monai_advdef.progress import Steps
-from monai_advdef.study import Cell, carry_out, quiet, recorded, test_set, train
+from monai_advdef.study import Cell, carry_out, quiet, recorded, test_set
 from monai_advdef.threat import ThreatModel
 
 TWIN = "twin"
 GREY_LEVELS = (0.0, 255.0)
 
 
-class NetworkStudy(ABC):
+class NetworkStudy(PaperPage, ABC):
     """Networks, trained where weights are missing and evaluated under attacks over a list of strengths; a paper writes the page.
 
     Args:
-        name: the page is ``output_dir/<name>.md``, with ``<name>.csv`` and the figures beside it.
-        title: of the page.
-        bundle_root: the bundle.
-        settings: overrides of every training and evaluation, at least ``dataset_dir, output_dir, ckpt_dir``.
         networks: ``{"name": ..., "options": {"network": "nlcen"}, "trainings": 3, "twin": ..., "start": ..., "freeze": true,
             "settings": {...}}`` each. ``options`` are those that tell the bundle the network; ``trainings`` how many seeds or folds;
             ``settings`` further overrides of its training. With ``start``, the name of another network of the list, training goes
@@ -43,8 +39,8 @@ class NetworkStudy(ABC):
             ``source`` crafts the images on the twin; ``networks`` names those that an attack is for (default: all, or those with a
             twin).
         repeat: the setting that tells trainings apart: ``"seed"``, or ``"fold"`` of a cross-validation.
-        note: what else the page says, such as the paper's own figures.
         dataset: the cases to evaluate, read once for all cells; None: the bundle's, read once for every network and training.
+        page: ``name, title, bundle_root, settings`` and ``note`` of :class:`~monai_advdef.papers.page.PaperPage`.
 
     Run again, a study goes on where it stopped.
 
@@ -55,23 +51,18 @@ class NetworkStudy(ABC):
     def __init__(
         self,
         *,
-        name: str,
-        title: str,
-        bundle_root: str | os.PathLike[str],
-        settings: Mapping[str, Any],
         networks: Sequence[Mapping[str, Any]],
         attacks: Sequence[Mapping[str, Any]],
-        note: str = "",
         repeat: str = "seed",
         dataset: Any = None,
+        **page: Any,
     ) -> None:
-        self.repeat = repeat
-        self.name, self.title, self.note, self.bundle = name, title, note, Path(bundle_root).resolve()
-        self.settings, self.dataset = dict(settings), dataset
+        super().__init__(**page)
+        self.repeat, self.dataset = repeat, dataset
         self._read: tuple[tuple[str, int], Any] | None = None
         self.networks, self.attacks = {str(n["name"]): dict(n) for n in networks}, [dict(a) for a in attacks]
         if len(self.networks) < len(networks) or len({a["name"] for a in attacks}) < len(attacks):
-            raise ValueError(f"networks or attacks of {name} share a name; give each its own")
+            raise ValueError(f"networks or attacks of {self.name} share a name; give each its own")
         for network in self.networks.values():
             for role in (TWIN, "start"):
                 if role in network and network[role] not in self.networks:
@@ -96,7 +87,9 @@ class NetworkStudy(ABC):
             for name, seed, attack, eps in plan:
                 rows.append(self._evaluate(name, seed, attack, eps))
                 steps.done(f"{name}, seed {seed}, {attack.get('name', CLEAN)} {eps:g}")
-        return self._write(pd.concat(rows, ignore_index=True))
+        table = pd.concat(rows, ignore_index=True)
+        csv(table).to_csv(self.output / f"{self.name}.csv", index=False)
+        return self.write("\n".join(self.page(table, self.output)))
 
     def folder(self, name: str, seed: int) -> Path:
         """Where the weights of a network lie."""
@@ -117,8 +110,7 @@ class NetworkStudy(ABC):
             print(f"{self.name}: {name}, {self.repeat} {seed}, goes on from {about['start']}")
             carry_out(self.bundle, _list(about.get("overlay", "training/finetune")), {**settings, **weights, **freeze})
             return
-        with Steps(f"{self.name}: no weights of {name}, {self.repeat} {seed}, training", 0) as steps:
-            train(self.bundle, settings, lambda epoch, total: steps.done(f"epoch {epoch} of {total}"))
+        self.train(settings, f"no weights of {name}, {self.repeat} {seed}")
 
     def cells(self, name: str, seed: int) -> list[tuple[str, int, Mapping[str, Any], float]]:
         """Network, seed, attack and eps of every evaluation of one network."""
@@ -175,16 +167,6 @@ class NetworkStudy(ABC):
     @abstractmethod
     def page(self, rows: pd.DataFrame, output: Path) -> list[str]:
         """The parts of the Markdown page; figures are written beside it."""
-
-    def _write(self, rows: pd.DataFrame) -> Path:
-        output = Path(self.settings["output_dir"])
-        output.mkdir(parents=True, exist_ok=True)
-        csv(rows).to_csv(output / f"{self.name}.csv", index=False)
-        page = "\n".join(self.page(rows, output))
-        path = output / f"{self.name}.md"
-        path.write_text(page, encoding="utf-8")
-        print(f"{page}\n{path}")
-        return path
 
 
 def _list(names: str | Sequence[str]) -> tuple[str, ...]:

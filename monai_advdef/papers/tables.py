@@ -9,20 +9,18 @@ from typing import Any
 
 import pandas as pd
 
+from monai_advdef.papers.page import PaperPage
 from monai_advdef.progress import Steps
-from monai_advdef.study import Cell, carry_out, quiet, recorded, train
+from monai_advdef.study import Cell, carry_out, quiet, recorded
 
 CLEAN = "clean"
 BANDS = {"band_std.json": "training/band_statistics"}
 
 
-class Table:
+class Table(PaperPage):
     """Attacks as rows, defences as columns. Subclasses say how the rows of the records become text.
 
     Args:
-        name: the table is written to ``output_dir/<name>.md``, its records to ``output_dir/records``.
-        bundle_root: the bundle.
-        settings: overrides of every cell, at least ``dataset_dir, output_dir, ckpt_dir``.
         dataset: the cases to evaluate, read once for all cells; ``None``: each cell reads the bundle's test section.
         attacks: ``{"name": ..., "overlay": "attacks/asma", "options": {"steps": 60}, "adaptive": [...], "also": [...]}`` each;
             ``options`` are those of the AttackHandler; ``adaptive`` lists the defences also attacked by one who knows them (default:
@@ -33,6 +31,7 @@ class Table:
             Their records lie in ``output_dir/<name of the folder>``.
         overlays: further overlays of every cell, such as ``"configs/diagnosis"``.
         trainings: what these need in a network's folder, by the overlay that makes it: ``{"cup.pt": "configs/train_cup"}``.
+        page: ``name, title, bundle_root, settings`` and ``note`` of :class:`~monai_advdef.papers.page.PaperPage`.
 
     A network without weights is trained first, with the bundle's own configuration. Run again, a table goes on where it stopped.
 
@@ -43,17 +42,15 @@ class Table:
     def __init__(
         self,
         *,
-        name: str,
-        bundle_root: str | os.PathLike[str],
-        settings: Mapping[str, Any],
         dataset: Any = None,
         attacks: Sequence[Mapping[str, Any]] = (),
         defenses: Sequence[Mapping[str, Any]] = (),
         networks: Sequence[str | os.PathLike[str]] | None = None,
         overlays: Sequence[str] = (),
         trainings: Mapping[str, str] | None = None,
+        **page: Any,
     ) -> None:
-        self.name, self.bundle, self.settings = name, Path(bundle_root).resolve(), dict(settings)
+        super().__init__(**page)
         self.cases = {} if dataset is None else {"validate::dataset": dataset}
         self.attacks, self.defenses, self.overlays = list(attacks), list(defenses), tuple(overlays)
         self.trainings = {**BANDS, **(trainings or {})}
@@ -78,12 +75,7 @@ class Table:
             for network, attack, defense, attacker in plan:
                 rows.append(self._evaluate(network, attack, defense, attacker))
                 steps.done(", ".join(filter(None, (network.name, attack.get("name", CLEAN), defense["name"], attacker))))
-        page = self.page(pd.concat(rows, ignore_index=True))
-        path = Path(self.settings["output_dir"]) / f"{self.name}.md"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
-        print(f"{page}\n{path}")
-        return path
+        return self.write(self.page(pd.concat(rows, ignore_index=True)))
 
     def page(self, rows: pd.DataFrame) -> str:
         """Markdown from the records of all cells, with the columns ``column, attack_row, attacker, network`` added."""
@@ -93,8 +85,7 @@ class Table:
         """Train the network, fit the band statistics and train what else the table needs, where their files are missing."""
         settings = self._of(network)
         if not (network / "model.pt").exists():
-            with Steps(f"{self.name}: no weights in {network}, training", 0) as steps:
-                train(self.bundle, settings, lambda epoch, total: steps.done(f"epoch {epoch} of {total}"))
+            self.train(settings, f"no weights in {network}")
         for file, overlay in self.trainings.items():
             if not (network / file).exists():
                 print(f"{self.name}: no {network / file}, running {overlay}")

@@ -8,6 +8,7 @@ from monai_advdef.synthesis.fields import Fields, fields_from, jacobian_determin
 from monai_advdef.synthesis.generator import PerturbationGenerator, load_generator, save_generator
 from monai_advdef.synthesis.losses import FieldPenalty, gradient_penalty, hinge, organ_cross_entropy
 from monai_advdef.synthesis.measures import field_readings, perceptibility, ssim, warped_label
+from monai_advdef.synthesis.objective import SynthesisObjective
 from monai_advdef.synthesis.splines import check_displacement, control_shape, spline_field
 from monai_advdef.synthesis.store import FieldStore
 from monai_advdef.synthesis.trainer import SynthesisTrainer
@@ -19,6 +20,7 @@ __all__ = [
     "Fields",
     "PerturbationGenerator",
     "SynthesisCheckpoint",
+    "SynthesisObjective",
     "SynthesisTrainer",
     "check_displacement",
     "control_shape",

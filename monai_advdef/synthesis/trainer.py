@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,23 +14,20 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from monai_advdef.switches import truth
 from monai_advdef.synthesis.fields import Fields, standardize
 from monai_advdef.synthesis.generator import PerturbationGenerator
-from monai_advdef.synthesis.losses import FieldPenalty, gradient_penalty, hinge, organ_cross_entropy
+from monai_advdef.synthesis.losses import gradient_penalty, hinge, organ_cross_entropy
 from monai_advdef.synthesis.measures import perceptibility
+from monai_advdef.synthesis.objective import SynthesisObjective
 from monai_advdef.threat import ThreatModel
 from monai_advdef.victim import Victim
-
-CONSTRAINTS = ("gradient_penalty", "clipping")
 
 
 class SynthesisTrainer(Trainer):
     """Every iteration moves the critic ``critic_steps`` times, the generator once, and the running average of the generator.
 
-    The critic lowers E[C(x')] - E[C(x)]; the generator lowers ``-adversarial_weight E[C(x')]`` plus hinge, penalty and
-    ``divergence_weight`` times the latents' divergence. ``engine.state.output`` holds the terms as numbers. All randomness of an
-    epoch (order, random transforms, latents) comes from ``seed`` and the epoch's number, so a resumed training repeats it.
+    ``engine.state.output`` holds the terms of the objective as numbers. All randomness of an epoch (order, random transforms,
+    latents) comes from ``seed`` and the epoch's number, so a resumed training repeats it.
 
     Args:
         train_data_loader: batches with ``image`` in image units and ``label``.
@@ -38,18 +35,14 @@ class SynthesisTrainer(Trainer):
         victim: the segmenter; its weights stay.
         threat: the range of valid intensities (and a region) that images are clamped to; its norm should be ``"unbounded"``.
         generator_optimizer, critic_optimizer: over the parameters of the two.
-        xi: the cross-entropy in nats that is asked for, 0 asks for nothing.
-        per_organ: hinge for each organ instead of over all of them.
-        per_voxel: no voxel counts for more than xi in the cross-entropy, so that a whole organ must fail and not a part of it badly.
-        penalty: of the fields.
-        constraint: ``"gradient_penalty"`` with ``penalty_weight``, or ``"clipping"`` of the weights at ``clip``.
-        decay: of the running average of the generator's weights.
+        objective: a :class:`SynthesisObjective`, or a mapping with its arguments.
+        options: single arguments of the objective, such as ``xi=1.0``; they go before what ``objective`` says.
 
     Raises:
-        ValueError: xi below 0, an unknown constraint, a critic without steps, a decay outside [0, 1).
+        ValueError: as :class:`SynthesisObjective`.
+        TypeError: an option that the objective lacks.
 
-    Source: Chen et al., "Intelligent image synthesis to attack a segmentation CNN using adversarial learning", 2019; Arjovsky et
-    al., "Wasserstein GAN", 2017 (clip 0.01); Gulrajani et al. 2017 (penalty 10). One critic step and its weight of 0.1 are ours.
+    Source: Chen et al., "Intelligent image synthesis to attack a segmentation CNN using adversarial learning", 2019.
     """
 
     def __init__(
@@ -64,35 +57,16 @@ class SynthesisTrainer(Trainer):
         threat: ThreatModel,
         generator_optimizer: Optimizer,
         critic_optimizer: Optimizer,
-        xi: float = 2.0,
-        per_organ: bool = True,
-        per_voxel: bool = True,
-        penalty: FieldPenalty | None = None,
-        constraint: str = "gradient_penalty",
-        penalty_weight: float = 10.0,
-        clip: float = 0.01,
-        critic_steps: int = 1,
-        adversarial_weight: float = 0.1,
-        divergence_weight: float = 1e-3,
-        decay: float = 0.99,
+        objective: SynthesisObjective | Mapping[str, Any] | None = None,
         seed: int = 0,
         train_handlers: list[Any] | None = None,
+        **options: Any,
     ) -> None:
-        if constraint not in CONSTRAINTS:
-            raise ValueError(f"constraint must be one of {', '.join(CONSTRAINTS)}, got {constraint!r}")
-        if not xi >= 0:
-            raise ValueError(f"xi must be ≥ 0 nats, got {xi}; the paper goes from 0.5 to 3")
-        if critic_steps < 1:
-            raise ValueError(f"critic_steps must be ≥ 1, got {critic_steps}; 1 is usual")
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay must lie in [0, 1), got {decay}; 0.99 averages over about 100 iterations")
+        told = vars(objective) if isinstance(objective, SynthesisObjective) else objective or {}
+        self.objective = SynthesisObjective(**{**told, **options})
         self.generator, self.critic, self.victim, self.threat = generator, critic, victim, threat
-        self.generator_optimizer, self.critic_optimizer = generator_optimizer, critic_optimizer
-        self.xi, self.per_organ, self.penalty = float(xi), truth("per_organ", per_organ), penalty or FieldPenalty()
-        self.limit = self.xi if truth("per_voxel", per_voxel) else math.inf
-        self.constraint, self.penalty_weight, self.clip, self.critic_steps = constraint, penalty_weight, clip, critic_steps
-        self.adversarial_weight, self.divergence_weight, self.seed = adversarial_weight, divergence_weight, int(seed)
-        self.average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self.generator_optimizer, self.critic_optimizer, self.seed = generator_optimizer, critic_optimizer, int(seed)
+        self.average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(self.objective.decay))
         self.draws = torch.Generator()
         victim.network.to(device)
         super().__init__(device=device, max_epochs=max_epochs, data_loader=train_data_loader, decollate=False)
@@ -120,9 +94,9 @@ class SynthesisTrainer(Trainer):
 
     def _iteration(self, engine: Any, batchdata: Any) -> dict[str, float]:
         image, label = (_plain(x) for x in self.prepare_batch(batchdata, self.state.device, self.non_blocking))
-        critic_losses = [self._move_critic(image) for _ in range(self.critic_steps)]
+        critic_losses = [self._move_critic(image) for _ in range(self.objective.critic_steps)]
         with self.victim.frozen():
-            return {"critic": sum(critic_losses) / self.critic_steps, **self._move_generator(image, label)}
+            return {"critic": sum(critic_losses) / len(critic_losses), **self._move_generator(image, label)}
 
     def _make(self, image: Tensor) -> tuple[Tensor, Fields, Tensor]:
         """Changed images, their fields, and the divergence of the latents."""
@@ -136,27 +110,28 @@ class SynthesisTrainer(Trainer):
         real = standardize(image, image)
         self.critic_optimizer.zero_grad()
         loss = self.critic(fake).mean() - self.critic(real).mean()
-        if self.constraint == "gradient_penalty":
-            loss = loss + self.penalty_weight * gradient_penalty(self.critic, real, fake, self.draws)
+        if self.objective.constraint == "gradient_penalty":
+            loss = loss + self.objective.penalty_weight * gradient_penalty(self.critic, real, fake, self.draws)
         loss.backward()
         self.critic_optimizer.step()
-        if self.constraint == "clipping":
+        if self.objective.constraint == "clipping":
             with torch.no_grad():
                 for weight in self.critic.parameters():
-                    weight.clamp_(-self.clip, self.clip)
+                    weight.clamp_(-self.objective.clip, self.objective.clip)
         return loss.item()
 
     def _move_generator(self, image: Tensor, label: Tensor) -> dict[str, float]:
+        asked = self.objective
         made, fields, divergence = self._make(image)
         logits = self.victim(made)
         aim = self.victim.encode(label, logits)
         head = self.victim.activation
-        entropy, present = organ_cross_entropy(logits, aim, head=head, per_organ=self.per_organ, limit=self.limit)
+        entropy, present = organ_cross_entropy(logits, aim, head=head, per_organ=asked.per_organ, limit=asked.limit)
         terms = {
-            "adversarial": -self.adversarial_weight * self.critic(standardize(made, image)).mean(),
-            "hinge": hinge(entropy, present, self.xi).mean(),
-            "penalty": self.penalty(fields).mean(),
-            "divergence": self.divergence_weight * divergence.mean(),
+            "adversarial": -asked.adversarial_weight * self.critic(standardize(made, image)).mean(),
+            "hinge": hinge(entropy, present, float(asked.xi)).mean(),
+            "penalty": asked.penalty(fields).mean(),
+            "divergence": asked.divergence_weight * divergence.mean(),
         }
         loss = torch.stack(list(terms.values())).sum()
         self.generator_optimizer.zero_grad()

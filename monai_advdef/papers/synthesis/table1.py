@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from monai_advdef.attacks import FieldAttack
+from monai_advdef.papers.page import PaperPage
 from monai_advdef.papers.synthesis import scores as synthesis_scores
 from monai_advdef.papers.synthesis import tables as synthesis_tables
 from monai_advdef.papers.synthesis import text as synthesis_text
@@ -17,21 +18,17 @@ from monai_advdef.papers.synthesis.drawings import curves
 from monai_advdef.papers.synthesis.scores import FIELDS, GENERATOR, Line
 from monai_advdef.papers.synthesis.tables import Units
 from monai_advdef.progress import Steps
-from monai_advdef.study import Cell, carry_out, quiet, recorded, train
+from monai_advdef.study import Cell, carry_out, quiet, recorded
 from monai_advdef.synthesis import kept_generators, trained_epochs
 
 UNITS = ("patient", "case")
 NORMS = ("norm_displacement", "norm_intensity")
 
 
-class SynthesisTable:
+class SynthesisTable(PaperPage):
     """Dice of every organ under generators and under field attacks, against the labels as they are and as warped.
 
     Args:
-        name: the page is ``output_dir/<name>.md``, with ``<name>.csv`` and the curves beside it.
-        title: of the page.
-        bundle_root: the bundle.
-        settings: overrides of every training and evaluation, at least ``dataset_dir, output_dir, ckpt_dir``.
         rows: ``{"xi": 2, "parts": "both"}`` each: the generator trained so, the field attack of the same objective, and the field
             attack at equal perceptibility; ``parts`` as ``"deformation"`` or ``"intensity"`` alone too.
         epochs: of every generator's training. Generators lie in ``ckpt_dir/synthesis/<parts>_xi<xi>``; what is missing is trained, a
@@ -44,8 +41,8 @@ class SynthesisTable:
         factors: by which its weights on the norm of the fields are multiplied for the rows of equal perceptibility, beside 1.
         checkpoints: how many generators of a training, the last that it kept, a row is the mean of.
         per: ``"patient"`` pools the voxels of all images of a patient, ``"case"`` takes each image for itself.
-        note: what else the page says.
         dataset: the cases to evaluate, read once for all cells.
+        page: ``name, title, bundle_root, settings`` and ``note`` of :class:`~monai_advdef.papers.page.PaperPage`.
 
     Run again, a table goes on where it stopped.
 
@@ -60,10 +57,6 @@ class SynthesisTable:
     def __init__(
         self,
         *,
-        name: str,
-        title: str,
-        bundle_root: str | os.PathLike[str],
-        settings: Mapping[str, Any],
         rows: Sequence[Mapping[str, Any]],
         epochs: int,
         value_range: Any,
@@ -75,18 +68,18 @@ class SynthesisTable:
         factors: Sequence[float] = (),
         checkpoints: int = 3,
         per: str = "patient",
-        note: str = "",
         dataset: Any = None,
+        **page: Any,
     ) -> None:
+        super().__init__(**page)
         self.rows = [(float(row["xi"]), str(row.get("parts", "both"))) for row in rows]
         if not self.rows or len(set(self.rows)) < len(self.rows):
-            raise ValueError(f"rows of {name} must be given, each once; got {self.rows}")
+            raise ValueError(f"rows of {self.name} must be given, each once; got {self.rows}")
         if per not in UNITS:
             raise ValueError(f"per must be one of {', '.join(UNITS)}, got {per!r}")
         if checkpoints < 1:
             raise ValueError(f"checkpoints must be ≥ 1, got {checkpoints}; 3 is usual")
-        self.name, self.title, self.note, self.bundle = name, title, note, Path(bundle_root).resolve()
-        self.settings, self.cases = dict(settings), {} if dataset is None else {"validate::dataset": dataset}
+        self.cases = {} if dataset is None else {"validate::dataset": dataset}
         self.epochs, self.checkpoints, self.per = int(epochs), int(checkpoints), per
         self.image = {"value_range": value_range, "unit": unit}
         self.units, self.training = Units(length, unit), dict(training or {})
@@ -102,13 +95,8 @@ class SynthesisTable:
         quiet()
         self.prepare(self.settings["ckpt_dir"])
         rows = self.evaluated(self.settings["ckpt_dir"])
-        output = Path(self.settings["output_dir"])
-        output.mkdir(parents=True, exist_ok=True)
-        page = "\n".join([f"## {self.title}\n", *([f"{self.note}\n"] if self.note else []), *self.page(rows, output)])
-        path = output / f"{self.name}.md"
-        path.write_text(page, encoding="utf-8")
-        print(f"{page}\n{path}")
-        return path
+        note = [f"{self.note}\n"] if self.note else []
+        return self.write("\n".join([f"## {self.title}\n", *note, *self.page(rows, self.output)]))
 
     def page(self, rows: pd.DataFrame, output: Path) -> list[str]:
         """The parts of the Markdown page; the numbers and figures are written beside it."""
@@ -128,9 +116,7 @@ class SynthesisTable:
     def prepare(self, ckpt_dir: str) -> None:
         """Train the network in ``ckpt_dir`` and the generators against it, where they are missing or not at their end."""
         if not (Path(ckpt_dir) / "model.pt").exists():
-            with Steps(f"{self.name}: no weights in {ckpt_dir}, training", 0) as steps:
-                told = {**self.settings, "ckpt_dir": ckpt_dir}
-                train(self.bundle, told, lambda epoch, total: steps.done(f"epoch {epoch} of {total}"))
+            self.train({**self.settings, "ckpt_dir": ckpt_dir}, f"no weights in {ckpt_dir}")
         for xi, parts in self.rows:
             folder = generator_folder(ckpt_dir, xi, parts)
             if (done := trained_epochs(folder)) < self.epochs:
