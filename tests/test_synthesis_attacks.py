@@ -22,6 +22,7 @@ from monai_advdef.synthesis import (
     FieldStore,
     PerturbationGenerator,
     SynthesisCheckpoint,
+    SynthesisObjective,
     SynthesisTrainer,
     hinge,
     jacobian_determinant,
@@ -266,6 +267,16 @@ def test_terms_add_up_and_nothing_is_asked_at_xi_0(victim, tmp_path):
     assert terms["hinge"] == 0
     assert terms["loss"] == pytest.approx(sum(terms[n] for n in ("adversarial", "hinge", "penalty", "divergence")), rel=1e-5)
     assert float(hinge(torch.tensor([[5.0]]), torch.tensor([[True]]), 2.0)) == 0
+
+
+def test_the_objective_is_told_as_an_object_as_a_mapping_or_word_by_word(victim, tmp_path):
+    """What one writes on the command line below the trainer goes before what stands in the objective."""
+    plain = {"xi": 1.0, "per_voxel": False, "penalty": {"norm_intensity": 5.0}, "decay": 0.9}
+    meant = SynthesisObjective(xi=1.0, per_voxel=False, penalty=FieldPenalty(norm_intensity=5.0), critic_steps=1, decay=0.9)
+    for told in ({"objective": plain}, {"objective": meant}, plain, {"objective": {**plain, "decay": 0.5}, "decay": 0.9}):
+        assert trainer(victim, tmp_path, **told).objective == meant
+    with pytest.raises(TypeError, match="ksi"):
+        trainer(victim, tmp_path, ksi=1.0)
 
 
 @pytest.mark.parametrize(

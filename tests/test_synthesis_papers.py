@@ -97,7 +97,8 @@ def test_figures_of_volumes(abdomen):
     told = {"patch_size": (16, 16, 1), "spacing": None, "batch_size": 1, "xis": [2], "alone": None, "checkpoints": 1}
     training = {**TRAINING, "spatial_dims": 3, "synthesis_batch_size": 1}
     page = carry_out(abdomen, "nifti", "figures", "figures", **told, **{"figures::training": training})
-    assert "median loss under the generator, ξ = 2" in page
+    for kind in ("generator", "field attack"):
+        assert f"![phantom_0002, {kind} at ξ = 2 (median loss under the generator, ξ = 2)]" in page
     for kind in ("generator", "field_attack"):
         with Image.open(abdomen / "out_nifti" / f"synthesis_figures_phantom_0002_{kind}.png") as drawn:
             assert drawn.size[0] > 1000

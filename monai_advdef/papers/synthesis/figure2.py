@@ -19,6 +19,7 @@ from monai_advdef.papers.attacked import attacked_batch, deployed, pick, picture
 from monai_advdef.papers.synthesis.drawings import Panel, curves, panels
 from monai_advdef.papers.synthesis.scores import FIELDS, GENERATOR, Line, of_kind
 from monai_advdef.papers.synthesis.table1 import SynthesisTable
+from monai_advdef.report import words
 from monai_advdef.study import Cell, prepared, test_set
 from monai_advdef.synthesis import FieldStore, moments
 
@@ -49,15 +50,16 @@ class SynthesisFigures(SynthesisTable):
         found = self.lines(rows)
         made = of_kind(found, GENERATOR)
         reference, organs = made[len(made) // 2], [str(name) for name in rows["class"].unique() if name != "image"]
+        sizes = words.listing([f"{xi:g}" for xi in dict.fromkeys(xi for xi, _ in self.rows)])
         curves(found, output / f"{self.name}_curves.png")
         parts = [f"![Dice over ξ]({self.name}_curves.png)\n"]
         for case, said in pick(_changes(reference), self.wanted):
             for kind in (GENERATOR, FIELDS):
                 file = f"{self.name}_{re.sub(r'[^A-Za-z0-9]+', '_', case)}_{kind.replace(' ', '_')}.png"
                 drawn = [self._panel(kind, xi, parts, case) for xi, parts in self.rows]
-                title = f"{case}{f', {said} under the {reference.name}' if said else ''}"
+                title = f"{case}, {kind} at ξ = {sizes}" + (f" ({said} under the {reference.name})" if said else "")
                 panels(drawn, output / file, title, organs, self.units.intensity, _range(drawn))
-                parts.append(f"![{title}: {kind}]({file})\n")
+                parts.append(f"![{title}]({file})\n")
         return parts
 
     def _panel(self, kind: str, xi: float, parts: str, case: str) -> Panel:
