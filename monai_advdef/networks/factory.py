@@ -71,7 +71,9 @@ def network_options(name: str) -> list[str]:
     """What the network called ``name`` can be given besides its channels; what makes an ablation that ablation is none of them."""
     network = NETWORKS[name]
     settled = {"in_channels", "out_channels", *(network.keywords if isinstance(network, partial) else ())}
-    return sorted(inspect.signature(network).parameters.keys() - settled)
+    parameters = inspect.signature(network).parameters.values()
+    own = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
+    return sorted(own.union(getattr(getattr(network, "func", network), "BLOCK", ())) - settled)
 
 
 def segmentation_network(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,16 +39,18 @@ class NLCEN(nn.Module):
             formula: P_i = E_i + up(conv1x1 P_{i+1}), P_5 = conv1x1 E_5, as many channels as E_i. ``"fpn"`` (Lin et al., CVPR
             2017): P_i = conv1x1 E_i + up P_{i+1}, ``width`` channels.
         nlce: False for the network without the blocks.
-        non_local, encoder, codewords, subsample, fused: of each :class:`NLCE`.
         width: channels of the lateral connections and bottlenecks.
         refine_head: ``"direct"`` as the paper says, or ``"cpn"``, with one bottleneck before the last convolution.
         weights: local file for the trunk, see :class:`ResNetTrunk`.
+        block: ``non_local``, ``encoder``, ``codewords``, ``subsample`` and ``fused`` of each :class:`NLCE`.
 
     Raises:
         FileNotFoundError: no such ``weights`` file.
         ValueError: unknown ``trunk``, ``topdown`` or ``refine_head``; ``weights`` of another network; an image side that is no
             multiple of 32.
     """
+
+    BLOCK = ("non_local", "encoder", "codewords", "subsample", "fused")
 
     def __init__(
         self,
@@ -58,16 +60,14 @@ class NLCEN(nn.Module):
         trunk: str = "resnet18",
         topdown: str = "cpn",
         nlce: bool = True,
-        non_local: bool = True,
-        encoder: bool = True,
-        codewords: int = 32,
-        subsample: int = 1,
-        fused: bool = True,
         width: int = 256,
         refine_head: str = "direct",
         weights: str | None = None,
+        **block: Any,
     ) -> None:
         super().__init__()
+        if unknown := sorted(set(block) - set(self.BLOCK)):
+            raise TypeError(f"NLCEN takes no {', '.join(unknown)}; of its blocks it takes {', '.join(self.BLOCK)}")
         if topdown not in TOPDOWN:
             raise ValueError(f"no topdown {topdown!r}; known: {', '.join(TOPDOWN)}")
         if refine_head not in REFINE_HEADS:
@@ -83,8 +83,8 @@ class NLCEN(nn.Module):
         joined = pyramid[0] + 3 * width
         head = nn.Conv2d(joined if refine_head == "direct" else width, out_channels, 3, padding=1)
         self.head = head if refine_head == "direct" else nn.Sequential(Bottleneck(joined, width), head)
-        block = partial(NLCE, codewords=codewords, subsample=subsample, fused=fused)
-        self.nlce = nn.ModuleList(block(c, non_local=nlce and non_local, encoder=nlce and encoder) for c in stages)
+        parts = {part: nlce and block.get(part, True) for part in ("non_local", "encoder")}
+        self.nlce = nn.ModuleList(NLCE(c, **{**block, **parts}) for c in stages)
 
     def forward(self, x: Tensor):  # a scripted network must have one return type: it answers the refined logits in either mode
         if not torch.jit.is_scripting():
