@@ -50,9 +50,14 @@ class ASMA(Attack):
 
     @property
     def label(self) -> str:
+        """``ASMA``, with its target where it is not the mask of another case."""
         return "ASMA" if self.target == "other_case" else f"ASMA to {self.target}"
 
     def loss(self, logits: Tensor, aim: Tensor, targeted: bool, head: str) -> PerCase:
+        """Sum of the outputs for the wanted class over the pixels that are not yet of it, (B,).
+
+        Source: Ozbulak et al. 2019, the adaptive segmentation mask attack.
+        """
         if head == "softmax":
             out = logits if self.output == "logits" else logits.softmax(1)
             wrong = class_map(logits.detach()) != aim
@@ -68,11 +73,13 @@ class ASMA(Attack):
         return self.beta * _iou(at) + self.tau
 
     def step(self, at: Iterate) -> Images:
+        """Along the gradient of loss and squared distance to the image, by the multiplier of the case."""
         width, shape = at.ball.width, (-1,) + (1,) * (at.x.ndim - 1)
         ascent = at.gradient * width**2 - 2 * self.l2_weight * (at.x - at.ball.image)  # both in image units: width * d/d(x / width)
         return at.x + self.multiplier(at).reshape(shape) * ascent
 
     def rank(self, at: Iterate, score: PerCase) -> PerCase:
+        """IoU to the target, (B,); above ``iou_goal`` what counts is how small the change is."""
         overlap = _iou(at)
         change = torch.linalg.vector_norm(((at.x - at.ball.image) / at.ball.width).flatten(1), dim=1)
         return torch.where(overlap >= self.iou_goal, 1 + 1 / (1 + change), overlap)

@@ -89,12 +89,19 @@ class FieldAttack(Attack):
 
     @property
     def label(self) -> str:
+        """``fields`` and which of them."""
         return f"fields ({self.parts})"
 
     def to_config(self) -> dict[str, Any]:
+        """The attack as a plain ``_target_`` configuration; where fields are kept is no part of it."""
         return {"_target_": "monai_advdef.attacks.FieldAttack", **asdict(self), "fields_dir": None}
 
     def init(self, ball: Ball, generators: Sequence[torch.Generator]) -> Images:
+        """The clean image.
+
+        Raises:
+            ValueError: the threat's norm is l2; ``max_displacement`` could fold the image.
+        """
         if ball.threat.norm == "l2":
             raise ValueError(
                 "norm 'l2' has no meaning for fields, which have bounds of their own; set norm to 'unbounded' or 'linf'"
@@ -103,12 +110,18 @@ class FieldAttack(Attack):
         return ball.image.clone()
 
     def loss(self, logits: Tensor, aim: Tensor, targeted: bool, head: str) -> PerCase:
+        """Minus the hinge of the cross-entropy inside the organs, (B,), 0 where ``xi`` is reached.
+
+        Raises:
+            ValueError: a target is given.
+        """
         if targeted:
             raise ValueError("FieldAttack is untargeted; leave the target out, or take another attack")
         limit = self.xi if self.per_voxel else math.inf
         return -hinge(*organ_cross_entropy(logits, aim, head=head, per_organ=self.per_organ, limit=limit), self.xi)
 
     def step(self, at: Iterate) -> Images:
+        """The image under the fields after a step of Adam on loss and penalty; the last step's fields go to ``fields_dir``."""
         ball, memory = at.ball, at.memory
         raw = memory.get("raw", self._still(ball.image)).requires_grad_()
         fields = self._fields(raw, ball.image)

@@ -26,6 +26,7 @@ class FGSM(Attack):
     keep: str = "last"
 
     def step(self, at: Iterate) -> Images:
+        """eps in the steepest direction of the norm."""
         return at.x + at.ball.eps * at.ball.direction(at.gradient)
 
 
@@ -51,15 +52,18 @@ class IterativeFGSM(Attack):
 
     @property
     def label(self) -> str:
+        """``i-FGSM``, with a target ``ti-FGSM``."""
         return self._named("i-FGSM" if self.target is None else "ti-FGSM")
 
     def count(self, threat: ThreatModel) -> int:
+        """``steps``, or min(eps + 4, ceil(1.25 eps)) for eps in grey levels by the rule ``grey_level``, at least one."""
         if self.rule == "uniform":
             return self.steps
         eps = threat.grey_levels()
         return max(math.ceil(min(eps + 4, math.ceil(round(1.25 * eps, 9)))), 1)
 
     def step(self, at: Iterate) -> Images:
+        """eps / steps in the steepest direction, or one grey level (1/255 of the range) by the rule ``grey_level``."""
         size = at.ball.eps / self.steps if self.rule == "uniform" else at.ball.width / 255
         return at.x + size * at.ball.direction(at.gradient)
 
@@ -99,12 +103,15 @@ class PGD(Attack):
 
     @property
     def label(self) -> str:
+        """``PGD``, with its momentum where it has any."""
         return self._named("PGD" + (f" momentum {self.momentum:g}" if self.momentum else ""))
 
     def init(self, ball: Ball, generators: Sequence[torch.Generator]) -> Images:
+        """A random point of the ball, or the clean image without ``random_start``."""
         return ball.start(generators) if self.random_start else ball.image.clone()
 
     def step(self, at: Iterate) -> Images:
+        """``step_size`` image units (null: 2.5 eps / steps) in the steepest direction of the gradient or of its running mean."""
         size: float | Tensor = 2.5 * at.ball.eps / self.steps if self.step_size is None else self.step_size
         gradient = running(at, self.momentum) if self.momentum else at.gradient
         return at.x.add_(size * at.ball.direction(gradient))

@@ -75,6 +75,7 @@ class Lattice(Attack):
             raise ValueError(f"margin must be ≥ 0 in image units, got {self.margin}; 0.5 survives rounding to 8 bits")
 
     def init(self, ball: Ball, generators: Sequence[torch.Generator]) -> Images:
+        """A random point of the ball, or the clean image without ``random_start``."""
         return ball.start(generators) if self.random_start else ball.image.clone()
 
     def gradient(
@@ -87,6 +88,11 @@ class Lattice(Attack):
         return victim.without_defense().gradient(defended, loss, generators)
 
     def step(self, at: Iterate) -> Images:
+        """A step up the running gradient towards the boundaries that are worth their cost, then ``corrections`` projections in turn.
+
+        Raises:
+            ValueError: the victim's defence quantises no coefficients.
+        """
         defense, ball = lattice_of(at.victim), at.ball
         gradient = running(at, self.momentum)
         plan = self._plan(defense, ball, gradient)

@@ -33,12 +33,19 @@ class Noise(Attack):
 
     @property
     def label(self) -> str:
+        """``noise-uniform``, ``noise-gaussian``: the kind is part of the name."""
         return f"noise-{self.kind}"
 
     def count(self, threat: ThreatModel) -> int:
+        """None: noise takes no step."""
         return 0
 
     def init(self, ball: Ball, generators: Sequence[torch.Generator]) -> Images:
+        """Noise of exactly size eps in the threat's norm on the image, drawn for each case from its own generator.
+
+        Raises:
+            ValueError: the threat has no bound.
+        """
         if ball.threat.norm == "unbounded":
             raise ValueError("noise needs a size: set norm to 'linf' or 'l2' and eps to the size of the attack it stands beside")
         shape = ball.image.shape[1:]

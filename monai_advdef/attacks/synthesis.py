@@ -52,16 +52,24 @@ class SynthesisAttack(Attack):
 
     @property
     def label(self) -> str:
+        """``synthesis``, the fields that are made, and of how many samples it is the worst."""
         samples = f", worst of {self.restarts}" if self.restarts > 1 else ""
         return f"synthesis ({self._generator.config['parts']}{samples})"  # type: ignore[attr-defined]
 
     def to_config(self) -> dict[str, Any]:
+        """The attack as a plain ``_target_`` configuration; where fields are kept is no part of it."""
         return {"_target_": "monai_advdef.attacks.SynthesisAttack", **asdict(self), "fields_dir": None}
 
     def count(self, threat: ThreatModel) -> int:
+        """None: the generator is asked once."""
         return 0
 
     def init(self, ball: Ball, generators: Sequence[torch.Generator]) -> Images:
+        """The image under the generator's fields.
+
+        Raises:
+            ValueError: the generator was trained for another number of channels or axes.
+        """
         network = self._generator.to(ball.image.device)  # type: ignore[attr-defined]
         channels, dims = network.config["in_channels"], network.config["spatial_dims"]
         if ball.image.shape[1] != channels or ball.image.ndim != dims + 2:

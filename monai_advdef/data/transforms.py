@@ -54,6 +54,7 @@ class ToRGBd(_Channels):
     """
 
     def convert(self, image: torch.Tensor) -> torch.Tensor:
+        """Three channels (3, W, H): grey is repeated."""
         return image if image.shape[0] == 3 else image.expand(3, *image.shape[1:]).clone()
 
 
@@ -65,6 +66,7 @@ class ToGreyd(_Channels):
     """
 
     def convert(self, image: torch.Tensor) -> torch.Tensor:
+        """One channel (1, W, H): the luma 0.299 R + 0.587 G + 0.114 B."""
         return image if image.shape[0] == 1 else 0.299 * image[:1] + 0.587 * image[1:2] + 0.114 * image[2:]
 
 

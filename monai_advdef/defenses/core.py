@@ -119,6 +119,7 @@ class Defense(nn.Module):
         return {"_target_": f"monai_advdef.defenses.{type(self).__name__}", **values}
 
     def extra_repr(self) -> str:
+        """Label and range, for ``print``."""
         return f"{self.label}, value_range={self.value_range}"
 
 

@@ -103,6 +103,7 @@ class FrequencyRefinement(Defense):
 
     @property
     def label(self) -> str:
+        """``FR(30,5,80)``, with what tells it apart: zones, a table of its own, blocks of 8x8x8, YCbCr."""
         words = [",".join(f"{step:g}" for step in self.steps)]
         if self.table is not None:
             words = [*words, "zones"] if isinstance(self.table, str) and self.table == "zones" else ["table"]
@@ -148,6 +149,7 @@ class FrequencyRefinement(Defense):
             )
 
     def refine(self, grey: Tensor) -> Tensor:
+        """Coefficients of the 8x8 blocks rounded to multiples of the table, then back to grey levels (B, C, \\*S)."""
         return self.requantise(grey, self.quantisation)
 
     def requantise(self, grey: Tensor, table: Tensor) -> Tensor:

@@ -51,6 +51,7 @@ class JPEG(Defense):
 
     @property
     def label(self) -> str:
+        """``JPEG(85, 4:2:0)``."""
         return f"JPEG({self.quality}, {self.subsampling})"
 
     def levels(self, image: Tensor) -> Tensor:
@@ -101,6 +102,7 @@ class JPEG(Defense):
         return torch.stack(tables)[None].repeat(1, 1, *(-(-n // 8) for n in like.shape[-2:]))
 
     def refine(self, grey: Tensor) -> Tensor:
+        """Every image through the codec, a volume slice by slice."""
         return _by_slice(self._code, grey)
 
     def _code(self, images: Tensor) -> Tensor:

@@ -48,9 +48,11 @@ class RandomizedFrequencyRefinement(FrequencyRefinement):
 
     @property
     def label(self) -> str:
+        """As :class:`FrequencyRefinement`, and ``randomized``."""
         return f"{super().label} randomized"
 
     def refine_drawn(self, grey: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
+        """Each case on a grid and with steps of its own draw; without generators they come from its pixels and ``seed``."""
         drawn = pixel_generators(grey, self.seed) if generators is None else generators
         return torch.cat([self._refine_with(case, *self.draw(generator)) for case, generator in zip(grey.split(1), drawn)])
 

@@ -15,9 +15,11 @@ class Blur(Defense):
 
     @property
     def label(self) -> str:
+        """``3x3 blur``."""
         return "3x3 blur"
 
     def refine(self, grey: Tensor) -> Tensor:
+        """The mean of the 3x3 neighbourhood, borders repeated."""
         planes = grey.reshape(-1, 1, *grey.shape[-2:])
         return functional.avg_pool2d(functional.pad(planes, (1, 1, 1, 1), mode="replicate"), 3, stride=1).reshape(grey.shape)
 
@@ -27,7 +29,9 @@ class EightBit(Defense):
 
     @property
     def label(self) -> str:
+        """``8-bit``."""
         return "8-bit"
 
     def refine(self, grey: Tensor) -> Tensor:
+        """Whole grey levels 0 to 255; the gradient passes as if they were not rounded."""
         return round_ste(clamp_ste(grey, 0, 255))

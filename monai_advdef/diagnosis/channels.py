@@ -76,6 +76,7 @@ class CropChannels(nn.Module):
         self._to_rgb = ImageCms.buildTransform(lab, rgb, "LAB", "RGB")
 
     def forward(self, crop: Tensor) -> Tensor:
+        """Crops (B, 3, S, S) in grey levels to the crop and its CLAHE versions, both scaled to -1..1, and the positions."""
         stack = [crop]
         if self.clahe:
             stack.append(torch.stack([self._versions(one) for one in crop]).to(crop))

@@ -49,6 +49,7 @@ class CropClassifier(nn.Module):
         self.network = getattr(nets, architecture)(spatial_dims=2, **sizes, **(options or {}))
 
     def forward(self, crop: Tensor) -> Tensor:
+        """Logits (B, 2) of crops (B, 3, S, S) in grey levels."""
         return self.network(self.channels(crop))
 
 
@@ -60,6 +61,7 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
 
     def forward(self, crop: Tensor) -> Tensor:
+        """Logits (B, 2, members) of crops (B, 3, S, S) in grey levels."""
         return torch.stack([member(crop) for member in self.members], dim=-1)
 
     @staticmethod

@@ -74,6 +74,7 @@ class DiagnosisHandler:
         self.image_key, self.pred_key, self.label_key, self.diagnosis_key = image_key, pred_key, label_key, diagnosis_key
 
     def attach(self, engine: Engine) -> None:
+        """Read every batch right after the segmentation of it."""
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self)
 
     def __call__(self, engine: Any) -> None:

@@ -117,6 +117,11 @@ class CupDiscRatio(Reader):
         self.disc_from, self.vertical_axis = disc_from, vertical_axis
 
     def read(self, logits: Tensor, disc_extents: Sequence[float]) -> Tensor:
+        """Vertical cup/disc ratio (B,) of logits (B, 3, S, S); 0 where there is no disc. ``disc_extents`` in pixels of the crop.
+
+        Raises:
+            ValueError: logits of another shape.
+        """
         if logits.ndim != 4 or logits.shape[1] != 3:
             raise ValueError(f"{self.name} needs logits (B, 3, S, S) of background, rim and cup, got {tuple(logits.shape)}")
         ratios = []
@@ -134,7 +139,9 @@ class GlaucomaProbability(Reader):
     name, overlay = "probability", "train_diagnosis.yaml"
 
     def parts(self) -> list[nn.Module]:
+        """The members of the ensemble."""
         return list(self.network.members)  # type: ignore[arg-type]
 
     def read(self, logits: Tensor, disc_extents: Sequence[float]) -> Tensor:
+        """Probability of glaucoma (B,), the mean over the members of logits (B, 2, members)."""
         return logits.softmax(1)[:, 1].mean(-1).cpu()

@@ -39,6 +39,7 @@ class Series:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Voxels (X, Y, Z)."""
         return self.array.shape
 
     @property

@@ -56,6 +56,7 @@ class Slice:
 
     @property
     def localizer(self) -> bool:
+        """Whether it is a scout image, which belongs to no volume."""
         return "LOCALIZER" in self.image_type
 
 

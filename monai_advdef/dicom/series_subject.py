@@ -16,9 +16,14 @@ class HasGrid(Protocol):
     """A volume with a place: a :class:`~monai_advdef.data.Series`, a MetaTensor (X, Y, Z) or a nibabel image."""
 
     @property
-    def shape(self) -> Sequence[int]: ...
+    def shape(self) -> Sequence[int]:
+        """Voxels (X, Y, Z)."""
+        ...
+
     @property
-    def affine(self) -> Any: ...
+    def affine(self) -> Any:
+        """(4, 4), voxel index to millimetres, RAS+."""
+        ...
 
 
 def check_same_grid(volumes: Mapping[str, HasGrid], *, tolerance: float = 0.1) -> None:

@@ -143,6 +143,7 @@ class AttackHandler:
         self._bases: list[str] = []
 
     def attach(self, engine: Engine) -> None:
+        """Attack every batch before the engine sees it, and count them."""
         engine.add_event_handler(Events.EPOCH_STARTED, self.epoch_started)
         engine.add_event_handler(Events.ITERATION_STARTED, self)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.epoch_completed)
@@ -172,10 +173,16 @@ class AttackHandler:
         return {"attack": self.attack.to_config(), "threat": plain, "seed": self.seed, "stored": self.stored, **settings}
 
     def epoch_started(self, engine: Engine) -> None:
+        """Nothing is attacked yet."""
         self.touched = self.seen = 0
         self._victim = None
 
     def epoch_completed(self, engine: Engine) -> None:
+        """Check that every batch was attacked.
+
+        Raises:
+            AttackNotApplied: some were not, so that the scores are not those of an attack.
+        """
         self._victim = None
         length = engine.state.epoch_length
         if length is not None and self.touched < length:

@@ -90,6 +90,7 @@ class RecordHandler:
         self._writer: RecordWriter | None = None
 
     def attach(self, engine: Engine) -> None:
+        """Open the cell when an epoch starts, add rows after every batch, close it when the epoch ends."""
         engine.add_event_handler(Events.EPOCH_STARTED, self.started)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.completed)
@@ -100,6 +101,7 @@ class RecordHandler:
         return self.folder / "records"
 
     def started(self, engine: Engine) -> None:
+        """Find out what is evaluated, its fingerprint, and begin the table."""
         attack, defense = self.attack, defense_of(engine)
         adaptive = attack is not None and attack.is_adaptive(engine)
         self.cell = {
@@ -161,6 +163,7 @@ class RecordHandler:
                 self.gallery.offer(name, mean, clean, image, label_map(label), label_map(prediction))
 
     def completed(self, engine: Engine) -> None:
+        """Close the table and write gallery and card."""
         assert self._writer is not None
         self._writer.close()
         if self.gallery:

@@ -54,6 +54,7 @@ class RegionHandler:
         self.image_key, self.pred_key, self.label_key = image_key, pred_key, label_key
 
     def attach(self, engine: Engine) -> None:
+        """Measure after every batch."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:

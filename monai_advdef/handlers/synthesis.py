@@ -54,10 +54,12 @@ class SynthesisHandler:
         self.image_key, self.pred_key, self.label_key = image_key, pred_key, label_key
 
     def attach(self, engine: Engine) -> None:
+        """Measure after every batch, before the postprocessing."""
         engine.add_event_handler(Events.EPOCH_STARTED, self.started)
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self)
 
     def started(self, engine: Engine) -> None:
+        """Nothing is measured yet."""
         engine.state.readings = None  # type: ignore[attr-defined]
 
     def __call__(self, engine: Engine) -> None:

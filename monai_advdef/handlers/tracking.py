@@ -43,10 +43,12 @@ class TrainingTracker(MLFlowHandler):
         super().__init__(tracking_uri=tracking_uri or store(output_dir), run_name=run_name, close_on_complete=True, **kwargs)
 
     def attach(self, engine: Engine) -> None:
+        """As MONAI's handler, and close the run as failed where the engine fails."""
         super().attach(engine)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self.failed)
 
     def start(self, engine: Engine) -> None:
+        """Begin a run of its own, named after the time."""
         self._set_experiment()
         assert self.experiment is not None
         name = f"{self.run_name} {time.strftime('%Y-%m-%d %H:%M:%S')}"
@@ -74,6 +76,7 @@ class EvaluationTracker(TrainingTracker):
         self.of = records
 
     def attach(self, engine: Engine) -> None:
+        """Log records, gallery and card when the evaluation ends."""
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.log_records)
         super().attach(engine)
 

@@ -54,10 +54,16 @@ class AttackedVolumeSaver:
         self.entries: dict[str, Mapping[str, Any]] = {}
 
     def attach(self, engine: Engine) -> None:
+        """Write the volumes of every batch after it."""
         engine.add_event_handler(Events.EPOCH_STARTED, self.started)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def started(self, engine: Engine) -> None:
+        """Look up the files of every case.
+
+        Raises:
+            ValueError: entries of the data set without a ``case`` of their own.
+        """
         data = getattr(engine.state.dataloader.dataset, "data", None) or []
         self.entries = {str(entry["case"]): entry for entry in data if isinstance(entry, Mapping) and "case" in entry}
         if not data or len(self.entries) < len(data):

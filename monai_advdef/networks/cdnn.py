@@ -80,6 +80,11 @@ class CDNN(nn.Module):
         self.head = nn.Conv2d(c16, 1 if self.binary else out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) to logits (B, K, H, W).
+
+        Raises:
+            ValueError: a side is no multiple of what the network halves.
+        """
         require_multiples(x, self.STEP)
         out = self.head(self.up(self.nlce(self.down(x))))
         return torch.cat([torch.zeros_like(out), out], dim=1) if self.binary else out

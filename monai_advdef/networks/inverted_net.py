@@ -65,6 +65,11 @@ class InvertedNet(nn.Module):
         self.apply(_glorot)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) to logits (B, K, H, W).
+
+        Raises:
+            ValueError: a side is no multiple of what the network halves.
+        """
         require_multiples(x, self.STEP)
         skips: list[Tensor] = []
         for level, block in enumerate(self.down):

@@ -19,6 +19,7 @@ class ClassMapCrossEntropy(_Loss):
     """Mean over pixels of −log softmax(logits)[label]: logits ``(B, K, *S)``, class map ``(B, 1, *S)`` of any number type."""
 
     def forward(self, prediction: Tensor, label: Tensor) -> Tensor:
+        """The mean over the pixels of logits (B, K, \\*S) against a class map (B, 1, \\*S)."""
         return F.cross_entropy(prediction, label[:, 0].long())
 
 
@@ -40,6 +41,7 @@ class EndPointError(nn.Module):
         self.sobel = nn.Buffer(torch.stack([across, across.T])[:, None], persistent=False)
 
     def forward(self, prediction: Tensor, label: Tensor) -> Tensor:
+        """The mean length of the Sobel gradient of the difference of foreground probability and mask."""
         difference = 1 - prediction.softmax(dim=1)[:, :1] - (label > 0).to(prediction.dtype)
         gradient = F.conv2d(F.pad(difference, (1, 1, 1, 1), mode="replicate"), self.sobel.to(prediction))
         return (gradient.square().sum(dim=1) + self.STABILIZER).sqrt().mean()
@@ -54,6 +56,7 @@ class SLSDeepLoss(nn.Module):
         self.likelihood, self.end_point_error = ClassMapCrossEntropy(), EndPointError()
 
     def forward(self, prediction: Tensor, label: Tensor) -> Tensor:
+        """Cross-entropy plus ``weight`` times the end point error."""
         return self.likelihood(prediction, label) + self.weight * self.end_point_error(prediction, label)
 
 

@@ -68,6 +68,7 @@ class NLCE(nn.Module):
         self.gate = ContextGate(channels, codes, codewords, proj_norm, spatial_dims) if encoder else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (B, C, \\*S) to features of the same shape."""
         return self.gate(self.non_local(x))
 
 
@@ -85,6 +86,7 @@ class NonLocal(nn.Module):
         self.fused = fused
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (B, C, \\*S) plus what every position takes from all others."""
         theta, phi, g = _positions(self.theta(x)), _positions(self.pool(self.phi(x))), _positions(self.pool(self.g(x)))
         y = _fused_attention(theta, phi, g) if self.fused else (theta @ phi.mT).softmax(-1) @ g
         return x + self.project(y.mT.unflatten(2, x.shape[2:]))
@@ -111,6 +113,7 @@ class ContextGate(nn.Module):
         return self.weigh(self.norm(residuals).relu().sum(1)).sigmoid()
 
     def forward(self, z: Tensor) -> Tensor:
+        """Features (B, C, \\*S), every channel times its gate in (0, 1)."""
         return z * self.gamma(z).unflatten(1, [-1] + [1] * (z.dim() - 2))
 
 

@@ -87,6 +87,7 @@ class NLCEN(nn.Module):
         self.nlce = nn.ModuleList(NLCE(c, **{**block, **parts}) for c in stages)
 
     def forward(self, x: Tensor):  # a scripted network must have one return type: it answers the refined logits in either mode
+        """Images (B, C, H, W) to the refined logits (B, K, H, W), in training mode to the list of :meth:`forward_heads`."""
         if not torch.jit.is_scripting():
             if self.training:
                 return self.forward_heads(x)
@@ -130,6 +131,7 @@ class Bottleneck(nn.Module):
         self.shortcut = nn.Sequential(*_conv_norm(in_channels, width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (B, C, H, W) to features (B, K, H, W)."""
         return (self.residual(x) + self.shortcut(x)).relu()
 
 

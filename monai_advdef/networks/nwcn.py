@@ -25,6 +25,7 @@ class AtrousBlock(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (B, C, H, W) to features of the same shape."""
         return self.relu(x + self.body(x))
 
 
@@ -79,6 +80,7 @@ class NWCN(nn.Module):
         return [self.second(torch.cat([x, seen.softmax(dim=1)], dim=1)), first]
 
     def forward(self, x: Tensor):  # a scripted network must have one return type: it answers p2 in either mode
+        """Images (B, C, H, W) to the logits p2 (B, K, H, W), in training mode to the list [p2, p1]."""
         heads = self.forward_heads(x)
         if not torch.jit.is_scripting():
             if self.training:

@@ -39,6 +39,11 @@ class ResNet50FCN(nn.Module):
         self.up1 = nn.ConvTranspose2d(64 + 256, out_channels, kernel_size=4, stride=4)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) to logits (B, K, H, W).
+
+        Raises:
+            ValueError: a side is no multiple of 32.
+        """
         if x.shape[-2] % 32 != 0 or x.shape[-1] % 32 != 0:
             raise ValueError(f"image sides must be multiples of 32, got {x.shape[-2]}x{x.shape[-1]}; resize or pad the image")
         quarter = self.layer1(self.maxpool(self.act(self.bn1(self.conv1(x)))))

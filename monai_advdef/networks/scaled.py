@@ -27,6 +27,7 @@ class ScaledLogits(nn.Module):
         self.factor = nn.Buffer(torch.tensor(float(factor)))
 
     def forward(self, x: Tensor) -> Any:
+        """The network's logits, of all heads where it answers a list, times ``factor``."""
         out = self.network(x)
         return [self.factor * head for head in out] if isinstance(out, (list, tuple)) else self.factor * out
 

@@ -18,6 +18,7 @@ class Slicewise(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W), or volumes (B, C, H, W, D) slice by slice, to logits of the same axes."""
         if x.dim() == 4:
             return self.network(x)
         batch, depth = x.shape[0], x.shape[4]

@@ -36,6 +36,7 @@ class DilatedBottleneck(nn.Module):
             self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (B, C, H, W) to features (B, K, H, W) of the same size."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
         return self.relu(self.bn3(self.conv3(out)) + self.downsample(x))
@@ -80,6 +81,7 @@ class SLSDeep(nn.Module):
         self.head = nn.Sequential(*_unit(c512, out_channels, 3), nn.Dropout(0.5))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) to logits (B, K, H, W)."""
         quarter = self.layer1(self.maxpool(self.stem(x)))
         eighth = self.nlce(self.layer4(self.layer3(self.layer2(quarter))))
         parts = [eighth]

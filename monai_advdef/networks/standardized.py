@@ -32,6 +32,7 @@ class Standardized(nn.Module):
         self.std = nn.Buffer(torch.tensor(stds))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, \\*S) in image units to the network's answer for ``(x - mean) / std``."""
         return self.network(self._standardize(x))
 
     def forward_heads(self, x: Tensor) -> list[Tensor]:

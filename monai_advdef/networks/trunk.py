@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 
 class Recipe(NamedTuple):
+    """What tells one ResNet from another: the kind of block, how many a stage and their channels."""
+
     block: str
     layers: tuple[int, int, int, int]
     widths: tuple[int, int, int, int]
@@ -50,6 +52,7 @@ class ResNetTrunk(nn.Module):
         self.layer1, self.layer2, self.layer3, self.layer4 = resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        """Images (B, C, H, W) to the features of the four stages, at 1/4, 1/8, 1/16 and 1/32 of the size."""
         quarter = self.layer1(self.maxpool(self.act(self.bn1(self.conv1(x)))))
         eighth = self.layer2(quarter)
         sixteenth = self.layer3(eighth)

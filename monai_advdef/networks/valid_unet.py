@@ -57,6 +57,11 @@ class ValidUNet(nn.Module):
         self.head = nn.Conv2d(channels[0], out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) to logits (B, K, H, W), 184 pixels less a side without ``pad``.
+
+        Raises:
+            ValueError: without ``pad``, a side below 188 or not of the form 16 n + 12.
+        """
         h, w = x.shape[-2], x.shape[-1]
         if not self.pad:
             if min(h, w) < self.SMALLEST or h % self.STEP != 12 or w % self.STEP != 12:

@@ -16,6 +16,8 @@ Axes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Tissue(IntEnum):
+    """What a voxel is made of."""
+
     AIR, FAT, MUSCLE, LUNG, BOWEL, GAS, STOMACH, VESSEL, LIVER, SPLEEN, CORTEX, MEDULLA, PANCREAS, BONE, MARROW, TABLE = range(16)
 
 

@@ -98,7 +98,9 @@ class Scene:
         return cls(rng, (size[1], size[0]), y, x, min(size) / 288)
 
     def chance(self, probability: float) -> bool:
+        """True with the given probability."""
         return bool(self.rng.random() < probability)
 
     def noise(self, scale: float, octaves: int = 1) -> np.ndarray:
+        """Fractal noise of the size of the scene; ``scale`` in units of the scene."""
         return fractal_noise(self.rng, self.shape, scale * self.unit, octaves=octaves)

@@ -31,6 +31,7 @@ class Eye:
 
     @classmethod
     def of(cls, rng: np.random.Generator) -> Eye:
+        """A random eye; the larger its cup/disc ratio, the likelier glaucoma."""
         low, high = RATIO_RANGE
         ratio = low + (high - low) * float(rng.beta(2.0, 1.5))
         odds = math.exp((ratio - RATIO_MIDDLE) / RATIO_WIDTH)

@@ -66,6 +66,7 @@ class Thorax:
 
     @classmethod
     def of(cls, rng: np.random.Generator) -> Thorax:
+        """A random patient, in centimetres."""
         half_width, height = rng.uniform(11.5, 14.2), rng.uniform(20.0, 26.0)
         size = rng.uniform(0.88, 1.22) * half_width / 13
         left_dome = rng.uniform(2.2, 5.0)

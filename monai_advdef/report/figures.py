@@ -32,11 +32,13 @@ def svg(width: float, height: float, label: str, body: list[str]) -> Markup:
 
 
 def text(x: float, y: float, words_: str, *, kind: str = "tick", anchor: str = "start", colour: str | None = None) -> str:
+    """An SVG text; ``kind`` is its class in the style sheet."""
     fill = f' fill="{colour}"' if colour else ""
     return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}"{fill}>{escape(words_)}</text>'
 
 
 def rule(x1: float, y1: float, x2: float, y2: float, *, kind: str = "grid") -> str:
+    """A straight SVG line; ``kind`` is its class in the style sheet."""
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
 
 
@@ -142,6 +144,7 @@ class Gain(NamedTuple):
 
     @property
     def verdict(self) -> str:
+        """``gain`` or ``loss`` where the corrected p is below .05 against an adaptive attacker, else why it is neither."""
         if not self.tested:
             return "adaptive not run"
         return "not separable" if not self.p_holm < 0.05 else "gain" if self.known.difference > 0 else "loss"

@@ -37,10 +37,12 @@ class Scope:
 
     @property
     def metric_name(self) -> str:
+        """The metric as a reader knows it."""
         return METRIC_NAMES.get(self.metric, self.metric)
 
     @cached_property
     def clean(self) -> pd.DataFrame:
+        """The rows without an attack."""
         return stats.clean(self.rows)
 
     def noise(self, eps: float | None = None) -> pd.DataFrame:

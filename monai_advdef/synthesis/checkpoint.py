@@ -36,6 +36,7 @@ class SynthesisCheckpoint:
         self.folder, self.interval = Path(save_dir), int(interval)
 
     def attach(self, engine: Any) -> None:
+        """Load when the training starts, save after every epoch."""
         engine.add_event_handler(Events.STARTED, self.load)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
@@ -45,6 +46,11 @@ class SynthesisCheckpoint:
         return self.folder / "training.pt"
 
     def load(self, engine: Any) -> None:
+        """Go on after the last epoch that was saved; without one nothing happens.
+
+        Raises:
+            ValueError: the file belongs to another generator or critic.
+        """
         if not self.path.exists():
             return
         state = torch.load(self.path, map_location=engine.state.device, weights_only=True)
@@ -61,6 +67,7 @@ class SynthesisCheckpoint:
         logger.info("resumed from %s after epoch %d of %d", self.path, state["epoch"], engine.state.max_epochs)
 
     def save(self, engine: Any) -> None:
+        """Write the whole state, the averaged generator, and every ``interval`` epochs a copy of it."""
         epoch = engine.state.epoch
         write({**{name: part.state_dict() for name, part in engine.parts.items()}, "epoch": epoch}, self.path)
         save_generator(engine.average.module, self.folder / "generator.pt")

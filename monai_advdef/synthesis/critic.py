@@ -32,4 +32,5 @@ class Critic(nn.Module):
         self.last = nn.Linear(widths[-1], 1)
 
     def forward(self, image: Tensor) -> Tensor:
+        """A number for each image (B, C, \\*S), (B,)."""
         return self.last(self.layers(image).flatten(2).mean(2))[:, 0]

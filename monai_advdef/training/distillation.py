@@ -51,6 +51,7 @@ class SoftCrossEntropy(nn.Module):
         self.temperature = _positive(temperature)
 
     def forward(self, prediction: Any, soft: Tensor) -> Tensor:
+        """Cross-entropy of logits / T (B, K, \\*S), the mean over several heads, against soft labels of the same shape."""
         heads = prediction if isinstance(prediction, (list, tuple)) else [prediction]
         return torch.stack([F.cross_entropy(z / self.temperature, soft) for z in heads]).mean()
 
@@ -67,6 +68,7 @@ class TemperedLoss(nn.Module):
         self.loss, self.temperature = loss, _positive(temperature)
 
     def forward(self, prediction: Any, label: Tensor) -> Tensor:
+        """The loss of logits / T, of every head."""
         several = isinstance(prediction, (list, tuple))
         return self.loss([z / self.temperature for z in prediction] if several else prediction / self.temperature, label)
 
@@ -98,10 +100,12 @@ class TeacherHandler:
         self._label: Any = None
 
     def attach(self, engine: Engine) -> None:
+        """Put the teacher's labels in before an iteration, and the mask back after its backward pass."""
         engine.add_event_handler(Events.ITERATION_STARTED, self.soften)
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self.restore)
 
     def soften(self, engine: Engine) -> None:
+        """The teacher's probabilities at temperature T in place of the label."""
         batch, device = engine.state.batch, engine.state.device
         image = batch[self.image_key].to(device)
         with torch.no_grad():
@@ -110,6 +114,7 @@ class TeacherHandler:
         batch[self.label_key] = (logits / self.temperature).softmax(1)
 
     def restore(self, engine: Engine) -> None:
+        """The label as it was, for the metrics."""
         engine.state.batch[self.label_key] = self._label
         engine.state.output[CommonKeys.LABEL] = self._label.to(engine.state.device)
 

@@ -65,6 +65,7 @@ class FreeAdversarialTraining:
         self._ball: Ball | None = None
 
     def attach(self, engine: Engine) -> None:
+        """Perturb before an iteration, and move the perturbation after its backward pass."""
         engine.add_event_handler(Events.ITERATION_STARTED, self.perturb)
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self.ascend)
 

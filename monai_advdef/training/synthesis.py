@@ -52,6 +52,7 @@ class SynthesisAugmentation:
         self.image_key, self.label_key = image_key, label_key
 
     def attach(self, engine: Engine) -> None:
+        """Change batches before an iteration."""
         engine.add_event_handler(Events.ITERATION_STARTED, self)
 
     def __call__(self, engine: Engine) -> None:

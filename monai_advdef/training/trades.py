@@ -94,6 +94,11 @@ class TRADESLoss(nn.Module):
         self.loss, self.beta = loss, float(beta)
 
     def forward(self, prediction: Any, label: Tensor) -> Tensor:
+        """Loss of the clean half of the batch plus beta times the divergence of the attacked half from it.
+
+        Raises:
+            ValueError: the second half of the batch does not belong to the first.
+        """
         half = len(label) // 2
         if len(label) % 2 or not torch.equal(label[:half], label[half:]):
             raise ValueError("the second half of the batch does not belong to the first; put the TRADES handler into the trainer")

@@ -43,6 +43,7 @@ class MarginalLoss(nn.Module):
         self.loss = loss
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """The loss of logits (B, K, \\*S) and labels (B, 1, \\*S), over the classes that each case's ``annotated`` metadata name."""
         annotated = label.meta.get("annotated") if isinstance(label, MetaTensor) else None
         if annotated is not None:
             annotated = torch.as_tensor(annotated).reshape(-1, logits.shape[1])

@@ -90,6 +90,7 @@ class MapLabelsd(_Relabeld):
     """
 
     def pairs(self, stored: Sequence[int]) -> dict[int, int]:
+        """Stored value to class number."""
         return {value: number for number, value in enumerate(stored)}
 
 
@@ -101,6 +102,7 @@ class UnmapLabelsd(_Relabeld):
     """
 
     def pairs(self, stored: Sequence[int]) -> dict[int, int]:
+        """Class number to stored value."""
         return dict(enumerate(stored))
 
 

@@ -62,6 +62,7 @@ class FrequencyRefinementTable(Table):
         self.number, self.task, self.title, self.reference = number, task, title, reference
 
     def page(self, rows: pd.DataFrame) -> str:
+        """The table in Markdown, of overlap or of the diagnosis, and the protocol."""
         told = self._diagnosis(rows) if self.number == 3 else self._overlap(rows)
         return "\n".join([*told, PROTOCOL])
 
