@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_advdef.data.mri.checks import check_headers, check_voxels
-from monai_advdef.data.mri.layouts import Subject, find_subjects
+from monai_advdef.data.mri.layouts import Subject, find_subjects, left_out
 from monai_advdef.data.tasks import Task, find_task
 from monai_advdef.errors import DataError, nearest
 
@@ -67,15 +67,15 @@ def inspect_subjects(
         try:
             if subject.problems:
                 raise DataError("; ".join(subject.problems))
-            check_headers(subject)
-            return "", check_voxels(subject, task.series) if voxels else []
+            notes = check_headers(subject)
+            return "", notes + (check_voxels(subject, task.series) if voxels else [])
         except DataError as error:
             return str(error), []
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         results = list(pool.map(inspect, subjects))
     problems = {index: problem for index, (problem, _) in enumerate(results) if problem}
-    return subjects, problems, [note for _, notes in results for note in notes]
+    return subjects, problems, left_out(root, subjects) + [note for _, notes in results for note in notes]
 
 
 def annotate(subjects: Sequence[Subject], table: Path) -> None:
