@@ -6,8 +6,9 @@ import gzip
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -84,13 +85,13 @@ def read_nifti(path: Path) -> tuple[np.ndarray, Header]:
 
 
 @contextmanager
-def _stream(path: Path) -> Iterator[BinaryIO]:
+def _stream(path: Path) -> Iterator[BufferedIOBase]:
     with path.open("rb") as file:
         compressed = file.read(2) == GZIP
         file.seek(0)
         if compressed:
             with gzip.GzipFile(fileobj=file) as stream:
-                yield cast(BinaryIO, stream)
+                yield stream
         else:
             yield file
 
