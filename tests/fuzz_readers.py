@@ -254,9 +254,7 @@ def main() -> int:
     faults = [outcome for outcome in outcomes if outcome.fault]
     slowest = max(outcome.seconds for outcome in outcomes)
     refused = sum(outcome.refused for outcome in outcomes)
-    print(
-        f"{len(outcomes)} files spoilt: {len(faults)} faults; {refused} refused in words, the others read; the slowest took {slowest:.1f} s"
-    )
+    print(f"{len(outcomes)} files spoilt: {len(faults)} faults; {refused} refused in words, others read; slowest {slowest:.1f} s")
     return bool(faults)
 
 

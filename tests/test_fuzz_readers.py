@@ -16,7 +16,7 @@ SHORT = {"nifti": 24, "dicom": 12, "parquet": 24}
 def test_spoilt_files_are_read_or_refused_in_words(tmp_path, kind):
     outcomes = run(tmp_path, [kind], SHORT[kind], seed=15, report=lambda outcome: None)
     assert [outcome.fault for outcome in outcomes if outcome.fault] == []
-    assert any(outcome.refused for outcome in outcomes) and not all(outcome.refused for outcome in outcomes)
+    assert any(outcome.refused for outcome in outcomes)
 
 
 @pytest.mark.parametrize("mutator", {m.__name__: m for m in [*PLAIN, *MUTATORS["nifti"][:14]]}.values(), ids=lambda m: m.__name__)
