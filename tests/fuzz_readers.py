@@ -23,10 +23,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
+from dicom_series import AFFINE
 from fuzz_mutators import MUTATORS, PLAIN, truncate
 
 LIMIT = 20  # seconds a try
+ROOMS = {"images", "labels", "masks", "dicom", "records"}  # folders whose names say nothing about a case
 BUNDLES = Path(__file__).parents[1] / "bundles"
 
 
@@ -105,8 +108,8 @@ def targets(root: Path, kinds: list[str]) -> Iterator[Target]:
         write_abdomen_phantoms(root / "ct", cases=2, spacing=(8, 8, 8))
         yield Target("nifti", root / "ct", files(root / "ct", ".nii.gz"), 2, read_data_set("abdomen"))
     if "dicom" in kinds:
-        write_abdomen_phantoms(root / "dicom", cases=2, spacing=(8, 8, 8), dicom=True)
-        yield Target("dicom", root / "dicom", files(root / "dicom", ".dcm"), 2, read_data_set("abdomen"))
+        _series(root / "scans" / "dicom")
+        yield Target("dicom", root / "scans", files(root / "scans", ".dcm"), 2, read_data_set("abdomen"))
     if {"png", "jpeg", "tiff", "csv"} & {*kinds}:
         write_skin_phantoms(root / "skin", cases=3)
         _tables(root / "skin")
@@ -118,6 +121,24 @@ def targets(root: Path, kinds: list[str]) -> Iterator[Target]:
             yield Target("csv", root / "skin", files(root / "skin", ".csv"), 3, read_data_set("skin"))
     if "parquet" in kinds:
         yield _records(root / "study")
+
+
+def _series(root: Path) -> None:
+    """Two small CT series, one with its organs in a NIfTI file, one with a DICOM SEG."""
+    from monai_advdef.data import organ_map, read_series, write_seg, write_series
+
+    rng, organs = np.random.default_rng(0), organ_map()
+    for case in ("a", "b"):
+        classes = np.zeros((14, 12, 6), np.uint8)
+        classes[3:11, 2:10, 1:5] = rng.integers(0, organs.classes, (8, 8, 4))
+        write_series(
+            root / case, np.where(classes, rng.integers(-100, 200, classes.shape), -1000), AFFINE, modality="CT", patient=case
+        )
+        if case == "a":
+            values = np.array([0, *(values[0] for values in organs.values.values())], np.uint8)
+            nib.save(nib.Nifti1Image(values[classes], AFFINE), root / "a_label.nii.gz")
+        else:
+            write_seg(root / "b_seg.dcm", classes, series=read_series(root / case), names=organs.names)
 
 
 def _tables(root: Path) -> None:
@@ -175,7 +196,7 @@ def spoil(target: Target, number: int, seed: int) -> Outcome:
 
 def attempt(target: Target, path: Path) -> tuple[str, str, bool]:
     """Read the spoilt target: the words that came, what is wrong with them, and whether the data set was refused."""
-    names = [path.name, *(part.name for part in path.parents if target.root in part.parents)]
+    names = [path.name] + [part.name for part in path.parents if target.root in part.parents and part.name not in ROOMS]
 
     def late(*_: object) -> None:
         raise Slow

@@ -58,7 +58,7 @@ def find_scans(root: Path, *, labelled: bool = True) -> list[Scan]:
 
     A series may lie deeper than ``dicom/<name>/`` (study and series folders), as long as it is the only one there. Where images and
     series have a name in common, they are one patient, and the case of the series gets the ending ``_dicom``. With ``labelled``
-    false the files and series may also lie in the folder itself, or it may be a series.
+    false the files and series may also lie in the folder itself.
 
     Raises:
         DataError: no such folder, no volume in it, two files of one name, or (with ``labelled``) an image without a label.
@@ -67,7 +67,14 @@ def find_scans(root: Path, *, labelled: bool = True) -> list[Scan]:
         raise DataError(f"dataset_dir {str(root)!r} is not a folder; give the folder that holds images/ and labels/, or dicom/")
     files, series = _volumes(root / "images"), _series(root / "dicom")
     if not labelled and not files and not series:
-        files, series = _volumes(root), {root: [root]} if is_series(root) else _series(root)
+        files, series = _volumes(root), _series(root)
+        if is_series(root):
+            raise DataError(f"{root} is itself a series; give the folder it lies in ({root.parent}), whose series and volumes count")
+        for path in series:
+            if path.name in (stems := {volume_stem(file): file.name for file in files}):
+                raise DataError(
+                    f"{root} holds {stems[path.name]} and the series {path.name}/, whose predictions would be one file; rename one"
+                )
     if not files and not series:
         there = ", ".join(path.name for path in inside(root)[:5]) or "nothing"
         raise DataError(

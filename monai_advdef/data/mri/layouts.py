@@ -81,7 +81,7 @@ def find_subjects(root: Path, task: Task, *, labelled: bool = True) -> list[Subj
     """
     if not root.is_dir():
         raise DataError(f"dataset_dir {str(root)!r} is not a folder; give the folder that holds the subjects")
-    subjects = _decathlon(root, task) if (root / "dataset.json").is_file() else _folders(root, task, labelled)
+    subjects = _decathlon(root, task, labelled) if (root / "dataset.json").is_file() else _folders(root, task, labelled)
     if not subjects:
         there = ", ".join(path.name for path in inside(root)[:5]) or "nothing"
         raise DataError(
@@ -154,14 +154,15 @@ def _folders(root: Path, task: Task, labelled: bool) -> list[Subject]:
     return subjects
 
 
-def _decathlon(root: Path, task: Task) -> list[Subject]:
-    """Subjects as the ``training`` list of a ``dataset.json`` names them."""
+def _decathlon(root: Path, task: Task, labelled: bool) -> list[Subject]:
+    """Subjects as the ``training`` list of a ``dataset.json`` names them; to predict, those of ``test`` too, and no label."""
     path = root / "dataset.json"
     try:
         about = json.loads(path.read_text(encoding="utf-8-sig"))
         volumes = {int(number): str(name) for number, name in about["modality"].items()}
         labels = {int(number): str(name) for number, name in about["labels"].items()}
-        listed = [(entry["image"], entry["label"]) for entry in about["training"]]
+        listed = [(str(entry["image"]), str(entry["label"])) for entry in about["training"]]
+        tests = [str(entry["image"] if isinstance(entry, dict) else entry) for entry in about.get("test") or ()]
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise DataError(
             f"{path} is not one of the Medical Segmentation Decathlon ({type(error).__name__}: {error}); it needs modality "
@@ -176,8 +177,8 @@ def _decathlon(root: Path, task: Task) -> list[Subject]:
     order = tuple(series_of[name] for name in task.series)
     values = tuple(value_of[number] for number in range(len(task.classes)))
     subjects = []
-    for image, label in listed:
-        files = dict.fromkeys(task.series, root / image) | {"seg": root / label}
+    for image, label in listed if labelled else [*listed, *((image, "") for image in tests)]:
+        files = dict.fromkeys(task.series, root / image) | ({"seg": root / label} if labelled else {})
         subject = Subject(volume_stem(Path(image)) or Path(image).name, (root / image).parent, files, values, order)
         for missing in sorted({file for file in files.values() if not file.is_file()}):
             subject.problems.append(f"subject {subject.name} of {path} has no file {missing}; fetch it, or take it out of the list")
