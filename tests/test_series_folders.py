@@ -9,6 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_series import AFFINE, volume
+from mri_files import data_set
 
 from monai_advdef.data import (
     DataError,
@@ -18,6 +19,7 @@ from monai_advdef.data import (
     ct_items,
     organ_map,
     read_series,
+    subject_items,
     write_abdomen_phantoms,
     write_seg,
     write_series,
@@ -205,6 +207,28 @@ def test_several_series_below_one_folder_are_refused_by_name(ct):
     assert [path.name for path in series_folders(series)] == ["a", "b"]
     report = check_folder(ct)
     assert report.cases == 2 and "phantom_0000 holds 2 series (a, b); keep the one" in report.problems[0]
+
+
+def test_series_in_the_folder_itself_are_ct_by_their_modality(ct):
+    for path in (ct / "dicom").iterdir():
+        path.rename(ct / path.name)
+    (ct / "dicom").rmdir()
+    report = check_folder(ct)
+    assert "task abdomen" in report.title and report.cases == 2 and not report.problems
+
+
+def test_ct_for_the_mri_task_and_the_reverse_are_refused_by_both_names(ct, tmp_path):
+    with pytest.raises(DataError, match="holds CT volumes, and the task glioma takes MRI.*choose the task abdomen"):
+        subject_items(ct, "glioma")
+    write_abdomen_phantoms(tmp_path / "nifti", cases=1, spacing=(8, 8, 8))
+    with pytest.raises(DataError, match="holds CT volumes, and the task glioma takes MRI.*choose the task abdomen"):
+        subject_items(tmp_path / "nifti", "glioma")
+    (tmp_path / "total" / "s0001").mkdir(parents=True)
+    shutil.copy(tmp_path / "nifti" / "images" / "phantom_0000.nii.gz", tmp_path / "total" / "s0001" / "ct.nii.gz")
+    with pytest.raises(DataError, match="no volume called like one of these.*for CT choose the task abdomen"):
+        subject_items(tmp_path / "total", "glioma")
+    with pytest.raises(DataError, match="holds MRI subjects .*this task takes CT; choose the task glioma"):
+        ct_items(data_set(tmp_path / "mri"))
 
 
 def test_entries_that_are_not_used_are_counted(ct):

@@ -10,7 +10,14 @@ import numpy as np
 from monai_advdef.dicom.nifti import Header, read_nifti, read_nifti_header
 from monai_advdef.dicom.series import read_series
 
+VOLUME_TYPES = (".nii.gz", ".nii")
 WHOLE = 1e-3  # how far from a whole number a label may be stored; rounding and scaled headers leave such values, resampling does not
+
+
+def volume_stem(path: Path) -> str:
+    """The name of a NIfTI file without ``.nii.gz`` or ``.nii``; empty for other files, and hidden ones."""
+    kind = next((kind for kind in VOLUME_TYPES if path.name.lower().endswith(kind)), "")
+    return path.name[: -len(kind)] if kind and not path.name.startswith(".") else ""
 
 
 def read_header(path: Path) -> Header:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydicom.filereader import read_file_meta_info
+from pydicom.filereader import dcmread, read_file_meta_info
 from pydicom.uid import UID
 
 from monai_advdef.dicom.series_slices import Slice, is_dicom, slices_of
@@ -37,6 +37,17 @@ def series_folders(folder: Path) -> list[Path]:
         return [folder]
     below = [path for path in inside(folder) if path.is_dir() and not path.is_symlink()]
     return [found for path in below for found in series_folders(path)]
+
+
+def modality_of(series: Path) -> str:
+    """The Modality of the first slice in a folder; empty where that cannot be read."""
+    for path in inside(series):
+        if path.is_file() and _may_hold_slices(path):
+            try:
+                return str(dcmread(path, stop_before_pixels=True, specific_tags=["Modality"]).get("Modality", ""))
+            except Exception:  # damaged: reading the series tells
+                return ""
+    return ""
 
 
 def look_through(root: Path) -> tuple[list[Slice], list[Path], list[Path]]:

@@ -21,8 +21,8 @@ class MillimetreWriter(NibabelWriter):
     """MONAI's writer of NIfTI, whose headers say that lengths are mm, as those of the affine are."""
 
     @classmethod
-    def create_backend_obj(cls, data_array: Any, **options: Any) -> Any:
-        made = super().create_backend_obj(data_array, **options)
+    def create_backend_obj(cls, data_array: Any, affine: Any = None, dtype: Any = None, **options: Any) -> Any:
+        made = super().create_backend_obj(data_array, affine, dtype, **options)
         made.header.set_xyzt_units("mm")
         return made
 

@@ -16,7 +16,7 @@ from monai.transforms import Compose, Invertd
 from torch import Tensor
 
 from monai_advdef.data import LoadSeriesd
-from monai_advdef.data.mri.layouts import volume_stem
+from monai_advdef.data.volume_files import volume_stem
 from monai_advdef.dicom.nifti import read_nifti_header
 from monai_advdef.handlers.attack import Attacked, AttackNotApplied
 from monai_advdef.handlers.cell import Engine, items_of

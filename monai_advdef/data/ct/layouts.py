@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from monai_advdef.data.mri.layouts import volume_stem
 from monai_advdef.data.pairs import IMAGE_TYPES
-from monai_advdef.dicom.folder import inside, is_series, series_folders
+from monai_advdef.data.volume_files import volume_stem
+from monai_advdef.dicom.folder import inside, is_series, modality_of, series_folders
 from monai_advdef.dicom.label_files import label_reader
 from monai_advdef.errors import DataError
 
@@ -48,17 +48,19 @@ def ct_kind(folder: str | os.PathLike[str]) -> Kind:
 
 
 def holds_ct(root: Path) -> bool:
-    """Whether a folder looks like one of labelled CT volumes: ``images/`` and ``labels/`` with NIfTI files, or ``dicom/``."""
+    """Whether a folder looks like one of labelled CT volumes: ``images/`` and ``labels/`` with NIfTI, ``dicom/``, or CT series."""
     pairs = all(any(volume_stem(path) for path in inside(root / part)) for part in ("images", "labels"))
-    return pairs or any(series_folders(path) for path in inside(root / "dicom") if path.is_dir())
+    if pairs or any(series_folders(path) for path in inside(root / "dicom")):
+        return True
+    return any(modality_of(series) == "CT" for path in inside(root) for series in series_folders(path)[:1])
 
 
 def find_scans(root: Path, *, labelled: bool = True) -> list[Scan]:
     """All volumes of a folder by name, images and DICOM series together; none of the volumes is opened.
 
     A series may lie deeper than ``dicom/<name>/`` (study and series folders), as long as it is the only one there. Where images and
-    series have a name in common, they are one patient, and the case of the series gets the ending ``_dicom``. With ``labelled``
-    false the files and series may also lie in the folder itself.
+    series have a name in common, they are one patient, and the case of the series gets the ending ``_dicom``. The series,
+    and with ``labelled`` false the files, may also lie in the folder itself.
 
     Raises:
         DataError: no such folder, no volume in it, two files of one name, or (with ``labelled``) an image without a label.
@@ -66,8 +68,8 @@ def find_scans(root: Path, *, labelled: bool = True) -> list[Scan]:
     if not root.is_dir():
         raise DataError(f"dataset_dir {str(root)!r} is not a folder; give the folder that holds images/ and labels/, or dicom/")
     files, series = _volumes(root / "images"), _series(root / "dicom")
-    if not labelled and not files and not series:
-        files, series = _volumes(root), _series(root)
+    if not files and not series:
+        files, series = [] if labelled else _volumes(root), _series(root)
         if is_series(root):
             raise DataError(f"{root} is itself a series; give the folder it lies in ({root.parent}), whose series and volumes count")
         for path in series:

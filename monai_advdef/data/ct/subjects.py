@@ -11,8 +11,9 @@ from typing import Any
 from monai_advdef.data.annotations import with_patients
 from monai_advdef.data.ct.checks import check_scan
 from monai_advdef.data.ct.labels import read_class_map, require_label
-from monai_advdef.data.ct.layouts import Scan, ct_kind, find_scans, label_names_file, left_out
+from monai_advdef.data.ct.layouts import Scan, ct_kind, find_scans, holds_ct, label_names_file, left_out
 from monai_advdef.data.ct.organs import Organs, organ_map, read_label_names
+from monai_advdef.data.mri.layouts import names_series
 from monai_advdef.data.pairs import image_mask_pairs
 from monai_advdef.errors import DataError, nearest
 
@@ -82,6 +83,8 @@ def inspect_scans(
         DataError: a folder without volumes, a ``labels.json``, ``labels.csv`` or ``annotated`` that does not fit.
     """
     root, chosen = Path(folder), organs or organ_map("abdomen")
+    if not holds_ct(root) and names_series(root):
+        raise DataError(f"{root} holds MRI subjects (t1, flair, ...), this task takes CT; choose the task glioma, or another folder")
     scans = find_scans(root, labelled=labelled)
     table = label_names_file(root) if labelled else None
     names = read_label_names(table) if table else {}

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from monai_advdef.data.tasks import Task
+from monai_advdef.data.volume_files import volume_stem
 from monai_advdef.dicom.folder import inside, is_series
 from monai_advdef.errors import DataError
 
-VOLUME_TYPES = (".nii.gz", ".nii")
 WORDS = {
     "t1": ("t1", "t1n", "t1w"),
     "t1ce": ("t1ce", "t1c", "t1gd"),
@@ -56,18 +56,18 @@ class Subject:
         return about | ({"series_order": self.order} if self.order else {})
 
 
-def volume_stem(path: Path) -> str:
-    """The name of a NIfTI file without ``.nii.gz`` or ``.nii``; empty for other files."""
-    kind = next((kind for kind in VOLUME_TYPES if path.name.lower().endswith(kind)), "")
-    return path.name[: -len(kind)] if kind and not path.name.startswith(".") else ""
-
-
 def holds_subjects(root: Path) -> bool:
     """Whether a folder looks like one of subjects: NIfTI files one or two levels down, or DICOM folders called like series."""
     folders = [folder for path in inside(root) for folder in (path, *inside(path)) if folder.is_dir()]
     if any(volume_stem(path) for folder in folders for path in inside(folder)):
         return True
     return any(_role(path) in ROLE_OF and is_series(path) for folder in inside(root) for path in inside(folder) if path.is_dir())
+
+
+def names_series(root: Path) -> bool:
+    """Whether volumes one or two levels down, or DICOM folders, are called like MRI series."""
+    folders = [folder for path in inside(root) for folder in (path, *inside(path)) if folder.is_dir()]
+    return any(_role(path) in ROLE_OF and _role(path) not in WORDS["seg"] for folder in folders for path in _volumes(folder))
 
 
 def find_subjects(root: Path, task: Task, *, labelled: bool = True) -> list[Subject]:

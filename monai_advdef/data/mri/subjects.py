@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from monai_advdef.data.ct.layouts import holds_ct
 from monai_advdef.data.mri.checks import check_headers, check_voxels
-from monai_advdef.data.mri.layouts import Subject, find_subjects, left_out
+from monai_advdef.data.mri.layouts import Subject, find_subjects, holds_subjects, left_out, names_series
 from monai_advdef.data.tasks import Task, find_task
-from monai_advdef.errors import DataError, nearest
+from monai_advdef.errors import DataError, nearest, reading
 
 GRADES = {"high": "high", "hgg": "high", "low": "low", "lgg": "low", "": ""}
 
@@ -59,6 +60,7 @@ def inspect_subjects(
         DataError: a folder without subjects, or a ``labels.csv`` or ``dataset.json`` that does not fit.
     """
     root = Path(folder)
+    _check_kind(root, task)
     subjects = find_subjects(root, task, labelled=labelled)
     if (root / "labels.csv").is_file():
         annotate(subjects, root / "labels.csv")
@@ -78,6 +80,19 @@ def inspect_subjects(
     return subjects, problems, left_out(root, subjects) + [note for _, notes in results for note in notes]
 
 
+def _check_kind(root: Path, task: Task) -> None:
+    """Refuse a folder of volumes none of which is called like an MRI series, such as one of CT, before any is said to be missing."""
+    if (root / "dataset.json").is_file() or names_series(root) or not (holds_ct(root) or holds_subjects(root)):
+        return
+    what, remedy = "no volume called like one of these", "for CT choose the task abdomen"
+    if holds_ct(root):
+        what, remedy = "CT volumes", "choose the task abdomen"
+    raise DataError(
+        f"{root} holds {what}, and the task {task.name} takes MRI subjects with the series {', '.join(task.series)} "
+        f"(subject/t1.nii.gz, ...); {remedy}, or another folder"
+    )
+
+
 def annotate(subjects: Sequence[Subject], table: Path) -> None:
     """Give subjects the ``grade`` and ``patient`` of a CSV file with the column ``case`` (or ``image``) and one of these or both.
 
@@ -86,7 +101,7 @@ def annotate(subjects: Sequence[Subject], table: Path) -> None:
     Raises:
         DataError: no column ``case``, an unknown subject or grade, or a subject twice.
     """
-    with table.open(newline="", encoding="utf-8-sig") as file:
+    with reading(table, "cannot be read", "save it as CSV in UTF-8"), table.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, skipinitialspace=True)
         columns = reader.fieldnames or ()
         rows = [{key: (value or "").strip() for key, value in row.items() if isinstance(key, str)} for row in reader]
