@@ -30,7 +30,6 @@ from fuzz_mutators import MUTATORS, PLAIN, truncate
 
 LIMIT = 20  # seconds a try
 ROOMS = {"images", "labels", "masks", "dicom", "records"}  # folders whose names say nothing about a case
-BUNDLES = Path(__file__).parents[1] / "bundles"
 
 
 class Slow(BaseException):

@@ -1,7 +1,8 @@
 """Where the CT scans of a data set lie: volumes as NIfTI files or DICOM series, or labelled slices as PNG.
 
 Volumes: ``images/<name>.nii.gz`` with ``labels/<name>.nii.gz``; ``dicom/<name>/`` (a series) with ``dicom/<name>_label.nii.gz``,
-``dicom/<name>_label.dcm`` or ``dicom/<name>_seg.dcm`` (DICOM SEG), or a SEG among the slices. ``labels.json`` (value to name) tells
+``dicom/<name>_label.dcm`` or ``dicom/<name>_seg.dcm`` (DICOM SEG), or a SEG or RTSTRUCT within the folder. Series may lie in study
+and series folders below, and ``dicom/`` may be the data set's folder itself. ``labels.json`` (value to name) tells
 what the label values mean, ``labels.csv`` may tell ``image,patient``. Slices: ``images/<name>.png``, grey levels in a window that
 their source chose, ``masks/<name>.png``, and ``labels.csv`` with ``image,patient,slice``.
 """

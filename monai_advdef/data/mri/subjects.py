@@ -14,7 +14,7 @@ from monai_advdef.data.ct.layouts import holds_ct
 from monai_advdef.data.mri.checks import check_headers, check_voxels
 from monai_advdef.data.mri.layouts import Subject, find_subjects, holds_subjects, left_out, names_series
 from monai_advdef.data.tasks import Task, find_task
-from monai_advdef.errors import DataError, nearest, reading
+from monai_advdef.errors import DataError, nearest
 
 GRADES = {"high": "high", "hgg": "high", "low": "low", "lgg": "low", "": ""}
 
@@ -101,7 +101,7 @@ def annotate(subjects: Sequence[Subject], table: Path) -> None:
     Raises:
         DataError: no column ``case``, an unknown subject or grade, or a subject twice.
     """
-    with reading(table, "cannot be read", "save it as CSV in UTF-8"), table.open(newline="", encoding="utf-8-sig") as file:
+    with table.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, skipinitialspace=True)
         columns = reader.fieldnames or ()
         rows = [{key: (value or "").strip() for key, value in row.items() if isinstance(key, str)} for row in reader]
