@@ -124,7 +124,7 @@ def _check_scans(root: Path, task: str) -> Report:
     report = Report(f"{root}: CT volumes, task {task}", 0, 0, Counter(), Counter(), Counter())
     about = find_task(task)
     try:
-        items, problems = inspect_scans(root)
+        items, problems, report.notes = inspect_scans(root)
     except DataError as error:
         report.problems.append(str(error))
         return report
