@@ -96,9 +96,9 @@ def check_row(row: dict) -> dict:
 class RecordWriter(OwnedLines):
     """Writes the rows of one cell, each batch at once and to the disk, so that a killed run keeps them.
 
-    Starting a writer starts the cell afresh; a finished table of the same cell stands until :meth:`close` replaces it. A cell has one
-    writer: where another process is writing it, the start waits for its end and says so, and a writer that died is followed at once.
-    As a context manager it closes on success only: after an exception the rows stay in ``_unfinished/``.
+    Starting a writer starts the cell afresh; a finished table of the same cell stands until :meth:`close` replaces it. A cell has
+    one writer: where another process is writing it, the start waits for its end and says so, and a writer that died is followed at
+    once. As a context manager it closes on success only: after an exception the rows stay in ``_unfinished/``.
 
     Args:
         folder: the folder of records, made if need be.
@@ -261,8 +261,8 @@ def read_records(source: str | Path, *, incomplete: bool = False) -> pd.DataFram
     cells, others = _cells(folder)
     if others:
         warnings.warn(
-            f"{len(others)} files of {folder} are passed over, for they are not named as a cell that they hold: {', '.join(others)}; "
-            "a file-sync service leaves such copies, and placeholders of what it has not fetched; remove or fetch them",
+            f"{len(others)} files of {folder} are passed over, for they are not named as a cell that they hold: {', '.join(others)}"
+            "; a file-sync service leaves such copies, and placeholders of what it has not fetched; remove or fetch them",
             stacklevel=2,
         )
     parts = [folder / "_unfinished" / f"{name}.part.jsonl" for name in unfinished(folder)]

@@ -3,6 +3,8 @@
 Imports nothing of the house, neither torch nor monai.
 """
 
+from __future__ import annotations
+
 from monai_advdef.neighbours.files import cannot_write, check_writable, clear_leftovers, remedy, whole
 from monai_advdef.neighbours.lines import Disturbed, OwnedLines
 from monai_advdef.neighbours.locks import Ownership, alone

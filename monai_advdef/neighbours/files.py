@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from monai_advdef.neighbours.processes import from_token, me
 
+DAY = 86400.0  # seconds
 _REMEDIES = {
     "free some space": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
     "a file stands where a folder is wanted: move it": (errno.EEXIST, errno.ENOTDIR),
@@ -69,9 +71,10 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def clear_leftovers(folder: str | os.PathLike[str]) -> None:
-    """Remove the temporary files in ``folder`` whose process, one of this machine, has ended; others may be at work on theirs."""
-    for path in Path(folder).glob("*~*.tmp"):
-        owner = from_token(path.name.removesuffix(".tmp").rpartition("~")[2])
-        if owner is not None and owner.alive() is False:
-            with suppress(OSError):
+    """Remove the temporary files in ``folder`` whose process has ended; where that cannot be known, those a day old."""
+    for path in Path(folder).glob("*~*.tmp*"):  # SQLite has a journal beside its file
+        owner = from_token(path.name.rpartition(".tmp")[0].rpartition("~")[2])
+        alive = True if owner is None else owner.alive()
+        with suppress(OSError):
+            if alive is False or (alive is None and time.time() - path.stat().st_mtime > DAY):
                 path.unlink()

@@ -89,8 +89,8 @@ class Ownership:
                 "its first writer before a second one starts"
             )
         warnings.warn(
-            f"{self.what} is being written by {holder or 'another process'}{since}; waiting for its end, {waited:.0f} s so far (stop "
-            "that process, or give another output folder, if it should not run)",
+            f"{self.what} is being written by {holder or 'another process'}{since}; waiting for its end, {waited:.0f} s so far "
+            "(stop that process, or give another output folder, if it should not run)",
             stacklevel=1,
         )
 
