@@ -60,7 +60,7 @@ class TrackingStore:
     def __init__(self, uri: str, kept: str) -> None:
         self.uri, self.kept, self.lost = uri, kept, False
         self.file: Path | None = None
-        self.shown = re.sub(r"(://[^:/@]*:)[^@/]*@", r"\1***@", uri)
+        self.shown = _masked(uri)
         self._told: set[str] = set()
         self._check()
 
@@ -134,7 +134,7 @@ class TrackingStore:
         return client
 
     def _tell(self, what: str, error: Exception) -> None:
-        reason = " ".join(str(getattr(error, "message", None) or error).split())[:300] or type(error).__name__
+        reason = _reason(error)
         warnings.warn(
             f"MLflow at {self.shown} did not take {what} ({reason}), so that is not tracked; {self.kept}. Is the server up, and "
             "MLFLOW_TRACKING_URI right? Without that variable the store lies in output_dir"
@@ -217,6 +217,21 @@ def no_uri() -> Iterator[None]:
     finally:
         if uri is not None:
             os.environ["MLFLOW_TRACKING_URI"] = uri
+
+
+def _reason(error: BaseException) -> str:
+    """Why, in short: what the system said (``Connection refused``), where requests and retries are wrapped around it."""
+    chain = [error]
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(inner)
+    said = [e for e in chain if isinstance(e, OSError) and (e.strerror or isinstance(e, TimeoutError))]
+    text = str(said[-1] if said else getattr(error, "message", None) or error)
+    return _masked(" ".join(text.split()))[:300] or type(error).__name__
+
+
+def _masked(text: str) -> str:
+    """The text without the passwords in its URIs."""
+    return re.sub(r"(://[^:/@\s]*:)[^@/\s]*@", r"\1***@", text)
 
 
 def _refused(error: Exception) -> bool:
