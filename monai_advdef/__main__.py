@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from monai_advdef import __version__
 from monai_advdef.bundle import bundles, describe, home, workflows
+from monai_advdef.neighbours import Stopped, stoppable
 
-FINE, USAGE, UNFINISHED = 0, 2, 3
+FINE, USAGE, UNFINISHED, PIPE = 0, 2, 3, 141
 VERBS = ("demo", "phantom", "check", "prepare", "list", "report")
 TASKS = ("skin", "fundus", "lung", "glioma", "abdomen")
 LAYOUTS = ("isic2018", "isbi2016", "drishti_gs1", "rim_one_dl", "rim_one_r3", "jsrt")
@@ -166,21 +169,63 @@ def _demo(args: argparse.Namespace) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run a verb. Returns 0 (fine), 2 (usage or input error) or 3 (it could not finish)."""
-    args = _parser().parse_args(words)
+    """Run a verb. Returns 0 (fine), 2 (usage or input error), 3 (it could not finish) or 141 (nobody reads its output any more)."""
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read has seen enough (list | head)
+        _drop(sys.stdout, sys.stderr)
+        return PIPE
+    except OSError as error:
+        print(f"monai-advdef: its output cannot be written: {_words(error)}", file=sys.stderr)
+        _drop(sys.stdout)
+        return UNFINISHED
+
+
+def _run(words: Sequence[str] | None) -> int:
+    try:
+        args = _parser().parse_args(words)
+    except SystemExit:  # after --help
+        sys.stdout.flush()
+        raise
+    told = "the same command goes on from here"
     try:
         verbs = {"demo": _demo, "phantom": _phantom, "check": _check, "prepare": _prepare, "list": _list, "report": _report}
-        verbs[args.verb](args)
+        with stoppable(f"monai-advdef {args.verb}: {told}"):
+            verbs[args.verb](args)
+    except BrokenPipeError:
+        raise
+    except Stopped:
+        return UNFINISHED
     except (ValueError, FileNotFoundError, FileExistsError) as error:
-        print(f"monai-advdef {args.verb}: {error}", file=sys.stderr)
+        print(f"monai-advdef {args.verb}: {_words(error)}", file=sys.stderr)
         return USAGE
     except (OSError, RuntimeError) as error:
-        print(f"monai-advdef {args.verb}: {error}", file=sys.stderr)
+        print(f"monai-advdef {args.verb}: {_words(error)}", file=sys.stderr)
         return UNFINISHED
     except KeyboardInterrupt:
-        print(f"monai-advdef {args.verb}: interrupted; the same command goes on from here", file=sys.stderr)
+        print(f"monai-advdef {args.verb}: interrupted; {told}", file=sys.stderr)
         return UNFINISHED
     return FINE
+
+
+def _words(error: Exception) -> str:
+    """The message, with a remedy where it is the system's own and has none."""
+    bare = isinstance(error, OSError) and error.errno is not None and error.strerror == os.strerror(error.errno)
+    full = bare and error.errno == errno.ENOSPC  # type: ignore[attr-defined]
+    remedy = "free some space" if full else "check that path and who may read and write there"
+    return f"{error}; {remedy}, or give another folder" if bare else str(error)
+
+
+def _drop(*streams: TextIO) -> None:
+    """What a stream still holds back and cannot write goes nowhere, in place of an error when the interpreter ends."""
+    for stream in streams:
+        try:
+            stream.flush()
+        except OSError:
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

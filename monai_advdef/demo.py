@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from rich.table import Table
 from monai_advdef.allocator import tune_allocator
 from monai_advdef.bundle import bundles
 from monai_advdef.data import write_phantoms
-from monai_advdef.progress import Steps
+from monai_advdef.handlers.tracking import store
+from monai_advdef.progress import Steps, Terminal
 from monai_advdef.records import read_records
 from monai_advdef.report import build
 from monai_advdef.stats import summarize
@@ -42,7 +44,7 @@ def demo(output_dir: str | os.PathLike[str], *, epochs: int = 20, phantoms: int 
     """Run the demonstration in ``output_dir`` and return the card. Run again, it goes on where it was stopped."""
     quiet()
     tune_allocator()
-    console, folder, bundle = Console(), Path(output_dir).resolve(), bundles()[BUNDLE]
+    console, folder, bundle = Terminal(), Path(output_dir).resolve(), bundles()[BUNDLE]
     settings = {
         "dataset_dir": str(folder / "phantom"),
         "output_dir": str(folder / "output"),
@@ -62,7 +64,7 @@ def demo(output_dir: str | os.PathLike[str], *, epochs: int = 20, phantoms: int 
     _summary(console, folder / "output")
     console.print(f"4/4  card:    {card}")
     console.print(f"     records: {folder / 'output' / 'records'}")
-    console.print(f"     MLflow:  mlflow ui --backend-store-uri sqlite:///{folder / 'output' / 'mlruns.db'}")
+    console.print(f"     MLflow:  mlflow ui --backend-store-uri {shlex.quote(store(folder / 'output'))}")
     return card
 
 

@@ -8,6 +8,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 
+class Terminal(Console):
+    """A console that leaves it to the caller that nobody reads any more; rich would end the process with the exit code 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class Steps:
     """``with Steps("evaluating", 12) as steps: steps.done("clean")``.
 
@@ -18,7 +25,7 @@ class Steps:
     """
 
     def __init__(self, title: str, total: int, console: Console | None = None) -> None:
-        self.console, self.total, self.count = console or Console(), total, 0
+        self.console, self.total, self.count = console or Terminal(), total, 0
         self.console.print(title)
         columns = (TextColumn("     {task.description:42.42}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self.bar = Progress(*columns, console=self.console, transient=True) if self.console.is_terminal else None

@@ -4,9 +4,11 @@ A *cell* is one evaluation run, named by the fingerprint of its configuration. A
 
     records/<fingerprint>.parquet               finished cells; ``pandas.read_parquet("records")`` reads them all
     records/_provenance/<fingerprint>.json      configuration, versions, command, weights and data of each finished cell
-    records/_unfinished/<fingerprint>.part.jsonl   rows of a cell that is running or was killed
+    records/_unfinished/<fingerprint>.part.jsonl   rows of a cell that is running or was killed, beside it a lock and its owner
 
-Parquet readers pass over names that begin with an underscore, so the two sub-folders do not disturb them.
+Parquet readers pass over names that begin with an underscore, so the two sub-folders do not disturb them. Copies that a file-sync
+service leaves among the cells (``<fingerprint> (conflicted copy).parquet``) are passed over by :func:`read_records`, with a word;
+``pandas.read_parquet`` would count them twice.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ import numbers
 import os
 import re
 import warnings
-from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from monai_advdef.neighbours import Disturbed, OwnedLines, remedy
+
 COLUMNS: dict[str, type] = {
     **dict.fromkeys(("case", "patient", "task", "model", "class", "metric"), str),
     **{"value": float, "attack": str, "eps": float, "unit": str, "norm": str, "defense": str, "adaptive": bool},
@@ -36,6 +39,7 @@ COLUMNS: dict[str, type] = {
 }
 _ARROW = {str: pa.string(), float: pa.float64(), int: pa.int64(), bool: pa.bool_()}
 _ABSTRACT = {str: str, float: numbers.Real, int: numbers.Integral, bool: (bool, np.bool_)}
+_CELL = re.compile("[0-9a-f]+")  # name of a cell
 _SCHEMA = pa.schema([(name, _ARROW[kind]) for name, kind in COLUMNS.items()])
 
 
@@ -89,11 +93,12 @@ def check_row(row: dict) -> dict:
     return clean
 
 
-class RecordWriter:
+class RecordWriter(OwnedLines):
     """Writes the rows of one cell, each batch at once and to the disk, so that a killed run keeps them.
 
-    Starting a writer starts the cell afresh; a finished table of the same cell stands until :meth:`close` replaces it. As a context
-    manager it closes on success only: after an exception the rows stay in ``_unfinished/``.
+    Starting a writer starts the cell afresh; a finished table of the same cell stands until :meth:`close` replaces it. A cell has
+    one writer: where another process is writing it, the start waits for its end and says so, and a writer that died is followed at
+    once. As a context manager it closes on success only: after an exception the rows stay in ``_unfinished/``.
 
     Args:
         folder: the folder of records, made if need be.
@@ -101,12 +106,13 @@ class RecordWriter:
         provenance: plain JSON (``config``, ``versions``, ``command``, ``weights``, ``data``); the time is added as ``recorded``.
 
     Raises:
-        RecordError: the folder cannot be written or the disk is full.
+        RecordError: the folder cannot be written, the disk is full, this process already writes the cell, or somebody else changed
+            the rows on the disk.
         ValueError: the fingerprint is not a hexadecimal string, or (from :meth:`add`) a row is wrong.
     """
 
     def __init__(self, folder: str | Path, fingerprint: str, provenance: dict) -> None:
-        if not re.fullmatch(r"[0-9a-f]+", fingerprint):
+        if not _CELL.fullmatch(fingerprint):
             raise ValueError(f"fingerprint must be a hexadecimal string, got {fingerprint!r}; use records.fingerprint(config)")
         self.fingerprint = fingerprint
         self.path = Path(folder) / f"{fingerprint}.parquet"
@@ -116,7 +122,9 @@ class RecordWriter:
         try:
             for path in (self._provenance, self._part):
                 path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._part.open("w", encoding="utf-8")
+            super().__init__(self._part, owned=fingerprint, what=f"cell {fingerprint} of {folder}")
+        except RuntimeError as error:
+            raise RecordError(str(error)) from error
         except OSError as error:
             raise self._failure(self._part, error) from error
 
@@ -129,29 +137,39 @@ class RecordWriter:
                 raise ValueError(f"fingerprint of a row is {checked['fingerprint']!r}, but this cell is {self.fingerprint!r}")
             lines.append(json.dumps(checked) + "\n")
         try:
-            self._file.write("".join(lines))
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            self.append("".join(lines))
         except OSError as error:
             raise self._failure(self._part, error) from error
 
     def close(self) -> Path:
-        """Turn the recorded rows into the finished table, atomically. Returns its path. Raises ``ValueError`` if there is no row."""
-        self._file.close()
-        rows = _read_part(self._part)
-        if not rows:
+        """Turn the recorded rows into the finished table, atomically, once it reads as it was recorded. Returns its path.
+
+        Raises:
+            RecordError: the table cannot be written, or the rows on the disk are not those that were recorded; nothing is replaced.
+            ValueError: there is no row.
+        """
+        try:
+            return self._finish(self.lines())
+        except RecordError:
+            raise
+        except OSError as error:
+            raise self._failure(self.path, error) from error
+        finally:
+            self.release()
+
+    def _finish(self, lines: list[str]) -> Path:
+        if not lines:
             raise ValueError(
                 f"no rows were recorded for cell {self.fingerprint}; check that the evaluation ran over at least one case"
             )
         table, facts = self._part.with_suffix(".parquet"), self._part.with_suffix(".json")
-        try:
-            facts.write_text(self._facts, encoding="utf-8")
-            pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), table)
-            os.replace(facts, self._provenance)
-            os.replace(table, self.path)
-            self._part.unlink()
-        except OSError as error:
-            raise self._failure(self.path, error) from error
+        facts.write_text(self._facts, encoding="utf-8")
+        pq.write_table(pa.Table.from_pylist([json.loads(line) for line in lines], schema=_SCHEMA), table)
+        if [json.dumps(row) for row in _read_cell(table).to_pylist()] != lines:
+            raise self._disturbed(f"and {table.name} made of it do not hold the same rows")
+        os.replace(facts, self._provenance)
+        os.replace(table, self.path)
+        self._part.unlink()
         return self.path
 
     def __enter__(self) -> RecordWriter:
@@ -161,24 +179,34 @@ class RecordWriter:
         if kind is None:
             self.close()
         else:
-            with suppress(OSError):
-                self._file.close()
+            self.release()
 
     def _failure(self, path: Path, error: OSError) -> RecordError:
+        if isinstance(error, Disturbed):
+            return RecordError(str(error))
         return RecordError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another output folder and "
-            f"run this cell again (the rows recorded so far stay in {self._part})"
+            f"cannot write {path}: {error.strerror or error}; {remedy(error)}, and run this cell again (the rows "
+            f"recorded so far stay in {self._part})"
         )
 
 
 def _read_part(path: Path) -> list[dict]:
-    """Rows of a part file. The last line of a killed run may be torn and is then passed over."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    """Rows of a part file. The last line of a killed run may be torn and is then passed over; a file that is gone has no rows.
+
+    Raises:
+        RecordError: another line than the last is torn.
+    """
+    rows: list[dict] = []
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:  # its cell has just been finished
+        return rows
+    for number, line in enumerate(lines, 1):
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise RecordError(f"line {number} of {path} is torn; remove that file and run its cell again") from error
     return rows
 
 
@@ -186,7 +214,8 @@ def _read_cell(path: Path) -> pa.Table:
     if path.suffix != ".parquet":
         return pa.Table.from_pylist(_read_part(path), schema=_SCHEMA)
     try:
-        table = pq.ParquetFile(path).read()
+        with pq.ParquetFile(path) as file:
+            table = file.read()
     except (OSError, pa.ArrowInvalid) as error:
         raise RecordError(f"cannot read {path}: {error}; remove that file and run its cell again") from error
     if missing := [name for name in COLUMNS if name not in table.column_names]:
@@ -202,25 +231,46 @@ def finished(folder: str | Path, fingerprint: str) -> bool:
 def unfinished(folder: str | Path) -> list[str]:
     """Fingerprints of the cells that were started and have no finished table."""
     names = (path.name.removesuffix(".part.jsonl") for path in sorted(Path(folder).glob("_unfinished/*.part.jsonl")))
-    return [name for name in names if not finished(folder, name)]
+    return [name for name in names if _CELL.fullmatch(name) and not finished(folder, name)]
+
+
+def _cells(folder: Path) -> tuple[list[pa.Table], list[str]]:
+    """The tables of a folder, and the names of files that look like cells and are none: copies, and placeholders of files elsewhere.
+
+    A cell is called ``<fingerprint>.parquet`` and its rows carry that fingerprint.
+    """
+    tables, others = [], []
+    for path in sorted(folder.glob("*parquet*")):
+        table = _read_cell(path) if path.suffix == ".parquet" and _CELL.fullmatch(path.stem) else None
+        if table is None or set(table["fingerprint"].unique().to_pylist()) != {path.stem}:
+            others.append(path.name)
+        else:
+            tables.append(table)
+    return tables, others
 
 
 def read_records(source: str | Path, *, incomplete: bool = False) -> pd.DataFrame:
     """All rows of a folder of records, or of one of its files, with the columns and types of ``COLUMNS``.
 
-    Warns of unfinished cells by name; ``incomplete=True`` includes the rows they have. Raises :class:`RecordError` where there is
-    nothing to read or a file is damaged.
+    Warns, by name, of files that it passes over and of unfinished cells; ``incomplete=True`` includes the rows these have.
+    Raises :class:`RecordError` where there is nothing to read or a file is damaged.
     """
     folder = Path(source)
     if folder.is_file():
         return _read_cell(folder).to_pandas().astype(COLUMNS)
-    paths = sorted(folder.glob("*.parquet"))
+    cells, others = _cells(folder)
+    if others:
+        warnings.warn(
+            f"{len(others)} files of {folder} are passed over, for they are not named as a cell that they hold: {', '.join(others)}"
+            "; a file-sync service leaves such copies, and placeholders of what it has not fetched; remove or fetch them",
+            stacklevel=2,
+        )
     parts = [folder / "_unfinished" / f"{name}.part.jsonl" for name in unfinished(folder)]
     if parts:
         named = ", ".join(f"{path.name.removesuffix('.part.jsonl')} ({len(_read_part(path))} rows)" for path in parts)
         fate = "their rows are included" if incomplete else "their rows are left out"
         warnings.warn(f"unfinished cells in {folder}: {named}; {fate}; run those cells again to complete them", stacklevel=2)
-    cells = [_read_cell(path) for path in (paths + parts if incomplete else paths)]
+    cells += [_read_cell(path) for path in parts] if incomplete else []
     if not cells:
         raise RecordError(f"no finished records in {folder}; run an evaluation with this folder as its records, or check the path")
     return pa.concat_tables(cells).to_pandas().astype(COLUMNS)
@@ -230,6 +280,8 @@ def read_provenance(folder: str | Path) -> dict[str, dict]:
     """Provenance of every finished cell, by fingerprint. Raises :class:`RecordError` where a file is damaged."""
     facts = {}
     for path in sorted(Path(folder).glob("_provenance/*.json")):
+        if not _CELL.fullmatch(path.stem):  # a copy
+            continue
         try:
             facts[path.stem] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

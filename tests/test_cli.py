@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -172,3 +176,49 @@ def test_a_damaged_table_could_not_be_finished(capsys, tmp_path):
     (tmp_path / "records" / "abc.parquet").write_bytes(b"PAR1")
     code, _, err = answer(capsys, "report", str(tmp_path))
     assert code == 3 and "abc.parquet" in err
+
+
+@pytest.mark.parametrize("words", [["list"], ["list", "--json"], ["list", "--help"], ["lst"]], ids=" ".join)
+def test_a_reader_that_has_seen_enough_is_no_error(words):
+    """As ``| head`` does: the pipe is closed before anything is written."""
+    receiver, sender = os.pipe()
+    os.close(receiver)
+    done = subprocess.run([sys.executable, "-m", "monai_advdef", *words], stdout=sender, stderr=subprocess.PIPE, text=True)
+    os.close(sender)
+    assert done.returncode in ((2,) if words == ["lst"] else (0, 141)) and "roken" not in done.stderr and "Traceback" not in done.stderr
+
+
+def test_output_that_cannot_be_written_is_told():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "monai_advdef", "list"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 3 and done.stderr.count("\n") == 1 and "No space left on device; free some space" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_verb_as_an_interruption_does(capfd, monkeypatch, number):
+    def endless(args):
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+
+    monkeypatch.setattr(command_line, "_list", endless)
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        assert main(["list"]) == 3 and signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
+    assert f"stopped by {number.name}; monai-advdef list: the same command goes on" in capfd.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_a_remedy(capsys):
+    code, _, err = answer(capsys, "phantom", "skin", "/proc/nowhere", "--cases", "1")
+    assert code == 2 and "/proc/nowhere" in err and "or give another folder" in err
+
+
+def test_report_says_what_it_passes_over(capsys, tmp_path):
+    write_study(tmp_path)
+    _, whole, _ = answer(capsys, "report", str(tmp_path), "--markdown")
+    cell = sorted((tmp_path / "records").glob("*.parquet"))[0]
+    shutil.copy(cell, cell.with_name(f"{cell.stem} (1).parquet"))
+    with pytest.warns(UserWarning, match=rf"1 files of .*{cell.stem} \(1\).parquet"):
+        code, out, _ = answer(capsys, "report", str(tmp_path), "--markdown")
+    assert code == 0 and out == whole

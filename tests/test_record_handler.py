@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -213,6 +215,34 @@ def test_full_disk_elsewhere_names_file_and_remedy(trained, tmp_path, monkeypatc
     monkeypatch.undo()
     assert not [p for p in tmp_path.rglob("*.tmp")]
     assert len(cell(trained, tmp_path)) == 12
+
+
+def test_what_a_killed_process_left_half_written_is_cleared_on_resume(trained, tmp_path):
+    cache = tmp_path / "adversarial"
+    cache.mkdir()
+    script = "from monai_advdef.neighbours import me; print(me().token)"
+    gone = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.strip()
+    for folder in (cache, tmp_path):
+        (folder / f"0123.npz~{gone}.tmp").write_bytes(b"half")
+    cell(trained, tmp_path)
+    assert not list(tmp_path.rglob("*.tmp")) and len(list(cache.iterdir())) == 6
+
+
+@pytest.mark.parametrize(("where", "option"), [("adversarial", "cache_dir"), ("gallery", "gallery"), ("records", "records")])
+def test_a_folder_that_cannot_be_written_is_named_before_any_attack(trained, tmp_path, monkeypatch, where, option):
+    (tmp_path / where).write_text("in the way")
+    monkeypatch.setattr(AttackHandler, "_attack", lambda *_: pytest.fail("crafted before the folders were tried"))
+    with pytest.raises(OSError, match=rf"cannot write .*{option}.*a file stands where a folder is wanted: move it"):
+        cell(trained, tmp_path)
+
+
+def test_a_card_that_cannot_be_written_is_told_and_the_records_stand(trained, tmp_path, caplog):
+    (tmp_path / "card.html").mkdir()
+    records = RecordHandler(tmp_path, ["lesion"])
+    evaluate(evaluator(network(trained), [records]), None, records)
+    assert len(read_records(tmp_path / "records")) == 12
+    assert "card not written" in caplog.text and "a folder stands where a file is wanted" in caplog.text
+    assert "monai-advdef report" in caplog.text
 
 
 def test_provenance_traces_every_table(trained, tmp_path):

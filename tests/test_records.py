@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
 
@@ -158,6 +161,108 @@ def test_damaged_files_are_named(tmp_path):
     (tmp_path / "_provenance" / "aa.json").write_text("{")
     with pytest.raises(RecordError, match="cannot read .*aa.json"):
         read_provenance(tmp_path)
+
+
+# -- neighbours: a second writer, and copies
+
+
+WRITES = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from synthetic_records import row
+from monai_advdef.records import RecordWriter
+with RecordWriter({folder!r}, "abc123", {{}}) as writer:
+    for case in ("c1", "c2", "c3"):
+        writer.add([row(case=case)])
+        print(case, flush=True)
+        time.sleep({pause})
+"""
+
+
+def writes(folder, pause=0.3):
+    code = WRITES.format(tests=str(__file__).rsplit("/", 1)[0], folder=str(folder), pause=pause)
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_second_start_of_a_cell_waits_and_ends_with_the_same_table(tmp_path):
+    first = writes(tmp_path)
+    assert first.stdout.readline() == "c1\n"
+    jobs = [first, *(writes(tmp_path, 0.0) for _ in range(2))]
+    told = [job.communicate()[1] for job in jobs]
+    assert [job.returncode for job in jobs] == [0] * 3, told
+    assert list(read_records(tmp_path)["case"]) == ["c1", "c2", "c3"]
+    assert not list((tmp_path / "_unfinished").iterdir())
+
+
+def test_a_second_start_takes_over_from_one_that_was_killed(tmp_path):
+    first = writes(tmp_path, 60)
+    assert first.stdout.readline() == "c1\n"
+    second = writes(tmp_path, 0.0)
+    first.send_signal(signal.SIGKILL)
+    assert second.wait() == 0 and first.wait() == -signal.SIGKILL
+    assert list(read_records(tmp_path)["case"]) == ["c1", "c2", "c3"] and not list((tmp_path / "_unfinished").iterdir())
+
+
+def test_a_second_writer_in_this_process_is_refused_with_the_first_one_named(tmp_path):
+    first = RecordWriter(tmp_path, "abc123", {})
+    first.add([row(case="c1")])
+    with pytest.raises(RecordError, match=rf"cell abc123 of .*this very process \({os.getpid()} on .*close or release"):
+        RecordWriter(tmp_path, "abc123", {})
+    first.add([row(case="c2")])
+    first.close()
+    assert list(read_records(tmp_path)["case"]) == ["c1", "c2"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda part: part.unlink(),
+        lambda part: part.write_text(""),
+        lambda part: part.write_text(part.read_text().replace("0.5", "0.9")),
+        lambda part: part.write_text(part.read_text() + '{"case": "c3", "torn'),
+    ],
+    ids=["gone", "emptied", "a value changed", "torn"],
+)
+def test_rows_that_somebody_else_changed_make_no_table(tmp_path, change):
+    with RecordWriter(tmp_path, "abc123", {}) as writer:
+        writer.add([row(value=0.5)])
+    writer = RecordWriter(tmp_path, "abc123", {})
+    writer.add([row(value=0.5), row(case="c2", value=0.5)])
+    change(tmp_path / "_unfinished" / "abc123.part.jsonl")
+    with pytest.raises(RecordError, match="abc123.part.jsonl does not hold the .* written.*no table is made of it; run this again"):
+        writer.close()
+    assert list(read_records(tmp_path / "abc123.parquet")["case"]) == ["c1"]  # the former table
+
+
+def test_a_line_torn_in_the_middle_is_told(tmp_path):
+    writer = RecordWriter(tmp_path, "abc123", {})
+    writer.add([row()])
+    writer.release()
+    part = tmp_path / "_unfinished" / "abc123.part.jsonl"
+    part.write_text('{"torn\n' + part.read_text())
+    with pytest.raises(RecordError, match="line 1 of .*abc123.part.jsonl is torn; remove"):
+        read_records(tmp_path, incomplete=True)
+
+
+COPIES = ["abc123 (conflicted copy 2026-11-26).parquet", "abc123 (1).parquet", "abc123-DESKTOP-1.parquet", "Copy of abc123.parquet"]
+COPIES += ["abc123 2.parquet", "abc123.sync-conflict-20261126-1.parquet", "beef.parquet", ".syncthing.abc123.parquet.tmp"]
+
+
+def test_copies_of_a_cell_are_passed_over_by_name_and_counted_once(tmp_path):
+    with RecordWriter(tmp_path, "abc123", {"command": "x"}) as writer:
+        writer.add([row(case="c1"), row(case="c2")])
+    alone = read_records(tmp_path)
+    for name in COPIES:
+        shutil.copy(tmp_path / "abc123.parquet", tmp_path / name)
+    (tmp_path / "._abc123.parquet").write_bytes(b"\0\5\x16\7" + bytes(4000))
+    (tmp_path / ".dead.parquet.icloud").write_bytes(b"bplist00")
+    (tmp_path / "_provenance" / "abc123 (1).json").write_text("{")
+    with pytest.warns(UserWarning, match=f"{len(COPIES) + 2} files of .* are passed over.*remove or fetch them") as told:
+        pd.testing.assert_frame_equal(read_records(tmp_path), alone)
+    assert len(told) == 1 and all(name in str(told[0].message) for name in [*COPIES, ".dead.parquet.icloud"])
+    assert list(read_provenance(tmp_path)) == ["abc123"]
+    shutil.copy(tmp_path / "abc123.parquet", tmp_path / "_unfinished" / "abc123 (1).part.jsonl")
+    assert unfinished(tmp_path) == []
 
 
 JSON = st.recursive(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from monai_advdef.handlers.attack import AttackHandler, AttackNotApplied
 from monai_advdef.handlers.cache import AdversarialCache
-from monai_advdef.handlers.guard import evaluate
+from monai_advdef.handlers.guard import evaluate, writable
 from monai_advdef.handlers.record import RecordHandler
 from monai_advdef.handlers.regions import RegionHandler
 from monai_advdef.handlers.tracking import EvaluationTracker, TrainingTracker
@@ -20,4 +20,5 @@ __all__ = [
     "RegionHandler",
     "TrainingTracker",
     "evaluate",
+    "writable",
 ]

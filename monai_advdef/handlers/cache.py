@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from monai_advdef.neighbours import check_writable, clear_leftovers, whole
+
 
 class AdversarialCache:
     """One ``.npz`` per case, named by the digest of everything that the adversarial image depends on.
@@ -18,10 +20,20 @@ class AdversarialCache:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
+        self.folder, self._ready = Path(folder), False
 
     def load(self, key: str) -> dict[str, Any] | None:
-        """What was stored under ``key``; ``None`` when nothing was, or when the file was cut short."""
+        """What was stored under ``key``; ``None`` when nothing was, or when the file was cut short.
+
+        The first call also removes what killed processes left half written.
+
+        Raises:
+            OSError: from the first call, where the folder cannot be written.
+        """
+        if not self._ready:
+            check_writable(cache_dir=self.folder)
+            clear_leftovers(self.folder)
+            self._ready = True
         path = self.folder / f"{key}.npz"
         if not path.exists():
             return None
@@ -39,14 +51,10 @@ class AdversarialCache:
             OSError: the file cannot be written; names the file and the remedy. What was stored before stays.
         """
         path = self.folder / f"{key}.npz"
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb") as file:
+            with whole(path) as temporary, open(temporary, "wb") as file:
                 np.savez(file, **arrays)
-            os.replace(temporary, path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise OSError(
                 error.errno,
                 f"cannot store the adversarial image ({error.strerror}); free space or point cache_dir elsewhere, then run the same "

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from monai_advdef.neighbours import whole
+
 LIMIT = 256  # cases held in memory; the median is taken among them
 
 
@@ -68,8 +70,8 @@ class Gallery:
 
 def _save(path: Path, entry: dict[str, Any]) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(path, **entry)
+        with whole(path) as new, open(new, "wb") as file:
+            np.savez_compressed(file, **entry)
     except OSError as error:
         raise OSError(
             error.errno,

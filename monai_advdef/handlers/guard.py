@@ -6,6 +6,7 @@ from ignite.engine import Engine
 
 from monai_advdef.handlers.attack import AttackHandler, AttackNotApplied
 from monai_advdef.handlers.record import RecordHandler
+from monai_advdef.neighbours import check_writable, stoppable
 
 REMEDY = (
     "List overlays after evaluate.yaml, and add to handlers with '+validate::handlers' inside a file only: on the command line it "
@@ -16,7 +17,10 @@ REMEDY = (
 def evaluate(evaluator: Engine, attack: AttackHandler | None = None, records: RecordHandler | None = None) -> None:
     """Run an evaluator, and fail if an attack was configured that did not touch every batch, or records that were not written.
 
+    SIGTERM and SIGHUP end it as Ctrl-C does: with the rows and images kept, and MLflow's run closed.
+
     Raises:
+        Stopped: after such a signal; a ``SystemExit``.
         AttackNotApplied: with the reason and the remedy.
         RuntimeError: the same for records.
     """
@@ -24,7 +28,12 @@ def evaluate(evaluator: Engine, attack: AttackHandler | None = None, records: Re
         attack.touched = 0
     if records is not None:
         records.done = False
-    evaluator.run()
+    try:
+        with stoppable("what was recorded and crafted so far stays, and the same command goes on from here"):
+            evaluator.run()
+    finally:
+        if records is not None:
+            records.release()
     batches = evaluator.state.iteration
     if attack is not None and attack.touched != batches:
         raise AttackNotApplied(
@@ -33,3 +42,12 @@ def evaluate(evaluator: Engine, attack: AttackHandler | None = None, records: Re
         )
     if records is not None and not records.done:
         raise RuntimeError(f"a RecordHandler is configured but recorded nothing: it is not among the evaluator's handlers. {REMEDY}")
+
+
+def writable(**folders: str | None) -> None:
+    """Fail before any work where a folder cannot be written: an item of a bundle's ``run`` with ``ckpt_dir: '@ckpt_dir'``.
+
+    Raises:
+        OSError: naming option, folder and remedy.
+    """
+    check_writable(**folders)

@@ -29,6 +29,7 @@ from monai_advdef.handlers.cell import (
 )
 from monai_advdef.handlers.gallery import Gallery
 from monai_advdef.metrics import counts, dice, iou
+from monai_advdef.neighbours import check_writable, clear_leftovers
 from monai_advdef.records import RecordWriter, fingerprint
 from monai_advdef.report import build
 from monai_advdef.switches import truth
@@ -129,6 +130,10 @@ class RecordHandler:
             "seed": 0 if attack is None else attack.seed,
             "fingerprint": self.fingerprint,
         }
+        self.release()
+        check_writable(output_dir=self.folder, **({"gallery": self.gallery.folder} if self.gallery else {}))
+        clear_leftovers(self.folder)
+        clear_leftovers(self.folder / "gallery")
         self._writer = RecordWriter(
             self.records, self.fingerprint, {"config": self.cell, "weights": self.cell["weights"], **provenance()}
         )
@@ -166,14 +171,21 @@ class RecordHandler:
         """Close the table and write gallery and card."""
         assert self._writer is not None
         self._writer.close()
+        self._writer = None
         if self.gallery:
             self.gallery.finish()
         self.done = True
         if self.card:
             try:
                 build(self.folder, model=self.of["model"])
-            except ValueError as error:  # of other cells in the folder; this one's records are written
-                logger.warning("card not written: %s", error)
+            except (ValueError, OSError) as error:  # of other cells in the folder, or a full disk; this one's records are written
+                logger.warning("card not written: %s; monai-advdef report %s makes it later", error, self.folder)
+
+    def release(self) -> None:
+        """Leave the cell to the next that evaluates it; for one that was not completed. Its rows stay among the unfinished."""
+        if self._writer is not None:
+            self._writer.release()
+            self._writer = None
 
     def _attacked(self, engine: Engine) -> Attacked | None:
         """What the attack did to this batch; ``None`` for a clean evaluation.

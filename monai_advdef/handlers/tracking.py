@@ -2,45 +2,62 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import mlflow
 from ignite.engine import Events
 from monai.handlers import MLFlowHandler
 
 from monai_advdef.handlers.cell import Engine
+from monai_advdef.handlers.mlflow_names import batches, numbers, texts, valid_names
+from monai_advdef.handlers.mlflow_store import TrackingStore, database_uri, dispose, no_uri
 from monai_advdef.handlers.record import RecordHandler
+from monai_advdef.neighbours import Process, me, stoppable
 from monai_advdef.records import read_records
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+logger = logging.getLogger(__name__)
+OWNER = "monai_advdef."  # begins the tags that name the process of a run
 
 
 def store(output_dir: str | os.PathLike[str]) -> str:
-    """Tracking URI of the SQLite store in ``output_dir`` (made when needed)."""
-    folder = Path(output_dir).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{folder / 'mlruns.db'}"
+    """Tracking URI of the SQLite store in ``output_dir``."""
+    return database_uri(Path(output_dir).resolve() / "mlruns.db")
 
 
 class TrainingTracker(MLFlowHandler):
     """MONAI's handler with a run of its own per call, closed as ``FINISHED`` or ``FAILED``.
 
-    MONAI's handler takes up the last run that was not finished, so that several evaluations land in one; this one never does.
-    List it before MONAI's ``StatsHandler``, which ends the chain of handlers when a run fails.
+    MONAI's handler takes up the last run that was not finished, so that several evaluations land in one; this one never does. Nor
+    does it ever end the work that it tracks: a store or server that does not answer is told in a warning, and what goes on goes on
+    untracked. A run that a killed process of this machine left open is closed as ``KILLED`` when the next one starts. SIGTERM ends
+    the work as Ctrl-C does. List it before MONAI's ``StatsHandler``, which ends the chain of handlers when a run fails.
 
     Args:
         output_dir: where the SQLite store goes unless ``tracking_uri`` is given; ``MLFLOW_TRACKING_URI`` in the environment wins
             over both.
         run_name: what the run is called, with the time behind it.
         kwargs: for MONAI's ``MLFlowHandler``.
+
+    Raises:
+        ValueError: a tracking URI that is a folder, or of a scheme that MLflow does not know.
     """
+
+    cur_run: Any  # MLflow's run, or None
+    kept = "the training goes on, its losses are in its log"
 
     def __init__(
         self, output_dir: str | os.PathLike[str], *, tracking_uri: str | None = None, run_name: str = "train", **kwargs: Any
     ) -> None:
-        super().__init__(tracking_uri=tracking_uri or store(output_dir), run_name=run_name, close_on_complete=True, **kwargs)
+        self.store = TrackingStore(os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri or store(output_dir), self.kept)
+        settings = {"artifact_location": self.store.artifacts, **kwargs, "run_name": run_name, "close_on_complete": True}
+        with no_uri():  # MONAI makes a client at once; ours is made when the run starts, and replaces it
+            super().__init__(tracking_uri="http://localhost", **settings)
+        self._until_end = ExitStack()
 
     def attach(self, engine: Engine) -> None:
         """As MONAI's handler, and close the run as failed where the engine fails."""
@@ -49,27 +66,86 @@ class TrainingTracker(MLFlowHandler):
 
     def start(self, engine: Engine) -> None:
         """Begin a run of its own, named after the time."""
+        self._until_end.enter_context(stoppable("what was written so far stays"))
+        self.cur_run = self.experiment = None
+        client = self.store.connect()
+        if client is None:
+            return
+        self.client = client
+        self.cur_run = self.store.attempt("this run", self._new_run)
+        if self.cur_run is None:
+            self.store.lost = True
+            return
+        self.store.attempt("its parameters", lambda: super(TrainingTracker, self).start(engine))
+
+    def _new_run(self) -> Any:
         self._set_experiment()
         assert self.experiment is not None
+        self._close_left_open(self.experiment.experiment_id)
         name = f"{self.run_name} {time.strftime('%Y-%m-%d %H:%M:%S')}"
-        self.cur_run = self.client.create_run(self.experiment.experiment_id, run_name=name)
-        super().start(engine)
+        tags = {OWNER + key: str(value) for key, value in vars(me()).items()}
+        return self.client.create_run(self.experiment.experiment_id, run_name=name, tags=tags)
 
-    def failed(self, engine: Engine, error: Exception) -> None:
+    def _close_left_open(self, experiment: str) -> None:
+        """Close the runs whose process, one of this machine, has ended without doing so."""
+        for run in self.client.search_runs([experiment], "attributes.status = 'RUNNING'"):
+            host, pid, started = (run.data.tags.get(OWNER + key, "") for key in ("host", "pid", "started"))
+            if pid.isdigit() and Process(host, int(pid), started).alive() is False:
+                self.client.set_terminated(run.info.run_id, "KILLED")
+                logger.info("closed MLflow's run %r, which process %s on %s left open", run.info.run_name, pid, host)
+
+    def iteration_completed(self, engine: Engine) -> None:
+        self._log("the course of this run", lambda: super(TrainingTracker, self).iteration_completed(engine))
+
+    def epoch_completed(self, engine: Engine) -> None:
+        self._log("the course of this run", lambda: super(TrainingTracker, self).epoch_completed(engine))
+
+    def complete(self) -> None:
+        self._log("its artifacts", super().complete)
+
+    def close(self) -> None:
+        """Finish the run and release the store."""
+        self._end("FINISHED")
+
+    def failed(self, engine: Engine, error: BaseException) -> None:
         """Close the run as ``FAILED`` and let the error go on."""
-        if self.cur_run:
-            self.client.set_terminated(self.cur_run.info.run_id, "FAILED")
-            self.cur_run = None
+        self._end("FAILED")
         raise error
+
+    def _end(self, status: str) -> None:
+        self._until_end.close()
+        run, self.cur_run = self.cur_run, None
+        if run is not None:
+            self.store.last(lambda: self.client.set_terminated(run.info.run_id, status))
+            dispose(self.client)
+
+    def _log(self, what: str, act: Any) -> None:
+        if self.cur_run is not None:
+            self.store.attempt(what, act)
+
+    def _log_params(self, params: dict[str, Any]) -> None:
+        for batch in batches(texts(params), 20):
+            entries = [mlflow.entities.Param(name, value) for name, value in batch.items()]
+            self.client.log_batch(self.cur_run.info.run_id, params=entries)
+
+    def _log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        now = int(time.time() * 1000)
+        for batch in batches(numbers(metrics), 500):
+            entries = [mlflow.entities.Metric(name, value, now, step or 0) for name, value in batch.items()]
+            self.client.log_batch(self.cur_run.info.run_id, metrics=entries)
 
 
 class EvaluationTracker(TrainingTracker):
     """One finished run per evaluation: parameters, metrics per class, the records, the gallery and the card.
 
+    Names of classes are made such as MLflow takes them.
+
     Args:
         records: the evaluation's ``RecordHandler``, which must stand before this handler.
         kwargs: for :class:`TrainingTracker`.
     """
+
+    kept = "the evaluation goes on, and records and card are written; the same command again tracks it, with the images it has made"
 
     def __init__(self, records: RecordHandler, **kwargs: Any) -> None:
         super().__init__(records.folder, **{"run_name": "evaluate", "iteration_log": False, "experiment_name": "evaluate", **kwargs})
@@ -82,14 +158,24 @@ class EvaluationTracker(TrainingTracker):
 
     def log_records(self, engine: Engine) -> None:
         """Parameters, metrics and artifacts of the evaluation that has just been recorded."""
-        assert self.cur_run is not None
-        of, run = self.of, self.cur_run.info.run_id
-        self._log_params({**of.columns, "weights": of.cell["weights"]})
-        table = of.records / f"{of.fingerprint}.parquet"
-        grouped = read_records(table).groupby(["class", "metric"])["value"]
+        self._log("its parameters", lambda: self._log_params({**self.of.columns, "weights": self.of.cell["weights"]}))
+        self._log("its metrics", lambda: self._log_metrics(self._summary()))
+        self._log("its artifacts", self._log_files)
+
+    @property
+    def _table(self) -> Path:
+        return self.of.records / f"{self.of.fingerprint}.parquet"
+
+    def _summary(self) -> dict[str, float]:
+        grouped = read_records(self._table).groupby(["class", "metric"])["value"]
         names = {"mean": grouped.mean(), "std": grouped.std(ddof=0), "p5": grouped.quantile(0.05)}
-        self._log_metrics({f"{c}_{m}_{n}": float(v) for n, series in names.items() for (c, m), v in series.items()})
-        self.client.log_artifact(run, str(table), "records")
+        called = valid_names(names["mean"].index.get_level_values("class"))
+        rows = [(c, m, n, v) for n, series in names.items() for c, m, v in series.reset_index().itertuples(index=False)]
+        return {f"{called[c]}_{m}_{n}": float(v) for c, m, n, v in rows}
+
+    def _log_files(self) -> None:
+        of, run = self.of, self.cur_run.info.run_id
+        self.client.log_artifact(run, str(self._table), "records")
         for picture in sorted((of.folder / "gallery").glob(f"{of.fingerprint}-*.npz")):
             self.client.log_artifact(run, str(picture), "gallery")
         if of.card and (of.folder / "card.html").exists():

@@ -20,6 +20,7 @@ from monai_advdef.data.volume_files import volume_stem
 from monai_advdef.dicom.nifti import read_nifti_header
 from monai_advdef.handlers.attack import Attacked, AttackNotApplied
 from monai_advdef.handlers.cell import Engine, items_of
+from monai_advdef.neighbours import cannot_write, check_writable
 
 NIFTI = (".nii.gz", ".nii")
 CHANGE = "change"
@@ -43,6 +44,7 @@ class AttackedVolumeSaver:
 
     Raises:
         AttackNotApplied: a batch that no attack has touched.
+        OSError: in use, a file that cannot be written; names it and the remedy.
         ValueError: in use, a data set without a list of cases, or two of one name; an image without metadata; series of one case
             that share a file name.
     """
@@ -66,6 +68,7 @@ class AttackedVolumeSaver:
         Raises:
             ValueError: entries of the data set without a ``case`` of their own.
         """
+        check_writable(output_dir=self.folder)
         data = getattr(engine.state.dataloader.dataset, "data", None) or []
         self.entries = {str(entry["case"]): entry for entry in data if isinstance(entry, Mapping) and "case" in entry}
         if not data or len(self.entries) < len(data):
@@ -98,7 +101,7 @@ class AttackedVolumeSaver:
         return self._write(self.folder / case, source, stored)
 
     def _write(self, folder: Path, source: str | Sequence[str], stored: MetaTensor) -> list[Path]:
-        folder.mkdir(parents=True, exist_ok=True)
+        check_writable(output_dir=folder)
         voxels, affine = stored.numpy(), np.asarray(stored.affine)
         if isinstance(source, (str, os.PathLike)):
             volumes = {str(source): np.moveaxis(voxels, 0, -1) if len(voxels) > 1 else voxels[0]}
@@ -108,7 +111,12 @@ class AttackedVolumeSaver:
         if len(set(paths)) < len(paths):
             raise ValueError(f"series of case {folder.name} share a file name ({', '.join(volumes)}); give each its own")
         for path, (name, volume) in zip(paths, volumes.items()):
-            nib.save(self._image(name, volume, affine), path)
+            made = self._image(name, volume, affine)
+            try:
+                nib.save(made, path)
+            except OSError as error:
+                path.unlink(missing_ok=True)
+                raise cannot_write(path, error, "an attacked volume") from error
         return paths
 
     def _image(self, source: str, volume: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:

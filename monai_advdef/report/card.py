@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from monai_advdef import stats
+from monai_advdef.neighbours import cannot_write, whole
 from monai_advdef.records import read_provenance
 from monai_advdef.report import words
 from monai_advdef.report.figures import curve, forest, gains
@@ -31,6 +32,7 @@ def build(folder: str | Path, out: str | Path = "card.html", *, eps: float | Non
 
     Raises:
         RecordError: there are no records, or a file is damaged.
+        OSError: the card cannot be written; names it and the remedy.
         ValueError: ``eps`` was not attacked, or the records hold several models and none is chosen.
     """
     folder = Path(folder)
@@ -39,8 +41,11 @@ def build(folder: str | Path, out: str | Path = "card.html", *, eps: float | Non
     used = set(scope.every["fingerprint"])
     page = render(scope, [entry for name, entry in facts.items() if name in used], pictures(folder / "gallery", scope.eps))
     path = folder / out if Path(out).parent == Path(".") else Path(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    try:
+        with whole(path) as new:
+            new.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise cannot_write(path, error, "the card") from error
     return path
 
 

@@ -13,6 +13,7 @@ from monai.networks.blocks import Convolution
 from torch import Tensor, nn
 from torch.nn import functional
 
+from monai_advdef.neighbours import whole
 from monai_advdef.synthesis.fields import Fields, fields_from, parts_of, standardize
 from monai_advdef.synthesis.splines import Spacing, check_displacement, control_shape
 from monai_advdef.types import Images, PerCase
@@ -131,11 +132,8 @@ def load_generator(path: str | os.PathLike[str]) -> tuple[PerturbationGenerator,
 
 def write(state: dict[str, Any], path: str | os.PathLike[str]) -> None:
     """``torch.save`` all or nothing: a process that is killed leaves the former file."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(f".{os.getpid()}.tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, target)
+    with whole(path) as temporary:
+        torch.save(state, temporary)
 
 
 def _block(dims: int, a: int, b: int, strides: int = 1) -> Convolution:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from monai_advdef.neighbours import whole
 from monai_advdef.synthesis.fields import Fields
 
 
@@ -25,18 +26,14 @@ class FieldStore:
 
     def save(self, fields: Fields, image: Tensor) -> None:
         """Keep ``fields`` for the images (B, C, \\*S) that they made, as they are handed on."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         for i, x in enumerate(image):
-            path = self._path(x)
-            temporary = path.with_suffix(f".{os.getpid()}.tmp")
-            with open(temporary, "wb") as file:
+            with whole(self._path(x)) as temporary, open(temporary, "wb") as file:
                 np.savez(
                     file,
                     displacement=fields.displacement_points[i].detach().cpu().numpy(),
                     intensity=fields.intensity_points[i].detach().cpu().numpy(),
                     spacing=np.array(fields.spacing),
                 )
-            os.replace(temporary, path)
 
     def load(self, image: Tensor) -> Fields:
         """The fields, on the CPU, that made one image (C, \\*S), as a batch of one.

@@ -1,0 +1,102 @@
+"""One at a time: a lock file that the system gives up when its holder dies, and beside it who the holder is."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from monai_advdef.neighbours.processes import Process, me
+
+PATIENCE = (1.0, 59.0)  # seconds until the first word about waiting, and then between one and the next
+
+
+@contextmanager
+def alone(path: str | os.PathLike[str], *, timeout: float) -> Iterator[None]:
+    """Hold the lock file ``path``, which is made and removed again.
+
+    Raises:
+        TimeoutError: another process held it for ``timeout`` seconds.
+        OSError: the file cannot be made.
+    """
+    lock = FileLock(path, thread_local=False)
+    try:
+        lock.acquire(timeout=timeout)
+    except Timeout as error:
+        raise TimeoutError(f"another process has held {path} for {timeout:.0f} s") from error
+    try:
+        yield
+    finally:
+        _give_up(lock)
+
+
+class Ownership:
+    """The right to write something, held by one process at a time and given up by the system when that process ends.
+
+    ``<path>.lock`` is locked, ``<path>.owner.json`` names the holder for the words to those who wait; both are removed in the end.
+
+    Args:
+        path: of what is owned; its folder is there.
+        what: the same in words, such as ``"cell 1f0c…"``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], what: str) -> None:
+        self.what, self._owner = what, Path(f"{path}.owner.json")
+        self._lock = FileLock(f"{path}.lock", thread_local=False)
+
+    def take(self) -> None:
+        """Wait until nobody else holds it, with a word at the start and one a minute.
+
+        Raises:
+            RuntimeError: this very process holds it.
+            OSError: the lock cannot be made.
+        """
+        start, pauses = time.monotonic(), iter(PATIENCE)
+        while True:
+            try:
+                self._lock.acquire(timeout=next(pauses, PATIENCE[-1]))
+                break
+            except Timeout:
+                self._tell(time.monotonic() - start)
+        self._owner.write_text(json.dumps({**asdict(me()), "since": time.strftime("%Y-%m-%d %H:%M:%S")}), encoding="utf-8")
+
+    def release(self) -> None:
+        """Give it up; without effect where it is not held."""
+        if self._lock.is_locked:
+            self._owner.unlink(missing_ok=True)
+            _give_up(self._lock)
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # what a dying interpreter has already taken away
+            self.release()
+
+    def _tell(self, waited: float) -> None:
+        try:
+            known = json.loads(self._owner.read_text(encoding="utf-8"))
+            holder, since = Process(known["host"], known["pid"], known["started"]), f" since {known['since']}"
+        except (OSError, ValueError, KeyError, TypeError):  # it is being written, or was left away
+            holder, since = None, ""
+        if holder == me():
+            raise RuntimeError(
+                f"{self.what} is being written by this very process ({holder.pid} on {holder.host}){since}; close or release "
+                "its first writer before a second one starts"
+            )
+        warnings.warn(
+            f"{self.what} is being written by {holder or 'another process'}{since}; waiting for its end, {waited:.0f} s so far "
+            "(stop that process, or give another output folder, if it should not run)",
+            stacklevel=1,
+        )
+
+
+def _give_up(lock: FileLock) -> None:
+    """Remove the file while it is locked: who waits for a file that is gone tries again with a new one."""
+    with suppress(OSError):  # Windows removes no open file
+        os.unlink(lock.lock_file)
+    lock.release()

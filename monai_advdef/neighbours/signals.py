@@ -1,0 +1,46 @@
+"""What asks a process to end (a scheduler's SIGTERM, a closed terminal's SIGHUP) ends it as Ctrl-C does: with everything closed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+class Stopped(SystemExit):
+    """A signal asked this process to end; it leaves with the exit code of shells, 128 plus the signal's number."""
+
+
+@contextmanager
+def stoppable(told: str) -> Iterator[None]:
+    """Within the block, SIGTERM and SIGHUP raise :class:`Stopped` after the words ``told``.
+
+    A signal that is ignored (``nohup``), or that somebody else handles, is left as it is; so is everything outside the main thread,
+    where Python handles no signals.
+    """
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        process = os.getpid()
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            if os.getpid() != process:  # a worker that was forked within the block
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+                return
+            with suppress(OSError):  # nobody may be listening any more
+                print(f"stopped by {signal.Signals(number).name}; {told}", file=sys.stderr, flush=True)
+            raise Stopped(128 + number)
+
+        before = {number: signal.signal(number, stop) for number in SIGNALS if signal.getsignal(number) is signal.SIG_DFL}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
