@@ -19,7 +19,7 @@ from monai_advdef.synthesis.fields import Fields, standardize
 from monai_advdef.synthesis.generator import PerturbationGenerator
 from monai_advdef.synthesis.losses import FieldPenalty, gradient_penalty, hinge, organ_cross_entropy
 from monai_advdef.synthesis.measures import perceptibility
-from monai_advdef.threat import ThreatModel
+from monai_advdef.threat import ThreatModel, as_threat
 from monai_advdef.victim import Victim
 
 CONSTRAINTS = ("gradient_penalty", "clipping")
@@ -86,7 +86,7 @@ class SynthesisTrainer(Trainer):
             raise ValueError(f"critic_steps must be ≥ 1, got {critic_steps}; 1 is usual")
         if not 0 <= decay < 1:
             raise ValueError(f"decay must lie in [0, 1), got {decay}; 0.99 averages over about 100 iterations")
-        self.generator, self.critic, self.victim, self.threat = generator, critic, victim, threat
+        self.generator, self.critic, self.victim, self.threat = generator, critic, victim, as_threat(threat)
         self.generator_optimizer, self.critic_optimizer = generator_optimizer, critic_optimizer
         self.xi, self.per_organ, self.penalty = float(xi), truth("per_organ", per_organ), penalty or FieldPenalty()
         self.limit = self.xi if truth("per_voxel", per_voxel) else math.inf
