@@ -136,7 +136,7 @@ class Ball:
         self.region = self._region()
         self._range = hi.double() - lo.double()
         self.width = self._range.to(image).clamp_min(torch.finfo(image.dtype).tiny)  # of the value range, broadcastable
-        exact = self._eps()
+        exact = self.exact = self._eps()
         self.eps = exact.to(image.dtype)  # broadcastable against the image
         if threat.norm == "linf":
             self.lower = torch.maximum(_shift(image, exact, -1), lo.to(image))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -16,24 +15,27 @@ from ignite.engine import Events
 from monai.data import MetaTensor
 from monai.engines import Trainer
 from monai.transforms import ResizeWithPadOrCrop
-from torch import Tensor
+from torch import Tensor, nn
 
 from monai_advdef.attacks import Attack, Outcome, run_sweep
 from monai_advdef.defenses import DefendedInferer
 from monai_advdef.handlers.cache import AdversarialCache
+from monai_advdef.handlers.cases import Cases
 from monai_advdef.handlers.cell import (
     Engine,
-    case_names,
     case_seeds,
-    defense_config,
+    defense_identity,
     defense_of,
-    digest,
-    inferer_config,
-    tensor_bytes,
-    weights_hash,
+    described,
+    inferer_identity,
+    network_identity,
+    networks_of,
+    plain,
+    weights_of,
 )
+from monai_advdef.handlers.identity import Unidentified, digest, identity, tensor_bytes
 from monai_advdef.handlers.options import VictimSettings, gather, names_of, resolve
-from monai_advdef.handlers.stored import STORED, store
+from monai_advdef.handlers.stored import STORED, check_size, store
 from monai_advdef.switches import truth
 from monai_advdef.threat import ThreatModel, measure
 from monai_advdef.victim import Victim
@@ -111,7 +113,7 @@ class AttackHandler:
     ) -> None:
         if stored not in STORED:
             raise ValueError(f"stored must be one of {', '.join(STORED)}, got {stored!r}")
-        self.settings = gather(VictimSettings, victim, options)
+        self.view = gather(VictimSettings, victim, options)
         self.attack, self.threat = resolve(attack, threat, options, [*names_of(VictimSettings), *OWN])
         self.adaptive, self.seed = truth("adaptive", adaptive), int(seed)
         self.image_key, self.label_key, self.stored = image_key, label_key, stored
@@ -122,6 +124,7 @@ class AttackHandler:
         self.touched = self.seen = 0
         self._victim: Victim | None = None
         self._bases: list[str] = []
+        self.cases = Cases(None, image_key)
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.EPOCH_STARTED, self.epoch_started)
@@ -135,27 +138,40 @@ class AttackHandler:
     @property
     def label(self) -> str:
         """The attack's short name, and what tells it apart: all heads, images stored with 8 bits, another network's."""
-        view = self.settings
+        view = self.view
         told = [self.attack.label, "on all heads" if view.heads else "", "(8-bit)" if self.stored == "uint8" else ""]
         told.append(f"on logits x {view.logit_scale:g}" if view.logit_scale != 1 else "")
         told.append(f"from {view.source_name}" if view.source is not None else "")
         return " ".join(filter(None, told))
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How the network is looked at while images are crafted, as :class:`monai_advdef.Victim` is told."""
+        return {**self.view.plain(), "normalize": self.view.normalize}
+
     def to_config(self) -> dict[str, Any]:
         """Attack, threat model and settings as plain values."""
-        source = self.settings.source
-        return {**self._config(self.threat), **({} if source is None else {"source": weights_hash(source)})}
+        source, region = self.view.source, self.threat.region
+        region = region if region is None or isinstance(region, str) else identity(region)
+        told = {"attack": described(self.attack), "threat": {**asdict(replace(self.threat, region=None)), "region": region}}
+        told |= {"seed": self.seed, "stored": self.stored, **self.view.plain()}
+        return plain({**told, **({} if source is None else {"source": weights_of(source)})})
 
-    def _config(self, threat: ThreatModel) -> dict[str, Any]:
-        """What the images depend on besides network, defence and inferer."""
-        region = threat.region
-        plain = {**asdict(threat), "region": region if region is None or isinstance(region, str) else digest(tensor_bytes(region))}
-        settings = self.settings.plain()
-        return {"attack": self.attack.to_config(), "threat": plain, "seed": self.seed, "stored": self.stored, **settings}
+    def identity(self, threat: ThreatModel | None = None) -> str:
+        """One digest of what the images depend on besides the deployed network, its inferer, the defence and the case.
+
+        Raises:
+            Unidentified: the attack, the normaliser or the source cannot be told from another of its kind.
+        """
+        view = self.view
+        settings = [self.seed, self.stored, view.plain(), "none" if view.source is None else network_identity(view.source)]
+        modes = [m.training for m in view.normalize.modules()] if isinstance(view.normalize, nn.Module) else []
+        return identity(self.attack, asdict(threat or self.threat), settings, view.normalize, modes, without=("fields_dir",))
 
     def epoch_started(self, engine: Engine) -> None:
         self.touched = self.seen = 0
         self._victim = None
+        self.cases = Cases(getattr(engine.state.dataloader, "dataset", None), self.image_key)
 
     def epoch_completed(self, engine: Engine) -> None:
         self._victim = None
@@ -168,7 +184,7 @@ class AttackHandler:
     def __call__(self, engine: Engine) -> None:
         batch, device = engine.state.batch, engine.state.device
         image, label = (batch[k].to(device) for k in (self.image_key, self.label_key))
-        names = case_names(batch, self.image_key)
+        names = self.cases.names(batch)
         trainer = isinstance(engine, Trainer)
         if self._victim is None or trainer:
             self._victim = self._make_victim(engine)
@@ -177,6 +193,8 @@ class AttackHandler:
         target = self._other_case(engine, label) if self.attack.target == "other_case" else None
         adversarial, aim, columns = self._craft(image, label, target, seeds)
         clean = image.as_tensor() if isinstance(image, MetaTensor) else image
+        if not trainer:
+            check_size(self.threat, clean, adversarial, names, levels=self.stored == "uint8")
         engine.state.attack = Attacked(engine.state.iteration, clean, aim, **columns)  # type: ignore[attr-defined]
         if isinstance(image, MetaTensor):
             batch[self.image_key] = MetaTensor(adversarial).copy_meta_from(image)
@@ -196,14 +214,18 @@ class AttackHandler:
         inferer = getattr(engine, "inferer", None)
         if isinstance(inferer, DefendedInferer) and not self.adaptive:
             inferer = inferer.inferer
-        return self.settings.victim(engine.network, inferer, engine.state.device)
+        return self.view.victim(engine.network, inferer, engine.state.device)
 
     def _fingerprints(self, engine: Engine) -> list[str]:
-        """What the images of each budget depend on, besides the case."""
-        defense = defense_config(defense_of(engine) if self.adaptive else None)
-        weights = weights_hash(engine.network if self.settings.source is None else self.settings.source)
-        settings = [json.dumps([self._config(threat), defense], sort_keys=True) for threat in self.threats]
-        return [digest(text, weights, inferer_config(engine.inferer)) for text in settings]
+        """What the images of each budget depend on, besides the case; nothing where that cannot be told, and then none is kept."""
+        try:
+            defense = defense_identity(defense_of(engine) if self.adaptive else None)
+            network = network_identity(networks_of(engine)) if self.view.source is None else ""
+            of = [defense, network, inferer_identity(engine.inferer)]
+            return [digest(self.identity(threat), *of) for threat in self.threats]
+        except Unidentified as error:
+            logger.warning("adversarial images are neither kept in nor taken from %s: %s", self.cache.folder, error)  # type: ignore[union-attr]
+            return []
 
     def _craft(
         self, image: Tensor, label: Tensor, target: Tensor | None, seeds: list[int]
@@ -211,7 +233,7 @@ class AttackHandler:
         """Adversarial images (from the cache where they are), their targets, and what they measure and cost, an entry per case."""
         clean = image.as_tensor() if isinstance(image, MetaTensor) else image
         keys = [[self._key(base, i, clean, label, target, s) for base in self._bases] for i, s in enumerate(seeds)]
-        stored = [self.cache.load(k[0]) if self.cache else None for k in keys]
+        stored = [self.cache.load(k[0]) if self.cache and k else None for k in keys]
         todo = [i for i, s in enumerate(stored) if s is None]
         if todo:
             made = self._attack(clean[todo], label[todo], None if target is None else target[todo], [seeds[i] for i in todo])
@@ -231,7 +253,8 @@ class AttackHandler:
         """What is kept of every case, for each budget in turn."""
         assert self._victim is not None
         start = time.perf_counter()
-        outcomes = run_sweep(self.attack, self._victim, self.threats, image, label, target=target, seed=seeds)
+        threats = self.threats if self._bases or self.cache is None else self.threats[:1]
+        outcomes = run_sweep(self.attack, self._victim, threats, image, label, target=target, seed=seeds)
         seconds = (time.perf_counter() - start) / len(image) / len(outcomes)
         return [self._entries(image, outcome, seconds) for outcome in outcomes]
 

@@ -69,6 +69,36 @@ class VictimSettings:
         return {name: getattr(self, name) for name in names}
 
 
+@dataclass(frozen=True, kw_only=True)
+class RecordOptions:
+    """What a :class:`RecordHandler` reads and keeps.
+
+    Args:
+        activation: ``"softmax"`` (class map or one-hot predictions) or ``"sigmoid"`` (a mask per class).
+        image_key, pred_key, label_key: keys of the batch and the output.
+        gallery: keep pictures of the worst and the median case.
+        card: write the card when the evaluation has finished.
+        undefended: behind a defence, also record ``undefended_iou``: what the same images do to the network without it.
+        gradients: also record ``zero_gradient`` (class ``image``): the share of an attack's gradients that is exactly 0, a sign of
+            masking.
+
+    Raises:
+        ValueError: a switch that is neither true nor false.
+    """
+
+    activation: str = "softmax"
+    image_key: str = "image"
+    pred_key: str = "pred"
+    label_key: str = "label"
+    gallery: bool = True
+    card: bool = True
+    undefended: bool = False
+    gradients: bool = False
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+
 def settle(options: Any) -> None:
     """Give the switches of a frozen dataclass of options, which a command line hands over as text, their meaning."""
     for field in dataclasses.fields(options):
@@ -143,3 +173,16 @@ def resolve(
 
 def _threat(threat: ThreatModel | Mapping[str, Any] | None, bounds: dict[str, Any]) -> ThreatModel:
     return ThreatModel(**bounds) if threat is None else as_threat(threat, **bounds)
+
+
+def budget(threat: ThreatModel) -> str:
+    """What each channel may be changed by, in words: ``"8"``, ``"[8, 0, 0]"``, ``"2 %"``; ``"no bound"``."""
+    sizes = [threat.eps] if isinstance(threat.eps, (int, float)) else list(threat.eps)
+    told = [f"{float(size):g}" for size in sizes]
+    text = told[0] if len(told) == 1 else f"[{', '.join(told)}]"
+    return "no bound" if threat.norm == "unbounded" else text + (" %" if threat.relative else "")
+
+
+def unit(threat: ThreatModel) -> str:
+    """The unit that eps is in; of a relative budget per cent of the range, whatever the image is in."""
+    return threat.unit if not threat.relative or "%" in threat.unit else "% of the range"

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from monai_advdef.data import LoadSeriesd
 from monai_advdef.handlers.attack import Attacked, AttackNotApplied
+from monai_advdef.handlers.cases import bare_name
 from monai_advdef.handlers.cell import Engine, items_of
 
 NIFTI = (".nii.gz", ".nii")
@@ -123,5 +124,4 @@ class AttackedVolumeSaver:
 
 def _stem(source: str) -> str:
     """Name of a file without what tells its format, or of a folder."""
-    name = Path(source).name
-    return name if Path(source).is_dir() else name.split(".")[0]
+    return bare_name(source)
