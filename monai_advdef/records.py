@@ -103,8 +103,8 @@ def _check_size(row: dict) -> None:
         return
     if not row[measured] <= row["eps"] * (1 + 1e-6):
         raise ValueError(
-            f"case {row['case']} was changed by {row[measured]:.6g} ({measured}), more than eps {row['eps']:g} {row['unit']}; such a "
-            "row is not stored: check the attack's projection, its unit and whether eps is relative"
+            f"case {row['case']} was changed by {row[measured]:.6g} ({measured}), more than eps {row['eps']:g} {row['unit']}; such "
+            "a row is not stored: check the attack's projection, its unit and whether eps is relative"
         )
 
 

@@ -153,7 +153,8 @@ class AttackHandler:
         """Attack, threat model and settings as plain values."""
         source, region = self.view.source, self.threat.region
         region = region if region is None or isinstance(region, str) else identity(region)
-        told = {"attack": described(self.attack), "threat": {**asdict(replace(self.threat, region=None)), "region": region}}
+        threat = {**asdict(replace(self.threat, region=None)), "region": region}
+        told: dict[str, Any] = {"attack": described(self.attack), "threat": threat}
         told |= {"seed": self.seed, "stored": self.stored, **self.view.plain()}
         return plain({**told, **({} if source is None else {"source": weights_of(source)})})
 
@@ -166,7 +167,9 @@ class AttackHandler:
         view = self.view
         settings = [self.seed, self.stored, view.plain(), "none" if view.source is None else network_identity(view.source)]
         modes = [m.training for m in view.normalize.modules()] if isinstance(view.normalize, nn.Module) else []
-        return identity(self.attack, asdict(threat or self.threat), settings, view.normalize, modes, without=("fields_dir",))
+        rights = asdict(threat or self.threat)
+        rights |= {"eps": rights["eps"][0]} if isinstance(rights["eps"], (list, tuple)) and len(set(rights["eps"])) == 1 else {}
+        return identity(self.attack, rights, settings, view.normalize, modes, without=("fields_dir",))
 
     def epoch_started(self, engine: Engine) -> None:
         self.touched = self.seen = 0

@@ -106,7 +106,8 @@ def loaded(loader: Any, cases: Cases) -> tuple[str, list[str]]:
         Unidentified: the data cannot be looked at beforehand.
         ValueError: two cases of one name; names both files and the remedy.
     """
-    walk, names, files = Walk(), [], {}
+    walk, names = Walk(), []
+    files: dict[str, str] = {}
     walk.add(_order(loader))
     for number, item in enumerate(_items(getattr(loader, "dataset", loader))):
         name = cases.name(item)

@@ -32,8 +32,8 @@ from monai_advdef.victim import unwrap
 logger = logging.getLogger(__name__)
 _OF_MODULES = frozenset(vars(nn.Module())) | {"_compiled_call_impl"}
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
-_BY_NAME = (types.BuiltinFunctionType, types.MethodDescriptorType, types.ClassMethodDescriptorType, types.WrapperDescriptorType)
-_BY_NAME += (types.MethodWrapperType, np.ufunc)
+_BY_NAME: tuple[type, ...] = (types.BuiltinFunctionType, types.MethodDescriptorType, types.ClassMethodDescriptorType, np.ufunc)
+_BY_NAME += (types.WrapperDescriptorType, types.MethodWrapperType)
 _NOTHING = (weakref.ref, types.GetSetDescriptorType, types.MemberDescriptorType, torch.device)
 
 
@@ -171,7 +171,7 @@ class Walk:
             self._add_module(value)
         elif isinstance(value, _BY_NAME):
             owner = getattr(value, "__self__", None)
-            self.note("named", str(getattr(value, "__module__", "")), getattr(value, "__qualname__", value.__name__))
+            self.note("named", *(str(getattr(value, name, "")) for name in ("__module__", "__qualname__", "__name__")))
             self.add(None if isinstance(owner, types.ModuleType) else owner)
         elif isinstance(value, nn.Module) and not isinstance(value, torch.jit.ScriptModule):
             self._add_network(unwrap(getattr(value, "_orig_mod", value)))
@@ -247,7 +247,7 @@ class Walk:
 def _number(value: Any) -> str:
     if isinstance(value, numbers.Real):
         whole = isinstance(value, numbers.Integral) or float(value).is_integer()
-        return str(int(value)) if whole else repr(float(value))
+        return str(int(float(value)) if not isinstance(value, numbers.Integral) else int(value)) if whole else repr(float(value))
     return repr(complex(value))
 
 

@@ -179,7 +179,7 @@ def budget(threat: ThreatModel) -> str:
     """What each channel may be changed by, in words: ``"8"``, ``"[8, 0, 0]"``, ``"2 %"``; ``"no bound"``."""
     sizes = [threat.eps] if isinstance(threat.eps, (int, float)) else list(threat.eps)
     told = [f"{float(size):g}" for size in sizes]
-    text = told[0] if len(told) == 1 else f"[{', '.join(told)}]"
+    text = told[0] if len(set(told)) == 1 else f"[{', '.join(told)}]"
     return "no bound" if threat.norm == "unbounded" else text + (" %" if threat.relative else "")
 
 

@@ -36,6 +36,7 @@ from monai_advdef.handlers.options import RecordOptions, budget, gather, names_o
 from monai_advdef.metrics import counts, dice, iou
 from monai_advdef.records import RecordWriter, fingerprint
 from monai_advdef.report import build
+from monai_advdef.report.words import BY_CHANNEL
 from monai_advdef.victim import Victim
 
 logger = logging.getLogger(__name__)
@@ -134,7 +135,9 @@ class RecordHandler:
         facts = {"config": self.cell, "weights": self.cell["weights"], "data": told["data"], **provenance()}
         self._writer = RecordWriter(self.records, self.fingerprint, facts)
         if self.gallery:
-            self.gallery.start({k: self.columns[k] for k in ("fingerprint", "attack", "defense", "adaptive", "eps", "unit")})
+            about = {k: self.columns[k] for k in ("fingerprint", "attack", "defense", "adaptive", "eps", "unit")}
+            own = BY_CHANNEL + self.columns["budget"] if self.columns["budget"].startswith("[") else ""
+            self.gallery.start({**about, "unit": about["unit"] + own})
 
     def _describe(self, engine: Engine, adaptive: bool) -> dict[str, Any]:
         """The evaluation: for people, and under ``identity`` as the digests of all that decides its numbers."""
@@ -205,7 +208,7 @@ class RecordHandler:
         self.done = True
         if self.card:
             try:
-                build(self.folder, model=self.of["model"])
+                build(self.folder, model=self.of["model"], run=self.fingerprint)
             except ValueError as error:  # of other cells in the folder; this one's records are written
                 logger.warning("card not written: %s", error)
 
