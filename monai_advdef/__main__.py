@@ -149,13 +149,14 @@ def _prepare(args: argparse.Namespace) -> None:
 
 
 def _report(args: argparse.Namespace) -> None:
-    from monai_advdef.records import read_records
+    from monai_advdef.records import read_provenance, read_records
     from monai_advdef.report import build, markdown_table
 
     if not (Path(args.folder) / "records").is_dir():
         raise FileNotFoundError(f"no folder {Path(args.folder) / 'records'}; give the output_dir of an evaluation")
     if args.markdown:
-        print(markdown_table(read_records(Path(args.folder) / "records")))
+        records = Path(args.folder) / "records"
+        print(markdown_table(read_records(records), read_provenance(records)))
     else:
         print(build(Path(args.folder), args.out or "card.html"))
 

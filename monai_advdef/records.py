@@ -37,10 +37,12 @@ COLUMNS: dict[str, type] = {
     **dict.fromkeys(("steps", "restarts", "forwards", "backwards"), int),
     **{"linf": float, "l2": float, "seconds": float, "seed": int, "suite": str, "fingerprint": str},
 }
+EXTRAS: dict[str, type] = {"budget": str, "weights": str, "data": str}
+"""Columns that a table has beside ``COLUMNS`` where they are known: each channel's budget, and digests of weights and data."""
 _ARROW = {str: pa.string(), float: pa.float64(), int: pa.int64(), bool: pa.bool_()}
 _ABSTRACT = {str: str, float: numbers.Real, int: numbers.Integral, bool: (bool, np.bool_)}
 _CELL = re.compile("[0-9a-f]+")  # name of a cell
-_SCHEMA = pa.schema([(name, _ARROW[kind]) for name, kind in COLUMNS.items()])
+_SCHEMA = pa.schema([(name, _ARROW[kind]) for name, kind in (COLUMNS | EXTRAS).items()])
 
 
 class RecordError(OSError):
@@ -72,16 +74,19 @@ def check_row(row: dict) -> dict:
     """The row with plain Python values in the order of ``COLUMNS``. Raises ``ValueError`` naming column, value and remedy.
 
     Beyond columns and types: Dice and IoU lie in 0..1 (NaN where undefined), ``eps`` is >= 0 (infinite for an unbounded attack),
-    and a clean row (attack ``"none"``) has ``eps=0.0`` and ``adaptive=False``.
+    no measured size exceeds it, and a clean row (attack ``"none"``) has ``eps=0.0`` and ``adaptive=False``. Of ``EXTRAS`` what is
+    left out is empty.
     """
-    missing, surplus = COLUMNS.keys() - row.keys(), row.keys() - COLUMNS.keys()
+    row = {**dict.fromkeys(EXTRAS, ""), **row}
+    known = COLUMNS | EXTRAS
+    missing, surplus = known.keys() - row.keys(), row.keys() - known.keys()
     if missing or surplus:
         raise ValueError(f"a row must have exactly the columns of COLUMNS; missing {sorted(missing)}, not known {sorted(surplus)}")
-    for name, kind in COLUMNS.items():
+    for name, kind in known.items():
         numeric_flag = kind is not bool and isinstance(row[name], (bool, np.bool_))
         if numeric_flag or not isinstance(row[name], _ABSTRACT[kind]):  # type: ignore[arg-type]
             raise ValueError(f"{name} must be of type {kind.__name__}, got {row[name]!r}")
-    clean = {name: kind(row[name]) for name, kind in COLUMNS.items()}
+    clean = {name: kind(row[name]) for name, kind in known.items()}
     if clean["metric"] in ("dice", "iou") and not (math.isnan(clean["value"]) or 0.0 <= clean["value"] <= 1.0):
         raise ValueError(f"value of {clean['metric']} must lie in 0..1, got {clean['value']}; record fractions, not per cent")
     if not clean["eps"] >= 0:
@@ -90,7 +95,32 @@ def check_row(row: dict) -> dict:
         raise ValueError(
             f"a clean row (attack 'none') has eps 0.0 and adaptive False, got eps {clean['eps']} and adaptive {clean['adaptive']}"
         )
+    _check_size(clean)
     return clean
+
+
+def _check_size(row: dict) -> None:
+    """Refuse a change that was measured to be larger than eps. Not compared: an eps in per cent of each image's range, and images
+    stored with 8 bits, which rounding may carry half a level further; who knows the images compares these."""
+    measured = row["norm"] if row["norm"] in ("linf", "l2") else None
+    if measured is None or row["attack"] == "none" or row["budget"].endswith("%") or "(8-bit)" in row["attack"]:
+        return
+    if not row[measured] <= row["eps"] * (1 + 1e-6):
+        raise ValueError(
+            f"case {row['case']} was changed by {row[measured]:.6g} ({measured}), more than eps {row['eps']:g} {row['unit']}; such "
+            "a row is not stored: check the attack's projection, its unit and whether eps is relative"
+        )
+
+
+def _refuse_twice(known: set[tuple], row: dict) -> None:
+    """Refuse a second row of one case, class and metric in one cell: no reader could tell which of the two counts."""
+    key = (row["case"], row["class"], row["metric"], row["seed"])
+    if key in known:
+        raise ValueError(
+            f"case {row['case']} has a second {row['metric']} of class {row['class']!r} in cell {row['fingerprint']}; give every "
+            "case a 'case' of its own in the data list, and evaluate it whole"
+        )
+    known.add(key)
 
 
 class RecordWriter(OwnedLines):
@@ -119,6 +149,7 @@ class RecordWriter(OwnedLines):
         self._provenance = Path(folder) / "_provenance" / f"{fingerprint}.json"
         self._part = Path(folder) / "_unfinished" / f"{fingerprint}.part.jsonl"
         self._facts = json.dumps({**provenance, "recorded": datetime.now(timezone.utc).isoformat(timespec="seconds")}, indent=2)
+        self._recorded: set[tuple] = set()
         try:
             for path in (self._provenance, self._part):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,16 +161,18 @@ class RecordWriter(OwnedLines):
 
     def add(self, rows: list[dict]) -> None:
         """Check the rows and append them to the part file at once."""
-        lines = []
+        lines, recorded = [], set(self._recorded)
         for row in rows:
             checked = check_row(row)
             if checked["fingerprint"] != self.fingerprint:
                 raise ValueError(f"fingerprint of a row is {checked['fingerprint']!r}, but this cell is {self.fingerprint!r}")
+            _refuse_twice(recorded, checked)
             lines.append(json.dumps(checked) + "\n")
         try:
             self.append("".join(lines))
         except OSError as error:
             raise self._failure(self._part, error) from error
+        self._recorded = recorded
 
     def close(self) -> Path:
         """Turn the recorded rows into the finished table, atomically, once it reads as it was recorded. Returns its path.
@@ -220,7 +253,9 @@ def _read_cell(path: Path) -> pa.Table:
         raise RecordError(f"cannot read {path}: {error}; remove that file and run its cell again") from error
     if missing := [name for name in COLUMNS if name not in table.column_names]:
         raise RecordError(f"{path} is not a table of records: it has no column {missing}; move that file out of the folder")
-    return table.select(list(COLUMNS)).cast(_SCHEMA)
+    for name in (name for name in EXTRAS if name not in table.column_names):  # an older table
+        table = table.append_column(name, pa.array([""] * len(table), pa.string()))
+    return table.select(list(COLUMNS | EXTRAS)).cast(_SCHEMA)
 
 
 def finished(folder: str | Path, fingerprint: str) -> bool:
@@ -250,14 +285,15 @@ def _cells(folder: Path) -> tuple[list[pa.Table], list[str]]:
 
 
 def read_records(source: str | Path, *, incomplete: bool = False) -> pd.DataFrame:
-    """All rows of a folder of records, or of one of its files, with the columns and types of ``COLUMNS``.
+    """All rows of a folder of records, or of one of its files, with the columns and types of ``COLUMNS``, and those
+    of ``EXTRAS`` that say something.
 
     Warns, by name, of files that it passes over and of unfinished cells; ``incomplete=True`` includes the rows these have.
     Raises :class:`RecordError` where there is nothing to read or a file is damaged.
     """
     folder = Path(source)
     if folder.is_file():
-        return _read_cell(folder).to_pandas().astype(COLUMNS)
+        return _frame(_read_cell(folder))
     cells, others = _cells(folder)
     if others:
         warnings.warn(
@@ -273,7 +309,14 @@ def read_records(source: str | Path, *, incomplete: bool = False) -> pd.DataFram
     cells += [_read_cell(path) for path in parts] if incomplete else []
     if not cells:
         raise RecordError(f"no finished records in {folder}; run an evaluation with this folder as its records, or check the path")
-    return pa.concat_tables(cells).to_pandas().astype(COLUMNS)
+    return _frame(pa.concat_tables(cells))
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    """The table as pandas has it, without the extra columns that say nothing."""
+    frame = table.to_pandas()
+    frame[list(EXTRAS)] = frame[list(EXTRAS)].fillna("")
+    return frame.astype(COLUMNS | EXTRAS).drop(columns=[name for name in EXTRAS if not frame[name].any()])
 
 
 def read_provenance(folder: str | Path) -> dict[str, dict]:

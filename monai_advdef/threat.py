@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from monai_advdef.errors import nearest
+from monai_advdef.switches import truth
 from monai_advdef.types import Images, PerCase
 
 NORMS = ("linf", "l2", "unbounded")
@@ -39,9 +41,10 @@ class ThreatModel:
     value_range: Any = (0.0, 255.0)
     unit: str = "grey level"
     region: Any = None
-    relative: bool = False
+    relative: bool | str = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "relative", truth("relative", self.relative))
         if self.norm not in NORMS:
             raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {self.norm!r}")
         if self.norm == "unbounded":
@@ -101,6 +104,28 @@ class ThreatModel:
         return float(self.eps) * 255.0 / (hi - lo)
 
 
+def as_threat(given: ThreatModel | Mapping[str, Any], **changes: Any) -> ThreatModel:
+    """The threat model of a bundle's ``threat_def``, ready-made or a plain mapping of its fields, with ``changes`` of single fields.
+
+    Raises:
+        ValueError: an unknown field, with the nearest known one; a mapping that does not say what the images are.
+    """
+    if isinstance(given, ThreatModel):
+        return replace(given, **changes)
+    stated = {**given, **changes}
+    known = [field.name for field in fields(ThreatModel)]
+    for name in stated:
+        if name not in known:
+            raise ValueError(f"threat_def has no field {name!r}; {nearest(str(name), known)}")
+    needed = ("value_range", "unit") if stated.get("norm") == "unbounded" else ("eps", "value_range", "unit")
+    if missing := [name for name in needed if name not in stated]:
+        raise ValueError(
+            f"threat_def does not state {', '.join(missing)}, so what an attacker of these images may do is not known; give the "
+            "bundle's train.yaml a threat_def, or list a file of workflows/threats (grey_level, scaled, mri, ct) after it"
+        )
+    return ThreatModel(**stated)
+
+
 class Ball:
     """Projection, random start, steepest direction and measured size around one batch of clean images."""
 
@@ -111,7 +136,7 @@ class Ball:
         self.region = self._region()
         self._range = hi.double() - lo.double()
         self.width = self._range.to(image).clamp_min(torch.finfo(image.dtype).tiny)  # of the value range, broadcastable
-        exact = self._eps()
+        exact = self.exact = self._eps()
         self.eps = exact.to(image.dtype)  # broadcastable against the image
         if threat.norm == "linf":
             self.lower = torch.maximum(_shift(image, exact, -1), lo.to(image))

@@ -149,12 +149,13 @@ def test_the_verdicts_see_what_is_wrong(tmp_path):
         frame(good),
         frame(good, defense="FR"),
         frame([0.8] * 3, attack="noise-uniform", eps=8.0, linf=8.0, **n),
-        frame([0.3] * 3, attack="FGSM", eps=8.0, steps=1, linf=8.5, **n),
         frame([0.5] * 3, attack="PGD", eps=8.0, steps=10, linf=8.0, **n),
         frame([0.6] * 3, attack="PGD", eps=16.0, steps=10, linf=16.0, **n),
         frame([0.7] * 3, attack="PGD", eps=8.0, steps=10, linf=8.0, defense="FR", **n),
         frame([0.7] * 2, attack="FGSM", eps=8.0, steps=1, linf=8.0, defense="FR", **n),
     )
+    beyond = frame([0.3] * 3, attack="FGSM", eps=8.0, steps=1, linf=8.5, fingerprint="eeee", **n)
+    beyond.to_parquet(folder / "records" / "eeee.parquet")  # as it was recorded before such rows were refused
     RecordWriter(folder / "records", "ffff", {}).add([row(fingerprint="ffff")])
     scope = read_scope(folder / "records")
     found = {v.name: v for v in verdicts(scope)}

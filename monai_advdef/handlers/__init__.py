@@ -5,6 +5,7 @@ from __future__ import annotations
 from monai_advdef.handlers.attack import AttackHandler, AttackNotApplied
 from monai_advdef.handlers.cache import AdversarialCache
 from monai_advdef.handlers.guard import evaluate, writable
+from monai_advdef.handlers.options import VictimSettings
 from monai_advdef.handlers.record import RecordHandler
 from monai_advdef.handlers.regions import RegionHandler
 from monai_advdef.handlers.tracking import EvaluationTracker, TrainingTracker
@@ -19,6 +20,7 @@ __all__ = [
     "RecordHandler",
     "RegionHandler",
     "TrainingTracker",
+    "VictimSettings",
     "evaluate",
     "writable",
 ]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -21,25 +20,28 @@ from torch import Tensor, nn
 from monai_advdef.attacks import Attack, Outcome, run_sweep
 from monai_advdef.defenses import DefendedInferer
 from monai_advdef.handlers.cache import AdversarialCache
+from monai_advdef.handlers.cases import Cases
 from monai_advdef.handlers.cell import (
     Engine,
-    case_names,
     case_seeds,
-    defense_config,
+    defense_identity,
     defense_of,
-    digest,
-    inferer_config,
-    tensor_bytes,
-    weights_hash,
+    described,
+    inferer_identity,
+    network_identity,
+    networks_of,
+    plain,
+    weights_of,
 )
-from monai_advdef.handlers.options import resolve
-from monai_advdef.handlers.stored import STORED, store
-from monai_advdef.networks.scaled import ScaledLogits
+from monai_advdef.handlers.identity import Unidentified, digest, identity, tensor_bytes
+from monai_advdef.handlers.options import VictimSettings, gather, names_of, resolve
+from monai_advdef.handlers.stored import STORED, check_size, store
 from monai_advdef.switches import truth
 from monai_advdef.threat import ThreatModel, measure
-from monai_advdef.victim import Victim, unwrap
+from monai_advdef.victim import Victim
 
 logger = logging.getLogger(__name__)
+OWN = ("adaptive", "seed", "image_key", "label_key", "cache_dir", "stored", "sweep")  # what the handler itself is told
 MEASURES = ("score", "linf", "l2", "forwards", "backwards", "seconds", "zero_gradient")
 
 
@@ -74,73 +76,55 @@ class AttackHandler:
     (oblivious).
 
     Args:
-        attack: name of an attack, with its options and those of the threat model beside it (``eps=8, steps=10``), or an ``Attack``.
-        threat: a ready-made threat model instead of the options.
+        attack: name of an attack, with its options beside it (``steps=10``), or an ``Attack``.
+        threat: the threat model, a ready-made one or a mapping of its fields (a bundle's ``threat_def``); its fields may also stand
+            flat beside the attack's name (``eps=8``), and then go before those of ``threat``.
+        victim: how the network is looked at while images are crafted: :class:`VictimSettings`, or flat options (``activation``,
+            ``normalize``, ``draws``, ``step_precision``, ``compiled``, ``heads``, ``kept_windows``, ``logit_scale``, ``source``,
+            ``source_name``), which go before it.
         adaptive: whether the attacker knows the defence.
-        activation: ``"softmax"`` or ``"sigmoid"``.
-        normalize: what stands between image units and the network (see :class:`monai_advdef.Victim`); ``None`` if the network
-            does it.
         seed: every case draws from a stream of its own made from this number and its name.
         image_key, label_key: keys of the batch.
         cache_dir: where adversarial images are kept, so that each is crafted once and a killed run resumes; ``None`` keeps none.
         stored: ``"float32"``, or ``"uint8"``: adversarial images are rounded to 256 levels of the value range, as a file would
             hold them, before anything sees them.
-        source: a network on which the images are crafted instead of the deployed one (a transfer attack), and ``source_name`` for
-            tables.
         sweep: budgets whose images are crafted along with those of ``eps``, sharing gradients where their descents agree (see
             :func:`monai_advdef.attacks.run_sweep`), and kept in the cache for the evaluations that come.
-        logit_scale: craft the images on that many times the logits, 1/T for a network distilled at temperature T; predictions are
-            the same, saturated losses are not.
-        step_precision, compiled, heads, draws, kept_windows: see :class:`monai_advdef.Victim`.
 
     Raises:
-        ValueError: unknown attack, option or ``stored``; ``logit_scale`` not above 0; a ``sweep`` without ``cache_dir``; see also
-            :func:`monai_advdef.run`.
+        ValueError: unknown attack, option or ``stored``; a ``sweep`` without ``cache_dir``; a threat that does not say what the
+            images are; see also :class:`VictimSettings` and :func:`monai_advdef.run`.
     """
 
     def __init__(
         self,
         attack: str | Attack = "PGD",
-        threat: ThreatModel | None = None,
+        threat: ThreatModel | Mapping[str, Any] | None = None,
         *,
+        victim: VictimSettings | Mapping[str, Any] | None = None,
         adaptive: bool | str = True,
-        activation: str = "softmax",
-        normalize: Any = None,
         seed: int = 0,
         image_key: str = "image",
         label_key: str = "label",
         cache_dir: str | os.PathLike[str] | None = None,
         stored: str = "float32",
-        source: nn.Module | None = None,
-        source_name: str = "another network",
-        logit_scale: float = 1.0,
         sweep: Sequence[float] = (),
-        step_precision: str = "float32",
-        compiled: bool = False,
-        heads: bool | str = False,
-        draws: int = 8,
-        kept_windows: int = 0,
         **options: Any,
     ) -> None:
         if stored not in STORED:
             raise ValueError(f"stored must be one of {', '.join(STORED)}, got {stored!r}")
-        if not logit_scale > 0:
-            raise ValueError(f"logit_scale must be > 0, got {logit_scale}; 1/T undoes a temperature T, 1 does nothing")
-        self.attack, self.threat = resolve(attack, threat, options)
+        self.view = gather(VictimSettings, victim, options)
+        self.attack, self.threat = resolve(attack, threat, options, [*names_of(VictimSettings), *OWN])
         self.adaptive, self.seed = truth("adaptive", adaptive), int(seed)
-        self.image_key, self.label_key = image_key, label_key
+        self.image_key, self.label_key, self.stored = image_key, label_key, stored
         self.cache = AdversarialCache(cache_dir) if cache_dir else None
         if sweep and self.cache is None:
             raise ValueError(f"sweep {list(sweep)} needs cache_dir, a folder for the images of the other budgets")
         self.threats = [self.threat, *(replace(self.threat, eps=float(eps)) for eps in sweep if eps != self.threat.eps)]
-        self.stored, self.source, self.source_name = stored, source, source_name
-        self.logit_scale = float(logit_scale)
-        self.settings: dict[str, Any] = {"activation": activation, "normalize": normalize, "draws": int(draws)}
-        self.settings |= {"step_precision": step_precision, "compiled": compiled, "heads": truth("heads", heads)}
-        self.kept_windows = kept_windows  # no part of what an image is known by: it changes the time, not the gradient
         self.touched = self.seen = 0
         self._victim: Victim | None = None
         self._bases: list[str] = []
+        self.cases = Cases(None, image_key)
 
     def attach(self, engine: Engine) -> None:
         """Attack every batch before the engine sees it, and count them."""
@@ -155,27 +139,44 @@ class AttackHandler:
     @property
     def label(self) -> str:
         """The attack's short name, and what tells it apart: all heads, images stored with 8 bits, another network's."""
-        told = [self.attack.label, "on all heads" if self.settings["heads"] else "", "(8-bit)" if self.stored == "uint8" else ""]
-        told.append(f"on logits x {self.logit_scale:g}" if self.logit_scale != 1 else "")
-        told.append(f"from {self.source_name}" if self.source is not None else "")
+        view = self.view
+        told = [self.attack.label, "on all heads" if view.heads else "", "(8-bit)" if self.stored == "uint8" else ""]
+        told.append(f"on logits x {view.logit_scale:g}" if view.logit_scale != 1 else "")
+        told.append(f"from {view.source_name}" if view.source is not None else "")
         return " ".join(filter(None, told))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How the network is looked at while images are crafted, as :class:`monai_advdef.Victim` is told."""
+        return {**self.view.plain(), "normalize": self.view.normalize}
 
     def to_config(self) -> dict[str, Any]:
         """Attack, threat model and settings as plain values."""
-        return {**self._config(self.threat), **({} if self.source is None else {"source": weights_hash(self.source)})}
+        source, region = self.view.source, self.threat.region
+        region = region if region is None or isinstance(region, str) else identity(region)
+        threat = {**asdict(replace(self.threat, region=None)), "region": region}
+        told: dict[str, Any] = {"attack": described(self.attack), "threat": threat}
+        told |= {"seed": self.seed, "stored": self.stored, **self.view.plain()}
+        return plain({**told, **({} if source is None else {"source": weights_of(source)})})
 
-    def _config(self, threat: ThreatModel) -> dict[str, Any]:
-        """What the images depend on besides network, defence and inferer."""
-        region = threat.region
-        plain = {**asdict(threat), "region": region if region is None or isinstance(region, str) else digest(tensor_bytes(region))}
-        settings = {k: str(v) for k, v in self.settings.items()}
-        settings |= {"logit_scale": str(self.logit_scale)} if self.logit_scale != 1 else {}
-        return {"attack": self.attack.to_config(), "threat": plain, "seed": self.seed, "stored": self.stored, **settings}
+    def identity(self, threat: ThreatModel | None = None) -> str:
+        """One digest of what the images depend on besides the deployed network, its inferer, the defence and the case.
+
+        Raises:
+            Unidentified: the attack, the normaliser or the source cannot be told from another of its kind.
+        """
+        view = self.view
+        settings = [self.seed, self.stored, view.plain(), "none" if view.source is None else network_identity(view.source)]
+        modes = [m.training for m in view.normalize.modules()] if isinstance(view.normalize, nn.Module) else []
+        rights = asdict(threat or self.threat)
+        rights |= {"eps": rights["eps"][0]} if isinstance(rights["eps"], (list, tuple)) and len(set(rights["eps"])) == 1 else {}
+        return identity(self.attack, rights, settings, view.normalize, modes, without=("fields_dir",))
 
     def epoch_started(self, engine: Engine) -> None:
         """Nothing is attacked yet."""
         self.touched = self.seen = 0
         self._victim = None
+        self.cases = Cases(getattr(engine.state.dataloader, "dataset", None), self.image_key)
 
     def epoch_completed(self, engine: Engine) -> None:
         """Check that every batch was attacked.
@@ -193,7 +194,7 @@ class AttackHandler:
     def __call__(self, engine: Engine) -> None:
         batch, device = engine.state.batch, engine.state.device
         image, label = (batch[k].to(device) for k in (self.image_key, self.label_key))
-        names = case_names(batch, self.image_key)
+        names = self.cases.names(batch)
         trainer = isinstance(engine, Trainer)
         if self._victim is None or trainer:
             self._victim = self._make_victim(engine)
@@ -202,6 +203,8 @@ class AttackHandler:
         target = self._other_case(engine, label) if self.attack.target == "other_case" else None
         adversarial, aim, columns = self._craft(image, label, target, seeds)
         clean = image.as_tensor() if isinstance(image, MetaTensor) else image
+        if not trainer:
+            check_size(self.threat, clean, adversarial, names, levels=self.stored == "uint8")
         engine.state.attack = Attacked(engine.state.iteration, clean, aim, **columns)  # type: ignore[attr-defined]
         if isinstance(image, MetaTensor):
             batch[self.image_key] = MetaTensor(adversarial).copy_meta_from(image)
@@ -221,17 +224,18 @@ class AttackHandler:
         inferer = getattr(engine, "inferer", None)
         if isinstance(inferer, DefendedInferer) and not self.adaptive:
             inferer = inferer.inferer
-        network = engine.network if self.source is None else self.source.to(engine.state.device)
-        if self.logit_scale != 1:
-            network = ScaledLogits(unwrap(network), factor=self.logit_scale).to(engine.state.device)
-        return Victim(network, inferer=inferer, kept_windows=self.kept_windows, **self.settings)
+        return self.view.victim(engine.network, inferer, engine.state.device)
 
     def _fingerprints(self, engine: Engine) -> list[str]:
-        """What the images of each budget depend on, besides the case."""
-        defense = defense_config(defense_of(engine) if self.adaptive else None)
-        weights = weights_hash(engine.network if self.source is None else self.source)
-        settings = [json.dumps([self._config(threat), defense], sort_keys=True) for threat in self.threats]
-        return [digest(text, weights, inferer_config(engine.inferer)) for text in settings]
+        """What the images of each budget depend on, besides the case; nothing where that cannot be told, and then none is kept."""
+        try:
+            defense = defense_identity(defense_of(engine) if self.adaptive else None)
+            network = network_identity(networks_of(engine)) if self.view.source is None else ""
+            of = [defense, network, inferer_identity(engine.inferer)]
+            return [digest(self.identity(threat), *of) for threat in self.threats]
+        except Unidentified as error:
+            logger.warning("adversarial images are neither kept in nor taken from %s: %s", self.cache.folder, error)  # type: ignore[union-attr]
+            return []
 
     def _craft(
         self, image: Tensor, label: Tensor, target: Tensor | None, seeds: list[int]
@@ -239,7 +243,7 @@ class AttackHandler:
         """Adversarial images (from the cache where they are), their targets, and what they measure and cost, an entry per case."""
         clean = image.as_tensor() if isinstance(image, MetaTensor) else image
         keys = [[self._key(base, i, clean, label, target, s) for base in self._bases] for i, s in enumerate(seeds)]
-        stored = [self.cache.load(k[0]) if self.cache else None for k in keys]
+        stored = [self.cache.load(k[0]) if self.cache and k else None for k in keys]
         todo = [i for i, s in enumerate(stored) if s is None]
         if todo:
             made = self._attack(clean[todo], label[todo], None if target is None else target[todo], [seeds[i] for i in todo])
@@ -259,7 +263,8 @@ class AttackHandler:
         """What is kept of every case, for each budget in turn."""
         assert self._victim is not None
         start = time.perf_counter()
-        outcomes = run_sweep(self.attack, self._victim, self.threats, image, label, target=target, seed=seeds)
+        threats = self.threats if self._bases or self.cache is None else self.threats[:1]
+        outcomes = run_sweep(self.attack, self._victim, threats, image, label, target=target, seed=seeds)
         seconds = (time.perf_counter() - start) / len(image) / len(outcomes)
         return [self._entries(image, outcome, seconds) for outcome in outcomes]
 

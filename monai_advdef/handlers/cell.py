@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
+import inspect
 import platform
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from monai.data import decollate_batch
+from monai.engines import IterationEvents
+from monai.transforms import Compose, SaveImage, SaveImaged
 from torch import Tensor, nn
 
 from monai_advdef.defenses import DefendedInferer
+from monai_advdef.handlers.cases import Cases
+from monai_advdef.handlers.identity import digest, identity, structure, weights_hash
 from monai_advdef.metrics import class_map
-from monai_advdef.victim import unwrap
 
 Engine = Any  # a MONAI evaluator or trainer: an ignite engine with a network and an inferer
-
-
-def digest(*parts: bytes | str) -> str:
-    """First 16 hexadecimal digits of the SHA-256 of the parts."""
-    sha = hashlib.sha256()
-    for part in parts:
-        sha.update(part.encode() if isinstance(part, str) else part)
-        sha.update(b"\0")
-    return sha.hexdigest()[:16]
-
-
-def tensor_bytes(x: Tensor) -> bytes:
-    """Shape, type and contents."""
-    x = x.detach().cpu().contiguous()
-    return f"{tuple(x.shape)}{x.dtype}".encode() + x.reshape(-1).view(torch.uint8).numpy().tobytes()
-
-
-def weights_hash(network: nn.Module) -> str:
-    """A digest of every parameter and buffer by name."""
-    state = unwrap(network).state_dict()
-    return digest(*(part for name in sorted(state) for part in (name, tensor_bytes(state[name]))))
 
 
 def items_of(batch: Any) -> list[dict[str, Any]]:
@@ -66,25 +49,14 @@ def add_readings(engine: Engine, readings: Sequence[Mapping[tuple[str, str], flo
     engine.state.readings = [{**known, **new} for known, new in zip(before, readings)]
 
 
-def case_name(item: dict[str, Any], image_key: str) -> str:
-    """The ``case`` entry of one case's data, else its image's file name without suffixes.
-
-    Raises:
-        ValueError: the case carries neither.
-    """
-    if "case" in item:
-        return str(item["case"])
-    file = getattr(item[image_key], "meta", {}).get("filename_or_obj")
-    if file is None:
-        raise ValueError(f"a case has no 'case' and its {image_key!r} no file name; add 'case' to the data list")
-    return Path(str(file)).name.split(".")[0]
+def case_name(item: Mapping[str, Any], image_key: str) -> str:
+    """What one case is called by itself; see :class:`monai_advdef.handlers.cases.Cases`."""
+    return Cases(None, image_key).name(item)
 
 
-def case_names(batch: dict[str, Any], image_key: str) -> list[str]:
+def case_names(batch: Mapping[str, Any], image_key: str) -> list[str]:
     """:func:`case_name` of every case of a collated batch."""
-    image = batch[image_key]
-    columns = {"case": batch["case"]} if "case" in batch else {}
-    return [case_name({image_key: image[i], **{k: v[i] for k, v in columns.items()}}, image_key) for i in range(len(image))]
+    return Cases(None, image_key).names(batch)
 
 
 def case_seeds(seed: int, names: Iterable[str], salt: str = "") -> list[int]:
@@ -98,26 +70,65 @@ def defense_of(engine: Engine) -> Any:
     return inferer.defense if isinstance(inferer, DefendedInferer) else None
 
 
-def defense_config(defense: Any) -> dict[str, Any] | None:
-    """The defence's configuration with a digest of its tables (a configuration may only name the file they came from)."""
-    if defense is None:
+def described(value: Any) -> dict[str, Any] | None:
+    """The configuration of an attack or a defence, or the name of its class: for people, not to tell it apart."""
+    if value is None:
         return None
-    return {**defense.to_config(), "tables": digest(*(tensor_bytes(b) for b in defense.buffers()))}
+    if hasattr(value, "to_config"):
+        return plain(value.to_config())
+    return {"_target_": f"{type(value).__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"}
 
 
-def inferer_config(inferer: Any) -> str:
-    """A text that changes when the inferer's settings do."""
-    inner = inferer.inferer if isinstance(inferer, DefendedInferer) else inferer
-    plain = (
-        {k: str(v) for k, v in sorted(vars(inner).items()) if not isinstance(v, (Tensor, nn.Module))} if inner is not None else {}
-    )
-    return f"{type(inner).__name__}{plain}"
+def plain(value: Any) -> Any:
+    """A value as JSON has it; what JSON has no word for by its class."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return plain(value.tolist()) if isinstance(value, np.generic) else f"a {type(value).__name__}"
 
 
-def dataset_names(engine: Engine) -> Sequence[str]:
-    """Names of all cases the engine will see, where its data set has a list of them."""
-    data = getattr(getattr(engine.state.dataloader, "dataset", None), "data", None) or []
-    return [str(d.get("case", d.get("image", i))) for i, d in enumerate(data) if isinstance(d, dict)]
+def defense_identity(defense: Any) -> str:
+    """What tells a defence, with its tables, from another one."""
+    return "none" if defense is None else identity(defense)
+
+
+def inferer_identity(inferer: Any) -> str:
+    """What tells the inferer inside a defended one, or an inferer by itself, from another one."""
+    return identity(inferer.inferer if isinstance(inferer, DefendedInferer) else inferer, without=("progress",))
+
+
+def networks_of(engine: Engine) -> Any:
+    """The network of an evaluator, or the list of those of an ensemble."""
+    return getattr(engine, "networks", None) or engine.network
+
+
+def weights_of(networks: Any) -> str:
+    """The digest of the weights of a network, or of several."""
+    many = networks if isinstance(networks, (list, tuple)) else [networks]
+    hashes = [weights_hash(n) if isinstance(n, nn.Module) else identity(n) for n in many]
+    return hashes[0] if len(hashes) == 1 else digest(*hashes)
+
+
+def network_identity(networks: Any) -> str:
+    """What tells a network, or several, from another one: classes, structure and weights."""
+    many = networks if isinstance(networks, (list, tuple)) else [networks]
+    return digest(weights_of(networks), *(structure(n) for n in many))
+
+
+def postprocessing_identity(engine: Engine) -> str:
+    """What tells the transforms after the network from others; what they write, and where, decides no result."""
+    found = [h for h, *_ in getattr(engine, "_event_handlers", {}).get(IterationEvents.MODEL_COMPLETED, ())]
+    held = [inspect.getclosurevars(h).nonlocals.get("posttrans") for h in found if inspect.isfunction(h)]
+    flat = [t for h in held if h is not None for t in (h.flatten().transforms if isinstance(h, Compose) else [h])]
+    return identity([t for t in flat if not isinstance(t, (SaveImage, SaveImaged))], engine_settings(engine))
+
+
+def engine_settings(engine: Engine) -> list[Any]:
+    """How the evaluator itself computes."""
+    return [getattr(engine, name, None) for name in ("amp", "amp_kwargs", "prepare_batch", "mode")]
 
 
 def provenance() -> dict[str, Any]:

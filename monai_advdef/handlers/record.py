@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +14,30 @@ from ignite.engine import Events
 from torch import Tensor
 
 from monai_advdef.handlers.attack import Attacked, AttackHandler, AttackNotApplied
+from monai_advdef.handlers.cases import Cases, loaded
 from monai_advdef.handlers.cell import (
     Engine,
-    case_name,
-    dataset_names,
-    defense_config,
+    defense_identity,
     defense_of,
-    inferer_config,
+    described,
+    inferer_identity,
     items_of,
     label_map,
+    network_identity,
+    networks_of,
     not_annotated,
+    postprocessing_identity,
     provenance,
-    weights_hash,
+    weights_of,
 )
 from monai_advdef.handlers.gallery import Gallery
+from monai_advdef.handlers.identity import known
+from monai_advdef.handlers.options import RecordOptions, budget, gather, names_of, refuse_unknown, unit
 from monai_advdef.metrics import counts, dice, iou
 from monai_advdef.neighbours import check_writable, clear_leftovers
 from monai_advdef.records import RecordWriter, fingerprint
 from monai_advdef.report import build
-from monai_advdef.switches import truth
+from monai_advdef.report.words import BY_CHANNEL
 from monai_advdef.victim import Victim
 
 logger = logging.getLogger(__name__)
@@ -48,18 +53,20 @@ class RecordHandler:
     ``{(class, metric): value}`` per case in ``engine.state.readings``. A class that nobody outlined in a case (``annotated`` of its
     label) has no rows.
 
+    What an evaluation is called, its ``fingerprint``, is a digest of all that decides its numbers: images and labels as they are
+    loaded, the network with its weights, the defence with its tables, the threat model, attack and normaliser, the inferer, the
+    transforms after it, and what is measured. The same evaluation replaces itself, any other is a cell of its own.
+
     Args:
         output_dir: made when needed.
         classes: names of the foreground classes in order; class maps hold 1..n, multi-label predictions one channel each.
         attack: the ``AttackHandler`` of this run, or ``None`` for a clean one.
         task, model, suite: written into the rows.
-        activation: ``"softmax"`` (class map or one-hot predictions) or ``"sigmoid"`` (a mask per class).
-        image_key, pred_key, label_key: keys of the batch and the output.
-        gallery: keep pictures of the worst and the median case.
-        card: write the card when the evaluation has finished.
-        undefended: behind a defence, also record ``undefended_iou``: what the same images do to the network without it.
-        gradients: also record ``zero_gradient`` (class ``image``): the share of an attack's gradients that is exactly 0, a sign of
-            masking.
+        keep: what is read and kept: :class:`RecordOptions`, or flat options (``activation``, ``image_key``, ``pred_key``,
+            ``label_key``, ``gallery``, ``card``, ``undefended``, ``gradients``), which go before it.
+
+    Raises:
+        ValueError: an unknown option, with the nearest known one; when it runs, two cases of one name.
     """
 
     def __init__(
@@ -71,23 +78,26 @@ class RecordHandler:
         task: str = "segmentation",
         model: str = "network",
         suite: str = "",
-        activation: str = "softmax",
-        image_key: str = "image",
-        pred_key: str = "pred",
-        label_key: str = "label",
-        gallery: bool = True,
-        card: bool = True,
-        undefended: bool = False,
-        gradients: bool = False,
+        keep: RecordOptions | Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> None:
+        kept = gather(RecordOptions, keep, options)
+        own = ("output_dir", "classes", "attack", "task", "model", "suite", "keep")
+        refuse_unknown("RecordHandler", options, [*names_of(RecordOptions), *own])
         self.folder, self.classes, self.attack = Path(output_dir), list(classes), attack
         self.of = {"task": task, "model": model, "suite": suite}
+        self.activation, self.image_key, self.pred_key, self.label_key = (
+            kept.activation,
+            kept.image_key,
+            kept.pred_key,
+            kept.label_key,
+        )
+        self.card, self.undefended, self.gradients = kept.card, kept.undefended, kept.gradients
         self.columns: dict[str, Any] = {}
-        self.activation, self.image_key, self.pred_key, self.label_key = activation, image_key, pred_key, label_key
-        self.gallery: Gallery | None = Gallery(self.folder / "gallery") if truth("gallery", gallery) else None
-        self.card, self.undefended, self.gradients = truth("card", card), undefended, gradients
+        self.gallery: Gallery | None = Gallery(self.folder / "gallery") if kept.gallery else None
         self.cell: dict[str, Any] = {}
         self.fingerprint, self.done = "", False
+        self.cases = Cases(None, self.image_key)
         self._writer: RecordWriter | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -105,40 +115,70 @@ class RecordHandler:
         """Find out what is evaluated, its fingerprint, and begin the table."""
         attack, defense = self.attack, defense_of(engine)
         adaptive = attack is not None and attack.is_adaptive(engine)
-        self.cell = {
-            **self.of,
-            "classes": self.classes,
-            "attack": None if attack is None else attack.to_config(),
-            "adaptive": adaptive,
-            "defense": defense_config(defense),
-            "weights": weights_hash(engine.network),
-            "inferer": inferer_config(engine.inferer),  # type: ignore[attr-defined]
-            "cases": [Path(n).name for n in dataset_names(engine)],
-        }
-        self.fingerprint = fingerprint(self.cell)
+        self.cell = self._describe(engine, adaptive)
+        told = self.cell["identity"]
+        self.fingerprint = fingerprint({k: v for k, v in self.cell.items() if k not in ("attack", "defense")})
         threat = None if attack is None else attack.threat
         self.columns = {
             **self.of,
             "attack": "none" if attack is None else attack.label,
             "eps": 0.0 if threat is None else float(np.max(threat.eps)),
-            "unit": "" if threat is None else threat.unit,
+            "unit": "" if threat is None else unit(threat),
             "norm": "" if threat is None else threat.norm,
-            "defense": "none" if defense is None else defense.label,
+            "defense": "none" if defense is None else getattr(defense, "label", type(defense).__name__),
             "adaptive": adaptive,
             "steps": 0 if attack is None else attack.attack.count(attack.threat),
             "restarts": 0 if attack is None else attack.attack.restarts,
             "seed": 0 if attack is None else attack.seed,
             "fingerprint": self.fingerprint,
+            "budget": "" if threat is None else budget(threat),
+            "weights": self.cell["weights"],
+            "data": told["data"],
         }
         self.release()
         check_writable(output_dir=self.folder, **({"gallery": self.gallery.folder} if self.gallery else {}))
         clear_leftovers(self.folder)
         clear_leftovers(self.folder / "gallery")
-        self._writer = RecordWriter(
-            self.records, self.fingerprint, {"config": self.cell, "weights": self.cell["weights"], **provenance()}
-        )
+        facts = {"config": self.cell, "weights": self.cell["weights"], "data": told["data"], **provenance()}
+        self._writer = RecordWriter(self.records, self.fingerprint, facts)
         if self.gallery:
-            self.gallery.start({k: self.columns[k] for k in ("fingerprint", "attack", "defense", "adaptive", "eps", "unit")})
+            about = {k: self.columns[k] for k in ("fingerprint", "attack", "defense", "adaptive", "eps", "unit")}
+            own = BY_CHANNEL + self.columns["budget"] if self.columns["budget"].startswith("[") else ""
+            self.gallery.start({**about, "unit": about["unit"] + own})
+
+    def _describe(self, engine: Engine, adaptive: bool) -> dict[str, Any]:
+        """The evaluation: for people, and under ``identity`` as the digests of all that decides its numbers."""
+        attack, defense = self.attack, defense_of(engine)
+        loader = engine.state.dataloader
+        self.cases = Cases(getattr(loader, "dataset", None), self.image_key)
+        names: list[str] = []
+
+        def data() -> str:
+            found, names[:] = loaded(loader, self.cases)
+            return found
+
+        networks = networks_of(engine)
+        told = {
+            "data": known("the data", data),
+            "network": known("the network", lambda: network_identity(networks)),
+            "inferer": known("the inferer", lambda: inferer_identity(engine.inferer)),  # type: ignore[attr-defined]
+            "defense": known("the defence", lambda: defense_identity(defense)),
+            "attack": "none" if attack is None else known("the attack", attack.identity),
+            "after": known("the postprocessing", lambda: postprocessing_identity(engine)),
+        }
+        measured = {"activation": self.activation, "undefended": self.undefended, "gradients": self.gradients}
+        length, whole = engine.state.epoch_length, len(loader) if hasattr(loader, "__len__") else None
+        return {
+            **self.of,
+            "classes": self.classes,
+            "attack": None if attack is None else attack.to_config(),
+            "adaptive": adaptive,
+            "defense": described(defense),
+            "weights": weights_of(networks),
+            "cases": names,
+            "measured": measured | ({} if length in (None, whole) else {"batches": length}),
+            "identity": told,
+        }
 
     def __call__(self, engine: Engine) -> None:
         assert self._writer is not None
@@ -146,7 +186,7 @@ class RecordHandler:
         readings, engine.state.readings = getattr(engine.state, "readings", None), None  # type: ignore[attr-defined]
         bare = self._bare(engine) if self.undefended else None
         for i, (item, output) in enumerate(zip(items_of(engine.state.batch), items_of(engine.state.output))):
-            name, image = case_name(item, self.image_key), item[self.image_key]
+            name, image = self.cases.name(item), item[self.image_key]
             prediction, label = output[self.pred_key], output[self.label_key]
             values = self._values(prediction, label)
             if attacked is not None and attacked.target is not None and attacked.target.shape[2:] == prediction.shape[1:]:
@@ -177,7 +217,7 @@ class RecordHandler:
         self.done = True
         if self.card:
             try:
-                build(self.folder, model=self.of["model"])
+                build(self.folder, model=self.of["model"], run=self.fingerprint)
             except (ValueError, OSError) as error:  # of other cells in the folder, or a full disk; this one's records are written
                 logger.warning("card not written: %s; monai-advdef report %s makes it later", error, self.folder)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from monai_advdef.threat import Ball
+from monai_advdef.threat import Ball, ThreatModel
 
 STORED = ("float32", "uint8")
 
@@ -28,3 +30,32 @@ def store(adversarial: Tensor, ball: Ball) -> Tensor:
     level = ((adversarial - low) / step).round()
     highest, lowest = ((ball.upper - low) / step + 1e-4).floor(), ((ball.lower - low) / step - 1e-4).ceil()
     return low + torch.where(lowest <= highest, level.clamp(lowest, highest), level) * step
+
+
+def check_size(threat: ThreatModel, clean: Tensor, adversarial: Tensor, names: Sequence[str], *, levels: bool = False) -> None:
+    """Compare what was changed, (B, C, \\*S) before and after, with what ``threat`` allows: every channel with its own budget.
+
+    With ``levels`` (images on 8-bit levels) half a level more is let pass, for clean images that lie between two of them.
+
+    Raises:
+        ValueError: a case was changed by more, named with both sizes; no such result may be recorded.
+    """
+    if threat.norm == "unbounded":
+        return
+    ball = threat.around(clean.float())
+    slack = ball.width.double() / 510 if levels else torch.zeros_like(ball.width, dtype=torch.float64)
+    change = adversarial.double() - clean.double()
+    if threat.norm == "linf":
+        size, allowed = change.abs().flatten(2).amax(2), (ball.exact + slack).flatten(1)
+    else:
+        size = torch.linalg.vector_norm(change.flatten(1), dim=1)[:, None]
+        allowed = float(threat.eps) + slack.flatten(1).amax(1, keepdim=True) * change[0].numel() ** 0.5  # type: ignore[arg-type]
+    over = size > allowed.broadcast_to(size.shape) * (1 + 1e-6)
+    if bool(over.any()):
+        i, k = over.nonzero()[0].tolist()
+        raise ValueError(
+            f"case {names[i]} was changed by {float(size[i, k]):.6g} in norm {threat.norm}"
+            f"{f', channel {k}' if size.shape[1] > 1 else ''}, allowed are {float(allowed.broadcast_to(size.shape)[i, k]):.6g} "
+            f"(eps {threat.eps}{' % of the range' if threat.relative else f' {threat.unit}'}); it is not recorded: the attack, or "
+            "an image in its cache, leaves the threat model; remove cache_dir and run it again"
+        )

@@ -16,9 +16,9 @@ from monai.transforms import Compose, Invertd
 from torch import Tensor
 
 from monai_advdef.data import LoadSeriesd
-from monai_advdef.data.volume_files import volume_stem
 from monai_advdef.dicom.nifti import read_nifti_header
 from monai_advdef.handlers.attack import Attacked, AttackNotApplied
+from monai_advdef.handlers.cases import bare_name
 from monai_advdef.handlers.cell import Engine, items_of
 from monai_advdef.neighbours import cannot_write, check_writable
 
@@ -142,5 +142,4 @@ class AttackedVolumeSaver:
 
 def _stem(source: str) -> str:
     """Name of a file without what tells its format, or of a folder."""
-    path = Path(source)
-    return path.name if path.is_dir() else volume_stem(path) or path.stem
+    return bare_name(source)

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from monai_advdef.errors import DataError, nearest
 from monai_advdef.handlers import AttackHandler, AttackNotApplied
-from monai_advdef.handlers.cell import case_names
 from monai_advdef.metrics import counts, iou
 from monai_advdef.types import Images, PerCase
 from monai_advdef.victim import Victim
@@ -45,13 +44,13 @@ def attacked_batch(engine: Engine, attack: AttackHandler) -> AttackedBatch:
         )
     batch: Any = engine.state.batch
     image, label = (_plain(batch[k]).to(attacked.clean.device) for k in (attack.image_key, attack.label_key))
-    return AttackedBatch(case_names(batch, attack.image_key), attacked.clean.float(), image.float(), label, attacked.target)
+    return AttackedBatch(attack.cases.names(batch), attacked.clean.float(), image.float(), label, attacked.target)
 
 
 def deployed(engine: Any, attack: AttackHandler) -> Victim:
     """The evaluator's network and inferer as one function of the image, with the head that the attack was told of."""
-    settings = {k: attack.settings[k] for k in ("activation", "normalize")}
-    return Victim(engine.network, inferer=engine.inferer, **settings)
+    view = attack.view
+    return Victim(engine.network, view.normalize, inferer=engine.inferer, activation=view.activation)
 
 
 def overlap(victim: Victim, logits: Tensor, label: Tensor) -> PerCase:

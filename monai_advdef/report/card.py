@@ -21,14 +21,18 @@ from monai_advdef.report.verdicts import verdicts
 HERE = Path(__file__).parent
 
 
-def build(folder: str | Path, out: str | Path = "card.html", *, eps: float | None = None, model: str | None = None) -> Path:
+def build(
+    folder: str | Path, out: str | Path = "card.html", *, eps: float | None = None, model: str | None = None, run: str | None = None
+) -> Path:
     """Write the card of the evaluation in ``folder`` and return its path.
 
     Args:
         folder: holds ``records/`` (see :mod:`monai_advdef.records`) and perhaps ``gallery/*.npz``.
         out: the HTML file; a bare file name lies in ``folder``.
         eps: size of attack the headline speaks of, in image units; by default 8 where it was attacked, else the largest with noise.
-        model: which model, where the records hold several. Of several weights of one model the last evaluated are shown.
+        model: which model, where the records hold several. Of several weights of one model, or of several data
+            sets, the last evaluated are shown, and the card says which others there are.
+        run: fingerprint of a cell whose weights and data are shown instead of the last.
 
     Raises:
         RecordError: there are no records, or a file is damaged.
@@ -36,10 +40,11 @@ def build(folder: str | Path, out: str | Path = "card.html", *, eps: float | Non
         ValueError: ``eps`` was not attacked, or the records hold several models and none is chosen.
     """
     folder = Path(folder)
-    scope = read_scope(folder / "records", eps=eps, model=model)
+    scope = read_scope(folder / "records", eps=eps, model=model, run=run)
     facts = read_provenance(folder / "records")
     used = set(scope.every["fingerprint"])
-    page = render(scope, [entry for name, entry in facts.items() if name in used], pictures(folder / "gallery", scope.eps))
+    shown = pictures(folder / "gallery", scope.eps, hidden=set(facts) - used)
+    page = render(scope, [entry for name, entry in facts.items() if name in used], shown)
     path = folder / out if Path(out).parent == Path(".") else Path(out)
     try:
         with whole(path) as new:
@@ -123,8 +128,10 @@ def _subtitle(scope: Scope, facts: list[dict]) -> str:
     images, patients = (scope.every[name].nunique() for name in ("case", "patient"))
     dates = sorted(str(entry["recorded"])[:10] for entry in facts if entry.get("recorded"))
     suites = sorted(name for name in scope.every["suite"].unique() if name)
+    data = list(dict.fromkeys(words.short_hash(str(entry["data"])) for entry in facts if entry.get("data")))
     parts = [
         f"weights {', '.join(weights[:3])}" if weights else "",
+        f"data {', '.join(data[:3])}" if data else "",
         f"{words.count(images, 'image')} of {words.count(patients, 'patient')}",
     ]
     parts += [f"suite {words.listing(suites)}" if suites else "", dates[-1] if dates else ""]
@@ -139,6 +146,8 @@ def _limits(scope: Scope) -> list[str]:
         told.append("No attack without gradients and no transferred attack was run, so hidden gradients are not ruled out.")
     if patients < 20:
         told.append(f"{words.count(patients, 'patient')} only: read the intervals with care.")
+    if scope.others:
+        told.append(f"Recorded in the same folder, and not shown here: {'; '.join(scope.others)}.")
     told.append("Not tested: other scanners, patches, physical attacks. Not for clinical use.")
     return told
 

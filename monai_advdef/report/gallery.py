@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,12 @@ WIDEST = 256
 _BLUE, _ORANGE = np.array([11, 106, 168]), np.array([196, 80, 10])
 
 
-def pictures(folder: Path, eps: float | None, *, most: int = 8) -> list[dict[str, Any]]:
+def pictures(folder: Path, eps: float | None, *, most: int = 8, hidden: Collection[str] = ()) -> list[dict[str, Any]]:
     """Rows of the gallery out of the ``*.npz`` files of a folder: the headline's size first, then, per defence, the attacker who
-    knows it and the strongest attack. Raises ``ValueError`` naming a file that lacks a part."""
+    knows it and the strongest attack; those of ``hidden`` cells are left out. Raises ``ValueError`` naming a file that
+    lacks a part."""
     entries = [_load(path) for path in sorted(folder.glob("*.npz"))]
+    entries = [e for e in entries if e.get("fingerprint") not in hidden]
     entries = [e for e in entries if e["attack"] != "none" and not e["attack"].startswith("noise")]
     entries.sort(key=lambda e: (e["eps"] != eps, not e["adaptive"] and e["defense"] != "none", e["value"], e["case"]))
     chosen: dict[tuple, dict] = {}
@@ -94,7 +96,7 @@ def _limit(entry: dict[str, Any]) -> float:
 
 def _scale(entry: dict[str, Any], limit: float) -> str:
     times = f"×{127.5 / limit:.0f}, " if entry["unit"] == "grey level" and limit < 127.5 else ""
-    return f"{times}−{limit:g} … +{words.size(limit, entry['unit'])}"
+    return f"{times}−{limit:g} … +{words.size(limit, entry['unit'].partition(words.BY_CHANNEL)[0])}"
 
 
 def amplify(difference: np.ndarray, limit: float) -> np.ndarray:

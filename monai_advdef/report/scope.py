@@ -14,13 +14,15 @@ import pandas as pd
 from monai_advdef import stats
 from monai_advdef.records import read_provenance, read_records, unfinished
 from monai_advdef.report import words
+from monai_advdef.report.groups import latest, told_apart
 
 METRIC_NAMES = {"dice": "Dice", "iou": "IoU"}
 
 
 @dataclass(frozen=True)
 class Scope:
-    """The rows behind one card. ``eps`` is None where no bounded attack was run; ``left_out`` and ``unfinished`` name cells."""
+    """The rows behind one card. ``eps`` is None where no bounded attack was run; ``left_out`` and ``unfinished`` name cells;
+    ``others`` tells of those of other weights, data or deployment."""
 
     every: pd.DataFrame
     metric: str
@@ -29,6 +31,7 @@ class Scope:
     norm: str
     left_out: tuple[str, ...]
     unfinished: tuple[str, ...]
+    others: tuple[str, ...] = ()
 
     @cached_property
     def rows(self) -> pd.DataFrame:
@@ -80,8 +83,8 @@ def is_noise(rows: pd.DataFrame) -> pd.Series:
     return rows["attack"].str.startswith("noise")
 
 
-def read_scope(folder: Path, *, eps: float | None = None, model: str | None = None) -> Scope:
-    """Read ``folder`` (records) and settle what the card speaks of.
+def read_scope(folder: Path, *, eps: float | None = None, model: str | None = None, run: str | None = None) -> Scope:
+    """Read ``folder`` (records) and settle what the card speaks of: what was evaluated last, or in the cell ``run``.
 
     Raises ``ValueError`` where the records hold several tasks or models and ``model`` does not choose, or ``eps`` was not attacked.
     """
@@ -93,20 +96,11 @@ def read_scope(folder: Path, *, eps: float | None = None, model: str | None = No
     if len(pairs) != 1:
         known = sorted(read_records(folder)["model"].unique()) if not pairs else pairs
         raise ValueError(f"a card is about one task and one model, got {pairs or model!r}; choose `model` out of {known}")
-    table, left_out = _same_cases(_newest_weights(table, read_provenance(folder)))
+    table, others = latest(table, read_provenance(folder), run)
+    table, left_out = _same_cases(told_apart(table))
     metric = "dice" if (table["metric"] == "dice").any() else str(table["metric"].iloc[0])
     norm, unit, chosen = _threat(table[table["metric"] == metric], eps)
-    return Scope(table, metric, chosen, unit, norm, tuple(left_out), tuple(unfinished(folder)))
-
-
-def _newest_weights(table: pd.DataFrame, facts: dict[str, dict]) -> pd.DataFrame:
-    """The rows of the weights evaluated last: a network trained anew is another victim, and is not mixed with the old one."""
-    mine = {name: facts.get(name, {}) for name in table["fingerprint"].unique()}
-    dated = [(str(entry.get("recorded", "")), str(entry["weights"])) for entry in mine.values() if entry.get("weights")]
-    if not dated:
-        return table
-    newest = max(dated)[1]
-    return table[table["fingerprint"].map(lambda name: mine[name].get("weights") in (None, newest))]
+    return Scope(table, metric, chosen, unit, norm, tuple(left_out), tuple(unfinished(folder)), tuple(others))
 
 
 def _same_cases(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 
 from monai_advdef import stats
 from monai_advdef.report import words
+from monai_advdef.report.groups import named, told_apart
 from monai_advdef.report.scope import METRIC_NAMES, Scope, is_noise
 
 
@@ -102,7 +104,8 @@ def cell_table(scope: Scope) -> list[dict]:
     order = {name: index for index, name in enumerate(scope.defenses)}
     kind = np.select([cells["attack"] == "none", is_noise(cells)], [0, 1], default=2)
     cells = cells.assign(order=cells["defense"].map(order), kind=kind)
-    runs = scope.rows.groupby(["attack", "eps", "steps", "restarts", "defense", "adaptive"])["fingerprint"].unique()
+    stated = scope.rows.assign(unit=scope.rows["unit"].where(scope.rows["attack"] != "none", ""))
+    runs = stated.groupby(["attack", "eps", "unit", "steps", "restarts", "defense", "adaptive"])["fingerprint"].unique()
     table = []
     for _, row in cells.sort_values(["order", "kind", "attack", "steps", "eps", "adaptive"]).iterrows():
         key = tuple(row[list(stats.CELL)])
@@ -126,10 +129,23 @@ def cell_table(scope: Scope) -> list[dict]:
     return table
 
 
-def markdown_table(df: pd.DataFrame) -> str:
+def markdown_table(df: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]] | None = None) -> str:
     """A Markdown table for documents: one row per attack, size, defence and attacker, with n and mean ± std (population) in per cent
-    of IoU and Dice over cases. ``df`` holds records of one task and model."""
-    lines = ["| attack | ε | defence | attacker | n | IoU, % | Dice, % |", "|---|---|---|---|---:|---:|---:|"]
+    of IoU and Dice over cases. Records of several models, weights or data sets stand one below the other, named in a first column;
+    ``facts``, their provenance, tells older ones apart."""
+    groups = named(df, facts or {})
+    heads = ["| attack | ε | defence | attacker | n | IoU, % | Dice, % |", "|---|---|---|---|---:|---:|---:|"]
+    if len(groups) == 1:
+        return "\n".join([*heads, *_markdown_lines(told_apart(df))]) + "\n"
+    lines = [f"| network {heads[0]}", f"|---{heads[1]}"]
+    for name, rows in groups.items():
+        lines += [f"| {name} {line}" for line in _markdown_lines(told_apart(rows))]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_lines(df: pd.DataFrame) -> list[str]:
+    """The rows of the table of one network."""
+    lines = []
     metrics = {name: df[df["metric"] == name] for name in ("iou", "dice")}
     found: dict[tuple, dict[str, Any]] = {}
     for metric, rows in metrics.items():
@@ -149,4 +165,4 @@ def markdown_table(df: pd.DataFrame) -> str:
         n = max(row["n"] for row in scores if row is not None)
         texts = ["–" if row is None else f"{100 * row['mean']:.1f} ± {100 * row['std']:.1f}" for row in scores]
         lines.append(f"| {' | '.join([*key[4:], str(n), *texts])} |")
-    return "\n".join(lines) + "\n"
+    return lines

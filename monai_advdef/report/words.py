@@ -5,6 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+BY_CHANNEL = " by channel "
+"""In a unit: what follows are the budgets of the channels."""
+OF_RUN = " (run "
+"""In the name of an attack: what follows tells one of several runs that disagree."""
+
 
 def fraction(value: float | None, digits: int = 3) -> str:
     """``.920``, ``1.000``, ``−.019``; a dash where there is no value."""
@@ -39,24 +44,28 @@ def defence(name: str) -> str:
 
 def attack(row: Any) -> str:
     """Name of the attack of a row of records: ``PGD-10``, ``PGD-10 ×5`` (restarts), ``uniform noise``, ``no attack``."""
-    name = row["attack"]
+    name, mark, run = row["attack"].partition(OF_RUN)
     if name == "none":
         return "no attack"
     if name.startswith("noise"):
-        return f"{name.removeprefix('noise').strip('-_ ') or 'random'} noise"
+        return f"{name.removeprefix('noise').strip('-_ ') or 'random'} noise{mark}{run}"
     steps = f"-{row['steps']}" if row["steps"] > 1 else ""
-    return name + steps + (f" ×{row['restarts']}" if row["restarts"] > 1 else "")
+    return name + steps + (f" ×{row['restarts']}" if row["restarts"] > 1 else "") + mark + run
 
 
 def size(eps: float, unit: str) -> str:
-    """``8 grey levels``, ``0.2 σ``, ``no bound``."""
+    """``8 grey levels``, ``0.2 σ``, ``[8, 0, 0] grey levels`` (by channel), ``no bound``."""
     if math.isinf(eps):
         return "no bound"
+    if BY_CHANNEL in unit:
+        unit, _, budgets = unit.partition(BY_CHANNEL)
+        return f"{budgets} {units(unit)}"
     return f"{eps:g} {unit if eps == 1 and unit.endswith('level') else units(unit)}".strip()
 
 
 def units(unit: str) -> str:
     """The unit's name in the plural: ``grey levels``, ``HU``, ``σ``."""
+    unit = unit.partition(BY_CHANNEL)[0]
     return "σ" if unit == "sigma" else f"{unit}s" if unit.endswith("level") else unit
 
 

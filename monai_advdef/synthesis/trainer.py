@@ -19,7 +19,7 @@ from monai_advdef.synthesis.generator import PerturbationGenerator
 from monai_advdef.synthesis.losses import gradient_penalty, hinge, organ_cross_entropy
 from monai_advdef.synthesis.measures import perceptibility
 from monai_advdef.synthesis.objective import SynthesisObjective
-from monai_advdef.threat import ThreatModel
+from monai_advdef.threat import ThreatModel, as_threat
 from monai_advdef.victim import Victim
 
 
@@ -64,7 +64,7 @@ class SynthesisTrainer(Trainer):
     ) -> None:
         told = vars(objective) if isinstance(objective, SynthesisObjective) else objective or {}
         self.objective = SynthesisObjective(**{**told, **options})
-        self.generator, self.critic, self.victim, self.threat = generator, critic, victim, threat
+        self.generator, self.critic, self.victim, self.threat = generator, critic, victim, as_threat(threat)
         self.generator_optimizer, self.critic_optimizer, self.seed = generator_optimizer, critic_optimizer, int(seed)
         self.average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(self.objective.decay))
         self.draws = torch.Generator()

@@ -14,7 +14,7 @@ from monai.utils.enums import CommonKeys
 from torch import Tensor
 
 from monai_advdef.handlers.cell import Engine
-from monai_advdef.threat import Ball, ThreatModel
+from monai_advdef.threat import Ball, ThreatModel, as_threat
 
 
 class ReplayedDataLoader(DataLoader):
@@ -57,6 +57,7 @@ class FreeAdversarialTraining:
     """
 
     def __init__(self, threat: ThreatModel, *, image_key: str = "image") -> None:
+        threat = as_threat(threat)
         if threat.norm == "unbounded":
             raise ValueError("norm must be 'linf' or 'l2' in free adversarial training, got 'unbounded'; its step has length eps")
         self.threat, self.image_key = threat, image_key

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from monai_advdef.handlers.cell import Engine, case_names, case_seeds
 from monai_advdef.synthesis import load_generator, warped_label
-from monai_advdef.threat import ThreatModel
+from monai_advdef.threat import ThreatModel, as_threat
 
 
 class SynthesisAugmentation:
@@ -48,7 +48,7 @@ class SynthesisAugmentation:
         if not 0 <= prob <= 1:
             raise ValueError(f"prob must lie in 0..1, got {prob}; 0.5 changes every other case")
         self.generator, _ = load_generator(weights)
-        self.threat, self.prob, self.seed = threat, float(prob), int(seed)
+        self.threat, self.prob, self.seed = as_threat(threat), float(prob), int(seed)
         self.image_key, self.label_key = image_key, label_key
 
     def attach(self, engine: Engine) -> None:

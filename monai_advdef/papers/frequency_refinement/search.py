@@ -17,7 +17,8 @@ from monai_advdef.dct import block_dct, block_idct, crop_to, pad_to_block
 from monai_advdef.defenses import JPEG, frequency_table
 from monai_advdef.errors import nearest
 from monai_advdef.handlers import AttackHandler
-from monai_advdef.handlers.cell import digest, inferer_config, tensor_bytes, weights_hash
+from monai_advdef.handlers.cell import inferer_identity, network_identity
+from monai_advdef.handlers.identity import digest, tensor_bytes
 from monai_advdef.papers.attacked import AttackedBatch, attacked_batch, check_cases, deployed, overlap
 from monai_advdef.papers.frequency_refinement.band_statistics import read_band_std
 from monai_advdef.papers.frequency_refinement.search_result import REFERENCES, Found, SearchResult, setting_name, write_result
@@ -129,7 +130,7 @@ class TableSearch:
 
     def __call__(self, engine: Any, batch: Any) -> dict[str, Any]:
         """One batch of the evaluator."""
-        self._network = self._network or digest(weights_hash(engine.network), inferer_config(engine.inferer))
+        self._network = self._network or digest(network_identity(engine.network), inferer_identity(engine.inferer))
         cases, victim = attacked_batch(engine, self.attack), deployed(engine, self.attack)
         found = [self._known.get(self._key(cases, i), {}) for i in range(len(cases.names))]
         with engine.mode(engine.network), open(self.progress, "a", encoding="utf-8") as file:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from monai_advdef.handlers import AttackHandler
-from monai_advdef.handlers.cell import case_name
+from monai_advdef.handlers.cases import Cases
 from monai_advdef.papers.attacked import attacked_batch, deployed, pick, picture
 from monai_advdef.papers.synthesis.drawings import Panel, curves, panels
 from monai_advdef.papers.synthesis.scores import FIELDS, GENERATOR, Line, of_kind
@@ -78,7 +78,8 @@ class SynthesisFigures(SynthesisTable):
     def _of(self, case: str) -> dict[str, Any]:
         """Settings of an evaluation of one case."""
         dataset = self.cases.get("validate::dataset") or test_set(self.bundle, self.settings)
-        at = next(i for i in range(len(dataset)) if case_name(dataset[i], "image") == case)
+        names = Cases(dataset, "image")
+        at = next(i for i in range(len(dataset)) if names.name(dataset[i]) == case)
         return {**self.settings, "validate::dataset": Subset(dataset, [at])}
 
 
