@@ -9,11 +9,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from monai_advdef.data.image_files import check_pair
 from monai_advdef.data.pairs import MASK_TYPES, Pair
+from monai_advdef.data.pictures.masks import read_mask
 from monai_advdef.errors import DataError, nearest
 
 ROUGH = 0.02  # share of a cup that may lie outside the disc without a word: outlines drawn by hand are off by a few pixels
@@ -54,8 +52,7 @@ def with_cups(pairs: Sequence[Pair], folder: str | os.PathLike[str], *, check: b
 def _outside_disc(pair: Pair) -> float:
     """The share of the cup that lies outside the disc, after both files were checked."""
     check_pair({"image": pair["image"], "label": pair["cup"]})
-    with Image.open(pair["label"]) as disc, Image.open(pair["cup"]) as cup:
-        inside, drawn = np.asarray(disc) > 0, np.asarray(cup) > 0
+    inside, drawn = read_mask(pair["label"]) > 0, read_mask(pair["cup"]) > 0
     return float((drawn & ~inside).sum() / max(drawn.sum(), 1))
 
 

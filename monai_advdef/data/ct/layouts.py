@@ -38,7 +38,7 @@ def ct_kind(folder: str | os.PathLike[str]) -> Kind:
     images = Path(folder) / "images"
     if not str(folder) or not images.is_dir():
         return "volumes"
-    return "slices" if any(path.suffix.lower() in IMAGE_TYPES for path in images.iterdir()) else "volumes"
+    return "slices" if any(path.suffix.lower() in IMAGE_TYPES for path in _inside(images)) else "volumes"
 
 
 def holds_ct(root: Path) -> bool:

@@ -1,0 +1,37 @@
+"""The pictures of a folder to predict on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from monai_advdef.data.listing import IMAGE_SUFFIXES, files_in
+from monai_advdef.data.pairs import Pair, single
+from monai_advdef.errors import DataError
+
+
+def picture_items(dataset_dir: str | os.PathLike[str]) -> list[Pair]:
+    """The image files of a folder (sub-folders are not looked into), or one image file, to predict on.
+
+    What is left aside is told, see :func:`note`.
+
+    Returns:
+        Dictionaries ``{"image": path, "case": base name}``, sorted by case.
+
+    Raises:
+        DataError: no such folder or file, no image in it, links to nothing, or two images of one name, whose predictions would be
+            written into one file.
+    """
+    path = Path(dataset_dir)
+    if path.is_file():
+        return [{"image": str(path), "case": path.stem}]
+    if not path.is_dir():
+        raise DataError(f"dataset_dir {str(dataset_dir)!r} is not there; give a folder with images, or an image file")
+    found = files_in(path, IMAGE_SUFFIXES)
+    if not found.files and not found.lost:
+        folders = [name for name in found.left.get("folder", []) if any(files_in(path / name, IMAGE_SUFFIXES).files)]
+        raise DataError(
+            f"no image in {path} (it holds: {found.inside()}); put {', '.join(IMAGE_SUFFIXES)} files there, or give "
+            + (f"the folder with images below it: {', '.join(folders)}" if folders else "the folder that holds them")
+        )
+    return [{"image": str(file), "case": case} for case, file in single(found.use()).items()]
