@@ -20,6 +20,7 @@ from monai_advdef.data.mri.layouts import holds_subjects
 from monai_advdef.data.mri.subjects import inspect_subjects
 from monai_advdef.data.notes import noted
 from monai_advdef.data.splits import SECTIONS, split_pairs
+from monai_advdef.data.tables import find_table
 from monai_advdef.data.tasks import find_task
 from monai_advdef.errors import DataError
 
@@ -149,7 +150,7 @@ def _check_scans(root: Path, task: str) -> Report:
 
 def _count_sections(report: Report, root: Path, items: list, fractions: Sequence[float]) -> None:
     """How many of the usable volumes each section has."""
-    table = root / "split.csv" if (root / "split.csv").exists() else None
+    table = find_table(root, "split")
     try:
         for section in SECTIONS if items else ():
             report.sections[section] = len(split_pairs(items, section, split_file=table, fractions=fractions))

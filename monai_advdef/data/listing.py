@@ -83,7 +83,8 @@ def require_content(lost: Sequence[Path]) -> None:
     """Raise a :class:`DataError` that names the links to nothing, if there are any."""
     if lost:
         many = "file is a link" if len(lost) == 1 else "files are links"
-        names = some([str(path) for path in lost])
+        folders = {path.parent: [other.name for other in lost if other.parent == path.parent] for path in lost}
+        names = "; ".join(f"{len(names)} in {folder}: {some(names, 10)}" for folder, names in folders.items())
         raise DataError(f"{len(lost)} {many} to content that is not there ({names}); {FETCH}")
 
 
