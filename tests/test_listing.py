@@ -189,7 +189,10 @@ def test_pictures_to_predict_on_are_the_same_listing(root):
 
 
 NOTHING = {
-    "twins": (lambda r: picture(r / "images" / "b.jpg") or r / "images", r"more than one image named 'b' \(b\.jpg, b\.png\)"),
+    "twins": (
+        lambda r: picture(r / "images" / "b.jpg") or r / "images",
+        r"more than one image named 'b' \(b\.jpg, b\.png\); rename one",
+    ),
     "absent": (lambda r: r / "nowhere", r"dataset_dir '.*nowhere' is not there; give a folder with images, or an image file"),
     "parent": (lambda r: r, r"no image in .* \(it holds: 2 folder\); .* or give the folder with images below it: images, masks"),
     "empty": (lambda r: (r / "e").mkdir() or r / "e", r"no image in .*e \(it holds: nothing\); put \.jpg, .* files there"),

@@ -74,15 +74,13 @@ def image_mask_pairs(
     return pairs
 
 
-def single(files: Iterable[Path]) -> dict[str, Path]:
+def single(files: Iterable[Path], remedy: str = "keep one file per case") -> dict[str, Path]:
     """The files by case, the base name in one Unicode form; a :class:`DataError` where two share one."""
     found: dict[str, Path] = {}
     for path in files:
         case = normal(path.stem)
         if case in found:
-            raise DataError(
-                f"{path.parent} holds more than one image named {case!r} ({found[case].name}, {path.name}); keep one file per case"
-            )
+            raise DataError(f"{path.parent} holds more than one image named {case!r} ({found[case].name}, {path.name}); {remedy}")
         found[case] = path
     return found
 

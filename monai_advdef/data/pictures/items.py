@@ -9,6 +9,8 @@ from monai_advdef.data.listing import IMAGE_SUFFIXES, files_in
 from monai_advdef.data.pairs import Pair, single
 from monai_advdef.errors import DataError
 
+TWINS = "rename one: predictions are called as their images, and files of the same name would be written over each other"
+
 
 def picture_items(dataset_dir: str | os.PathLike[str]) -> list[Pair]:
     """The image files of a folder (sub-folders are not looked into), or one image file, to predict on.
@@ -34,4 +36,4 @@ def picture_items(dataset_dir: str | os.PathLike[str]) -> list[Pair]:
             f"no image in {path} (it holds: {found.inside()}); put {', '.join(IMAGE_SUFFIXES)} files there, or give "
             + (f"the folder with images below it: {', '.join(folders)}" if folders else "the folder that holds them")
         )
-    return [{"image": str(file), "case": case} for case, file in single(found.use()).items()]
+    return [{"image": str(file), "case": case} for case, file in single(found.use(), TWINS).items()]
