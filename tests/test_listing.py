@@ -185,6 +185,9 @@ def test_pictures_to_predict_on_are_the_same_listing(root):
         items = picture_items(folder)
     assert items == [{"image": str(folder / name), "case": name[0]} for name in ("a.png", "b.png", "c.png", "z.tiff")]
     assert notes == [f"left aside in {folder}: 1 .txt (notes.txt), 1 folder (sub)"]
+    with noted() as notes:
+        assert picture_items(root) == items, "the folder that training was given"
+    assert f"{root} holds no image itself: those of {folder} are taken" in notes
     assert picture_items(folder / "a.png") == [{"image": str(folder / "a.png"), "case": "a"}]
 
 
@@ -194,7 +197,10 @@ NOTHING = {
         r"more than one image named 'b' \(b\.jpg, b\.png\); rename one",
     ),
     "absent": (lambda r: r / "nowhere", r"dataset_dir '.*nowhere' is not there; give a folder with images, or an image file"),
-    "parent": (lambda r: r, r"no image in .* \(it holds: 2 folder\); .* or give the folder with images below it: images, masks"),
+    "parent": (
+        lambda r: (r / "images").rename(r / "pics") and r,
+        r"no image in .* \(it holds: 2 folder\); .* or give the folder with images below it: masks, pics",
+    ),
     "empty": (lambda r: (r / "e").mkdir() or r / "e", r"no image in .*e \(it holds: nothing\); put \.jpg, .* files there"),
     "lost": (lambda r: lose(r / "images" / "b.png") or r / "images", "1 file is a link to content that is not there"),
 }

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from monai_advdef.data.listing import IMAGE_SUFFIXES, files_in
+from monai_advdef.data.notes import note
 from monai_advdef.data.pairs import Pair, single
 from monai_advdef.errors import DataError
 
@@ -13,9 +14,9 @@ TWINS = "rename one: predictions are called as their images, and files of the sa
 
 
 def picture_items(dataset_dir: str | os.PathLike[str]) -> list[Pair]:
-    """The image files of a folder (sub-folders are not looked into), or one image file, to predict on.
+    """The image files to predict on: of a folder, of ``images/`` in it where it holds none itself, or one file.
 
-    What is left aside is told, see :func:`note`.
+    Other sub-folders are not looked into. What is left aside, and that ``images/`` is taken, is told, see :func:`note`.
 
     Returns:
         Dictionaries ``{"image": path, "case": base name}``, sorted by case.
@@ -29,11 +30,14 @@ def picture_items(dataset_dir: str | os.PathLike[str]) -> list[Pair]:
         return [{"image": str(path), "case": path.stem}]
     if not path.is_dir():
         raise DataError(f"dataset_dir {str(dataset_dir)!r} is not there; give a folder with images, or an image file")
-    found = files_in(path, IMAGE_SUFFIXES)
+    found, within = files_in(path, IMAGE_SUFFIXES), path / "images"
+    if not found.files and not found.lost and within.is_dir():
+        note(f"{path} holds no image itself: those of {within} are taken")
+        found = files_in(within, IMAGE_SUFFIXES)
     if not found.files and not found.lost:
-        folders = [name for name in found.left.get("folder", []) if any(files_in(path / name, IMAGE_SUFFIXES).files)]
+        folders = [name for name in found.left.get("folder", []) if files_in(found.folder / name, IMAGE_SUFFIXES).files]
         raise DataError(
-            f"no image in {path} (it holds: {found.inside()}); put {', '.join(IMAGE_SUFFIXES)} files there, or give "
+            f"no image in {found.folder} (it holds: {found.inside()}); put {', '.join(IMAGE_SUFFIXES)} files there, or give "
             + (f"the folder with images below it: {', '.join(folders)}" if folders else "the folder that holds them")
         )
     return [{"image": str(file), "case": case} for case, file in single(found.use(), TWINS).items()]
