@@ -17,6 +17,10 @@ from monai_advdef.data.dataset import dataset
 from monai_advdef.data.image_files import check_pair
 from monai_advdef.data.mri.subjects import subject_items
 from monai_advdef.data.pairs import image_mask_pairs
+from monai_advdef.data.pictures.eight_bits import to_eight_bits
+from monai_advdef.data.pictures.items import picture_items
+from monai_advdef.data.pictures.masks import read_mask
+from monai_advdef.data.pictures.read import read_picture
 from monai_advdef.data.prepare import prepare
 from monai_advdef.data.splits import fold_pairs, split_pairs
 from monai_advdef.data.tasks import TASKS, Task, find_task
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from monai_advdef.data.ct.transforms import OrganLabelsd, StandardizeSubjectd, WindowHUd
     from monai_advdef.data.mri.n4 import BiasCorrectionN4d
     from monai_advdef.data.mri.transforms import MapLabelsd, NormalizeSeriesd, OrderSeriesd, UnmapLabelsd
+    from monai_advdef.data.pictures.transforms import LoadPictured
     from monai_advdef.data.transforms import CheckPixelsd, MaskToClassesd, ToGreyd, ToRGBd
     from monai_advdef.dicom.rtstruct import read_rtstruct
     from monai_advdef.dicom.save import SaveVolumesd
@@ -53,6 +58,7 @@ __all__ = [
     "BiasCorrectionN4d",
     "CheckPixelsd",
     "DataError",
+    "LoadPictured",
     "LoadSegd",
     "LoadSeriesd",
     "MapLabelsd",
@@ -82,13 +88,17 @@ __all__ = [
     "image_mask_pairs",
     "marginal_logits",
     "organ_map",
+    "picture_items",
     "prepare",
+    "read_mask",
+    "read_picture",
     "read_rtstruct",
     "read_seg",
     "read_series",
     "require_diagnoses",
     "split_pairs",
     "subject_items",
+    "to_eight_bits",
     "write_abdomen_phantoms",
     "write_fundus_phantoms",
     "write_glioma_phantoms",
@@ -109,6 +119,7 @@ LATER = {
     **dict.fromkeys(("LoadSegd", "SaveSegd"), "dicom.seg_transforms"),
     **dict.fromkeys(("Series", "read_series"), "dicom.series"),
     "BiasCorrectionN4d": "data.mri.n4",
+    "LoadPictured": "data.pictures.transforms",
     "LoadSeriesd": "dicom.transforms",
     "SaveVolumesd": "dicom.save",
     "check_same_grid": "dicom.series_subject",

@@ -18,7 +18,9 @@ from monai_advdef.data.listing import Listing
 from monai_advdef.data.mri.checks import read_header
 from monai_advdef.data.mri.layouts import holds_subjects
 from monai_advdef.data.mri.subjects import inspect_subjects
+from monai_advdef.data.notes import noted
 from monai_advdef.data.splits import SECTIONS, split_pairs
+from monai_advdef.data.tables import find_table
 from monai_advdef.data.tasks import find_task
 from monai_advdef.errors import DataError
 
@@ -63,7 +65,13 @@ def check_folder(folder: str | os.PathLike[str], *, layout: str = "", task: str 
         ValueError: unknown layout or task.
         DataError: a folder that is not of that layout. Whatever is wrong with its files is a problem of the report instead.
     """
-    root = Path(folder)
+    with noted() as notes:
+        report = _check(Path(folder), layout, task)
+    report.notes += [text for text in notes if text not in report.notes]
+    return report
+
+
+def _check(root: Path, layout: str, task: str) -> Report:
     if layout == "plain" or (not layout and recognise(root) is None):
         return _check_plain(root, task)
     chosen = find_layout(root, layout)
@@ -142,7 +150,7 @@ def _check_scans(root: Path, task: str) -> Report:
 
 def _count_sections(report: Report, root: Path, items: list, fractions: Sequence[float]) -> None:
     """How many of the usable volumes each section has."""
-    table = root / "split.csv" if (root / "split.csv").exists() else None
+    table = find_table(root, "split")
     try:
         for section in SECTIONS if items else ():
             report.sections[section] = len(split_pairs(items, section, split_file=table, fractions=fractions))

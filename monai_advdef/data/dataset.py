@@ -14,6 +14,7 @@ from monai_advdef.data.layouts.core import recognise
 from monai_advdef.data.mri.subjects import subject_items
 from monai_advdef.data.pairs import Pair, image_mask_pairs
 from monai_advdef.data.splits import SECTIONS, fold_pairs, split_pairs
+from monai_advdef.data.tables import find_table
 from monai_advdef.data.tasks import find_task
 from monai_advdef.errors import DataError
 from monai_advdef.phantoms.write import write_phantoms
@@ -75,15 +76,14 @@ def dataset(
     pairs = data_set_pairs(task, folder, cups=cups, multi=multi, **options)
     if truth("test_only", test_only):
         return {"train": [], "validation": [], "test": pairs}
-    return _sections(pairs, folder / "split.csv", find_task(task).split, folds, fold)
+    return _sections(pairs, find_table(folder, "split"), find_task(task).split, folds, fold)
 
 
-def _sections(pairs: list[Pair], table: Path, fractions: Sequence[float], folds: int, fold: int) -> dict[str, list[Pair]]:
-    fixed = table if table.exists() else None
+def _sections(pairs: list[Pair], fixed: Path | None, fractions: Sequence[float], folds: int, fold: int) -> dict[str, list[Pair]]:
     if not folds:
         return {section: split_pairs(pairs, section, split_file=fixed, fractions=fractions) for section in SECTIONS}
     if fixed:
-        raise DataError(f"{table} says how the data set is split; remove it for cross-validation, or leave folds at 0")
+        raise DataError(f"{fixed} says how the data set is split; remove it for cross-validation, or leave folds at 0")
     return fold_pairs(pairs, folds=folds, fold=fold)
 
 
@@ -121,8 +121,9 @@ def data_set_pairs(
     pairs = image_mask_pairs(root, masks=masks, classes=len(classes))
     if about.diagnoses and cups and (root / "masks_cup").is_dir():
         pairs = with_cups(pairs, root / "masks_cup")
-    if (root / "labels.csv").is_file():
-        pairs = with_patients(pairs, root / "labels.csv")
+    table = find_table(root, "labels")
+    if table is not None:
+        pairs = with_patients(pairs, table)
         if about.diagnoses:
-            pairs = with_diagnoses(pairs, root / "labels.csv", about.diagnoses)
+            pairs = with_diagnoses(pairs, table, about.diagnoses)
     return pairs

@@ -16,7 +16,9 @@ from monai_advdef.data.decoding import Case, decode
 from monai_advdef.data.image_files import image_size
 from monai_advdef.data.layouts.core import find_layout
 from monai_advdef.data.listing import Entry
+from monai_advdef.data.notes import noted
 from monai_advdef.data.pairs import Pair
+from monai_advdef.data.pictures.read import read_picture
 from monai_advdef.data.splits import section_of_patients
 from monai_advdef.errors import DataError
 
@@ -40,7 +42,9 @@ def prepare(source: str | os.PathLike[str], target: str | os.PathLike[str], *, l
     if goal.is_file() or (goal.is_dir() and any(goal.iterdir())):
         raise DataError(f"{goal} exists and is not an empty folder; name a new one")
     chosen = find_layout(source, layout)
-    listing = chosen.read(Path(source))
+    with noted() as notes:
+        listing = chosen.read(Path(source))
+    listing.notes += notes
     if listing.problems or not listing.entries:
         problems = "; ".join(listing.problems[:3]) or "it holds no image"
         raise DataError(f"{source} cannot be used as {chosen.title}: {problems}; monai-advdef check {source} lists all problems")
@@ -71,8 +75,9 @@ def _write(entry: Entry, case: Case, root: Path) -> None:
     elif whole:
         _link(entry.image, picture)
     else:
-        with Image.open(entry.image) as file:
-            file.crop(case.box).save(picture)
+        left, top, right, bottom = case.box
+        pixels = read_picture(entry.image)[top:bottom, left:right]
+        Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(picture)
     for source, folder, pixels, kept in zip((entry.mask, entry.cup), ("masks", "masks_cup"), case.masks, case.kept):
         path = root / folder / f"{entry.case}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
