@@ -21,8 +21,46 @@ LUNG_MASKS = ("ManualMask/leftMask/{case}.*", "ManualMask/rightMask/{case}.*")
 SHENZHEN_MASKS = "mask/{case}_mask.*"
 PH2_IMAGES, PH2_MASKS = "{case}/{case}_Dermoscopic_Image/{case}.*", "{case}/{case}_lesion/{case}_lesion.*"
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "Images", "JPEGImages", "input", "inputs", "x")
-MASK_FOLDERS = ("masks", "mask", "labels", "label", "ann_dir", "annotations", "gt", "GT", "groundtruth", "ground_truth", "segmentations", "segmentation", "Masks", "SegmentationClass", "targets", "y")
-SUFFIXES = ("_mask", "_segmentation", "_seg", "_label", "_labels", "_gt", "_GT", "_Mask", "_Segmentation", "_lesion", "_groundtruth", "_manual", "_annotation", "-mask", "-seg", "-label", "-gt", "_m", ".mask", ".seg")
+MASK_FOLDERS = (
+    "masks",
+    "mask",
+    "labels",
+    "label",
+    "ann_dir",
+    "annotations",
+    "gt",
+    "GT",
+    "groundtruth",
+    "ground_truth",
+    "segmentations",
+    "segmentation",
+    "Masks",
+    "SegmentationClass",
+    "targets",
+    "y",
+)
+SUFFIXES = (
+    "_mask",
+    "_segmentation",
+    "_seg",
+    "_label",
+    "_labels",
+    "_gt",
+    "_GT",
+    "_Mask",
+    "_Segmentation",
+    "_lesion",
+    "_groundtruth",
+    "_manual",
+    "_annotation",
+    "-mask",
+    "-seg",
+    "-label",
+    "-gt",
+    "_m",
+    ".mask",
+    ".seg",
+)
 
 
 def pictures(folder: Path) -> list[Path]:
@@ -42,12 +80,16 @@ def read_ham(root: Path) -> Listed:
     table = next((root / name for name in ("HAM10000_metadata.csv", "HAM10000_metadata") if (root / name).is_file()), None)
     rows = rows_of(table) if table else []
     if not rows or not {"lesion_id", "image_id"} <= rows[0].keys():
-        listed.notes.append("no HAM10000_metadata with lesion_id and image_id: views of one lesion may lie in train and in test, put it there")
+        listed.notes.append(
+            "no HAM10000_metadata with lesion_id and image_id: views of one lesion may lie in train and in test, put it there"
+        )
         return listed
     lesion_of = {row["image_id"]: row["lesion_id"] for row in rows}
     absent = [row.case for row in listed.rows if not lesion_of.get(row.case)]
     if absent:
-        listed.problems.append(f"{table} leaves out {len(absent)} images ({', '.join(absent[:5])}); fetch it again: it says which show one lesion")
+        listed.problems.append(
+            f"{table} leaves out {len(absent)} images ({', '.join(absent[:5])}); fetch it again: it says which show one lesion"
+        )
     listed.rows = [Row(r.case, lesion_of.get(r.case) or r.case, r.images, r.masks, r.section) for r in listed.rows]
     return listed
 
@@ -93,7 +135,11 @@ def _section_patterns(root: Path) -> tuple[str, str] | None:
         if image in top and mask in top and any(p.name.lower() in SECTION_OF and pictures(p) for p in inside(root / image)):
             return f"{image}/{{section}}", f"{mask}/{{section}}"
         for pattern in ("{0}_{section}", "{section}_{0}", "{0}-{section}", "{section}-{0}"):
-            named = [word for word in SECTION_OF if pattern.format(image, section=word) in top and pattern.format(mask, section=word) in top]
+            named = [
+                word
+                for word in SECTION_OF
+                if pattern.format(image, section=word) in top and pattern.format(mask, section=word) in top
+            ]
             if any(pictures(root / pattern.format(image, section=word)) for word in named):
                 return pattern.format(image, section="{section}"), pattern.format(mask, section="{section}")
     for mask in MASK_FOLDERS:
@@ -110,19 +156,11 @@ def sections_reason(root: Path) -> str:
 
 def read_sections(root: Path) -> Listed:
     """Every case, in the section of its folder."""
-    found = _section_patterns(root) or ("{section}/images", "{section}/masks")
-    if found[0] != "{section}" or not any((root / word / "images").is_dir() for word in SECTION_OF):
-        sections = [path for path in sorted(root.rglob("*")) if path.is_dir()]
-        masks = [path for path in sections if _fits_folder(root, path, found[1])]
-        images = [path for path in sections if _fits_folder(root, path, found[0])]
-        suffix = _suffix(images, masks)
-        return listed_by_patterns(root, [f"{found[0]}/{{case}}.*"], [f"{found[1]}/{{case}}{suffix}.*"])
-    return listed_by_patterns(root, [f"{found[0]}/{{case}}.*"], [f"{found[1]}/{{case}}.*"])
-
-
-def _fits_folder(root: Path, path: Path, pattern: str) -> bool:
-    told = path.relative_to(root).as_posix()
-    return any(told == pattern.replace("{section}", word) for word in (told.split("/")[0], path.name, *SECTION_OF))
+    images, masks = _section_patterns(root) or ("{section}/images", "{section}/masks")
+    named = [path.name for path in (*inside(root), *(below for path in inside(root) for below in inside(path))) if path.is_dir()]
+    words = sorted({*SECTION_OF, *(name for name in named if name.lower() in SECTION_OF)})
+    suffix = _suffix(*([root / pattern.replace("{section}", word) for word in words] for pattern in (images, masks)))
+    return listed_by_patterns(root, [f"{images}/{{case}}.*"], [f"{masks}/{{case}}{suffix}.*"])
 
 
 def folders_reason(root: Path) -> str:
@@ -139,10 +177,11 @@ def _folders(root: Path) -> tuple[str, str] | None:
     return None
 
 
-def read_folders(root: Path) -> Listed:
-    """Every case of the two folders."""
-    image, mask = _folders(root) or ("images", "masks")
-    return listed_by_patterns(root, [f"{image}/{{case}}.*"], [f"{mask}/{{case}}{_suffix([root / image], [root / mask])}.*"])
+def read_folders(root: Path, image: str = "", mask: str = "") -> Listed:
+    """Every case of the two folders; those that are there where none are named."""
+    image, mask = (image, mask) if image else _folders(root) or ("images", "masks")
+    suffix = _suffix([root / image], [root / mask])
+    return listed_by_patterns(root, [f"{image}/{{case}}.*"], [f"{mask}/{{case}}{suffix}.*"])
 
 
 def _suffix(images: Sequence[Path], masks: Sequence[Path]) -> str:
@@ -174,5 +213,11 @@ def read_paired(root: Path) -> Listed:
     found = _paired(root)
     if found is None:
         return Listed()
-    folder = "{section}/" if len(found[0].parts) > 1 and found[0].parts[0].lower() in SECTION_OF else "{patient}/" if len(found[0].parts) > 1 else ""
+    folder = (
+        "{section}/"
+        if len(found[0].parts) > 1 and found[0].parts[0].lower() in SECTION_OF
+        else "{patient}/"
+        if len(found[0].parts) > 1
+        else ""
+    )
     return listed_by_patterns(root, [f"{folder}{{case}}.*"], [f"{folder}{{case}}{found[2]}.*"])

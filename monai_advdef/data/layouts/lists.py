@@ -43,7 +43,9 @@ def listed_by_list(path: Path) -> Listed:
         missing = [p for p in (*images, *masks) if not p.exists()]
         if missing or not masks:
             lack = f"no file {missing[0]}" if missing else "no label"
-            listed.problems.append(f"{where} ({images[0].name}) has {lack}; correct the list (paths are relative to it), or remove the entry")
+            listed.problems.append(
+                f"{where} ({images[0].name}) has {lack}; correct the list (paths are relative to it), or remove the entry"
+            )
             continue
         word = str(entry.get("section") or entry.get("split") or part or "")
         if word and word.lower() not in SECTION_OF:
@@ -66,7 +68,9 @@ def _entries(path: Path) -> Iterable[tuple[Any, str]]:
         rows = rows_of(path)
         known = {name for row in rows[:1] for name in row}
         if not known & set(IMAGE) or not known & set(MASK):
-            raise DataError(f"{path} has the columns {sorted(known)}; it needs image and label (or mask), and may have patient, section")
+            raise DataError(
+                f"{path} has the columns {sorted(known)}; it needs image and label (or mask), and may have patient, section"
+            )
         return [(row, "") for row in rows]
     try:
         told = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -77,12 +81,17 @@ def _entries(path: Path) -> Iterable[tuple[Any, str]]:
     parts = {name: SECTION_OF[name.lower()] for name in told if name.lower() in SECTION_OF} if isinstance(told, dict) else {}
     if not parts:
         there = some(list(told)) if isinstance(told, dict) else type(told).__name__
-        raise DataError(f"{path} holds {there}; it must be a list of {{image, label}}, or have such lists as training, validation, testing")
+        raise DataError(
+            f"{path} holds {there}; it must be a list of {{image, label}}, or have such lists as training, validation, testing"
+        )
     told_apart = len({section for section in parts.values()}) > 1
     found = []
     for name, section in parts.items():
         entries = told[name] if isinstance(told[name], list) else []
-        found += [(entry if isinstance(entry, Mapping) else {"image": entry}, section if told_apart or section == "test" else "") for entry in entries]
+        found += [
+            (entry if isinstance(entry, Mapping) else {"image": entry}, section if told_apart or section == "test" else "")
+            for entry in entries
+        ]
     return found
 
 

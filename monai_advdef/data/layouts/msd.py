@@ -18,15 +18,9 @@ from typing import Any
 
 from monai_advdef.data.layouts.dataset_json import About, read_about
 from monai_advdef.data.layouts.rows import Listed, Row, bare, inside, settle, some
-from monai_advdef.data.listing import first_below
 from monai_advdef.errors import DataError
 
 PARTS = {"Tr": "train", "Ts": "test"}
-
-
-def home(folder: Path) -> Path | None:
-    """The folder that holds ``imagesTr`` with ``labelsTr``, or ``imagesTs`` with ``labelsTs``."""
-    return first_below(folder, lambda path: bool(reason(path)))
 
 
 def reason(root: Path) -> str:
@@ -39,24 +33,31 @@ def reason(root: Path) -> str:
     return ""
 
 
-def read(folder: Path) -> Listed:
+def read(root: Path) -> Listed:
     """Every labelled case that ``dataset.json`` lists, or, where it lists none, that the folders hold."""
-    root = home(folder) or folder
     about = read_about(root)
     if about is None:
-        return Listed(problems=[f"{root} has no dataset.json, which says what channels and labels are; put it back, or say it by --images, --masks and --values"])
+        return Listed(
+            problems=[
+                f"{root} has no dataset.json, which says what channels and labels are; put it back, or say it by --images, --masks and --values"
+            ]
+        )
     listed = Listed(channels=about.channels, class_names=about.class_names)
     pairs = [pair for part in PARTS for pair in _pairs(root, about, part, listed)]
     for image, label, section in pairs:
         missing = [path for path in (image, label) if not path.exists()]
         if missing:
-            listed.problems.append(f"{about.path} lists {image.name}, but there is no file {missing[0]}; fetch it, or take it out of the list")
+            listed.problems.append(
+                f"{about.path} lists {image.name}, but there is no file {missing[0]}; fetch it, or take it out of the list"
+            )
         else:
             listed.rows.append(Row(bare(image), bare(image), (image,), (label,), section))
     told = {image for image, _, _ in pairs}
     left = [path for path in inside(root / "imagesTr") if path not in told]
     if left:
-        listed.notes.append(f"{len(left)} files in imagesTr are not in the list of {about.path.name} and are left out ({some([p.name for p in left])})")
+        listed.notes.append(
+            f"{len(left)} files in imagesTr are not in the list of {about.path.name} and are left out ({some([p.name for p in left])})"
+        )
     if {row.section for row in listed.rows} == {"train"}:
         listed.rows = [Row(r.case, r.patient, r.images, r.masks) for r in listed.rows]
     return settle(listed)

@@ -20,15 +20,10 @@ from pathlib import Path
 
 from monai_advdef.data.layouts.dataset_json import About, read_about
 from monai_advdef.data.layouts.rows import Listed, Row, bare, inside, is_volume, settle, some
-from monai_advdef.data.listing import IMAGE_SUFFIXES, first_below
+from monai_advdef.data.listing import IMAGE_SUFFIXES
 
 CHANNEL = re.compile(r"(.+)_(\d{4})")
 PARTS = {"Tr": "train", "Ts": "test"}
-
-
-def home(folder: Path) -> Path | None:
-    """The folder whose ``imagesTr`` (or ``imagesTs``) holds files that end in a channel's number."""
-    return first_below(folder, lambda path: bool(reason(path)))
 
 
 def reason(root: Path) -> str:
@@ -41,12 +36,15 @@ def reason(root: Path) -> str:
     return ""
 
 
-def read(folder: Path) -> Listed:
+def read(root: Path) -> Listed:
     """Every labelled case; ``imagesTs`` without labels are left out, and counted."""
-    root = home(folder) or folder
     about = read_about(root)
     if about is None:
-        return Listed(problems=[f"{root} has no dataset.json, which says what channels and labels are; put it back, or say it by --images, --masks and --values"])
+        return Listed(
+            problems=[
+                f"{root} has no dataset.json, which says what channels and labels are; put it back, or say it by --images, --masks and --values"
+            ]
+        )
     listed = Listed(channels=about.channels, class_names=about.class_names)
     for part, section in PARTS.items():
         _read_part(root, part, section, about, listed)
@@ -67,7 +65,9 @@ def _read_part(root: Path, part: str, section: str, about: About, listed: Listed
         return
     lonely = [case for case in cases if case not in labels]
     if lonely:
-        listed.problems.append(f"{len(lonely)} of {len(cases)} cases in images{part} have no label in labels{part} ({some(lonely)}); add the files, or move the images away")
+        listed.problems.append(
+            f"{len(lonely)} of {len(cases)} cases in images{part} have no label in labels{part} ({some(lonely)}); add the files, or move the images away"
+        )
     idle = sorted(labels.keys() - cases.keys())
     if idle:
         listed.notes.append(f"{len(idle)} labels in labels{part} have no image and are left out ({some(idle)})")

@@ -192,7 +192,9 @@ def suggest(root: Path) -> str:
         return f"it holds no picture and no volume ({there}); give the folder that does"
     seen = ", ".join(f"{len(paths)} in {folder} ({paths[0].name}, ...)" for folder, paths in sorted(kinds.items())[:6])
     pairs = _guess(root, [path for paths in kinds.values() for path in paths])
-    example = f"--images {pairs[0]!r} --masks {pairs[1]!r}" if pairs else "--images 'FOLDER/{case}.png' --masks 'FOLDER/{case}_mask.png'"
+    example = (
+        f"--images {pairs[0]!r} --masks {pairs[1]!r}" if pairs else "--images 'FOLDER/{case}.png' --masks 'FOLDER/{case}_mask.png'"
+    )
     return f"it holds {seen}; say which are which: {example}"
 
 

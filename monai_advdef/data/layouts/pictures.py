@@ -65,14 +65,18 @@ def picture_pairs(listed: Listed, meaning: Meaning, store: Path, *, check: bool 
     notes = []
     if overlaps:
         most = max(over for _, over in found)
-        notes.append(f"masks of different structures overlap in {len(overlaps)} cases, by up to {most} pixels: there the first class counts")
+        notes.append(
+            f"masks of different structures overlap in {len(overlaps)} cases, by up to {most} pixels: there the first class counts"
+        )
     return [pair for pair, _ in found], problems, notes
 
 
 def _pair(row: Row, *, meaning: Meaning, store: Path, check: bool) -> tuple[Pair, int] | DataError:
     try:
         if len(row.images) != 1:
-            raise DataError(f"the case {row.case!r} has {len(row.images)} image files; a picture is one: join {row.images[0]} and the others")
+            raise DataError(
+                f"the case {row.case!r} has {len(row.images)} image files; a picture is one: join {row.images[0]} and the others"
+            )
         image = row.images[0]
         if image.suffix.lower() not in IMAGE_TYPES:
             raise DataError(f"{image} is no picture ({', '.join(IMAGE_TYPES)}); choose a task on volumes, or other files")
@@ -101,13 +105,17 @@ def _label(row: Row, meaning: Meaning, store: Path) -> tuple[Path, int]:
         if joined is None:
             joined = drawn
         elif joined.shape != drawn.shape:
-            raise DataError(f"{path} is {drawn.shape[1]}x{drawn.shape[0]} pixels, {row.masks[-1]} {joined.shape[1]}x{joined.shape[0]}; draw both at one size")
+            raise DataError(
+                f"{path} is {drawn.shape[1]}x{drawn.shape[0]} pixels, {row.masks[-1]} {joined.shape[1]}x{joined.shape[0]}; draw both at one size"
+            )
         else:
             overlap += int(((joined > 0) & (drawn > 0) & (joined != drawn)).sum())
             joined = np.where(drawn > 0, drawn, joined)
     if joined is None:
-        raise DataError(f"the case {row.case!r} has no mask of {' or '.join(meaning.classes[1:])}; it has {', '.join(row.structures)}")
-    return _written(joined, row.case, store), overlap
+        raise DataError(
+            f"the case {row.case!r} has no mask of {' or '.join(meaning.classes[1:])}; it has {', '.join(row.structures)}"
+        )
+    return stored_png(joined, row.case, store), overlap
 
 
 def _classes(path: Path, meaning: Meaning, *, alone: bool) -> np.ndarray:
@@ -116,19 +124,25 @@ def _classes(path: Path, meaning: Meaning, *, alone: bool) -> np.ndarray:
     values = np.flatnonzero(np.bincount(stored.ravel())).tolist()
     ignored = [value for value in values if value in meaning.ignored]
     if ignored:
-        raise DataError(f"{path} holds the value {ignored[0]}, pixels to ignore; they cannot be left out of a score: say by --values what they are")
+        raise DataError(
+            f"{path} holds the value {ignored[0]}, pixels to ignore; they cannot be left out of a score: say by --values what they are"
+        )
     if meaning.values:
         odd = [value for value in values if value not in meaning.values]
         if odd:
             known = ", ".join(f"{stored}={number}" for stored, number in list(meaning.values.items())[:12])
-            raise DataError(f"{path} holds the value {', '.join(map(str, odd[:6]))}, of which nothing is told (known: {known}); add it to --values, or correct the mask")
+            raise DataError(
+                f"{path} holds the value {', '.join(map(str, odd[:6]))}, of which nothing is told (known: {known}); add it to --values, or correct the mask"
+            )
         table = np.zeros(max(max(values), *meaning.values) + 1, np.uint8)
         for value, number in meaning.values.items():
             table[value] = number
         return table[stored]
     if alone and len(meaning.classes) > 2:
         if max(values) >= len(meaning.classes):
-            raise DataError(f"{path} holds the values {values[:6]}; a mask holds class numbers 0..{len(meaning.classes) - 1}: say by --values what they mean")
+            raise DataError(
+                f"{path} holds the values {values[:6]}; a mask holds class numbers 0..{len(meaning.classes) - 1}: say by --values what they mean"
+            )
         return stored.astype(np.uint8)
     if not (set(values) <= {0, 255} or set(values) <= {0, 1}):
         more = ", ..." if len(values) > 6 else ""
@@ -149,11 +163,13 @@ def _stored(path: Path) -> np.ndarray:
     if stored.ndim == 3 and all((stored[..., :1] == stored[..., k : k + 1]).all() for k in range(min(3, stored.shape[2]))):
         stored = stored[..., 0]
     if stored.ndim != 2 or stored.dtype.kind not in "biu" or stored.size == 0:
-        raise DataError(f"{path} is no mask of one channel with whole numbers (shape {stored.shape}, {stored.dtype}); save it as 8-bit grey")
+        raise DataError(
+            f"{path} is no mask of one channel with whole numbers (shape {stored.shape}, {stored.dtype}); save it as 8-bit grey"
+        )
     return stored.astype(np.int64)
 
 
-def _written(array: np.ndarray, case: str, store: Path) -> Path:
+def stored_png(array: np.ndarray, case: str, store: Path) -> Path:
     """The file in ``store`` that holds this array, made if it is not there."""
     digest = hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()[:16]
     path = store / f"{case}-{digest}.png".replace("/", "_")
@@ -164,6 +180,7 @@ def _written(array: np.ndarray, case: str, store: Path) -> Path:
             Image.fromarray(array).save(partial_file, format="PNG")
             partial_file.replace(path)
         except OSError as error:
-            raise DataError(f"{path} cannot be written ({error}); give a phantom_dir or bundle_root beside which masks may be written") from error
+            raise DataError(
+                f"{path} cannot be written ({error}); give a phantom_dir or bundle_root beside which masks may be written"
+            ) from error
     return path
-

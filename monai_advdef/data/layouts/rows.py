@@ -123,11 +123,17 @@ def _unique(listed: Listed) -> list[Row]:
     for tell in (lambda row: row.section, lambda row: row.patient, lambda row: row.images[0].parent.name):
         named = {id(row): f"{tell(row)}_{row.case}" for rows in shared for row in rows}
         if len(set(named.values())) == len(named):
-            renamed = [replace(r, case=named[id(r)], patient=_patient(r, named[id(r)])) if id(r) in named else r for r in listed.rows]
-            listed.notes.append(f"{len(named)} cases share their name with another ({some([r[0].case for r in shared])}): {some(sorted(named.values()), 2)} tells them apart")
+            renamed = [
+                replace(r, case=named[id(r)], patient=_patient(r, named[id(r)])) if id(r) in named else r for r in listed.rows
+            ]
+            listed.notes.append(
+                f"{len(named)} cases share their name with another ({some([r[0].case for r in shared])}): {some(sorted(named.values()), 2)} tells them apart"
+            )
             return renamed
     rows = shared[0]
-    listed.problems.append(f"more than one case is called {rows[0].case!r} ({some([r.images[0] for r in rows])}); keep one, or rename")
+    listed.problems.append(
+        f"more than one case is called {rows[0].case!r} ({some([r.images[0] for r in rows])}); keep one, or rename"
+    )
     return [r for r in listed.rows if len(groups[r.case.casefold()]) == 1]
 
 

@@ -13,14 +13,8 @@ from pathlib import Path
 
 from monai_advdef.data.layouts.rows import SECTION_OF, Listed, Row, bare, inside, is_volume, settle, some
 from monai_advdef.data.layouts.tables import rows_of
-from monai_advdef.data.listing import first_below
 
 SCANS = {"ct": "CT", "mri": "MRI"}
-
-
-def home(folder: Path) -> Path | None:
-    """The folder that holds the subjects."""
-    return first_below(folder, lambda path: bool(reason(path)))
 
 
 def reason(root: Path) -> str:
@@ -32,9 +26,8 @@ def reason(root: Path) -> str:
     return ""
 
 
-def read(folder: Path) -> Listed:
+def read(root: Path) -> Listed:
     """Every subject; the sections are those of ``meta.csv``, where there is one."""
-    root = home(folder) or folder
     listed = Listed()
     section_of = _sections(root, listed)
     kinds = set()
