@@ -26,13 +26,15 @@ from monai_advdef.errors import DataError
 class Collected:
     """The cases of a data set that can be used (``pairs``), the official ``section`` of each, and what is said of the others.
 
-    ``sizes`` counts image sizes in pixels or voxels.
+    ``notes`` tell what is left out or taken otherwise than one might think, ``remarks`` what a complete copy would hold; ``sizes``
+    counts image sizes in pixels or voxels.
     """
 
     pairs: list[Pair] = field(default_factory=list)
     section: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     sizes: Counter[tuple[int, ...]] = field(default_factory=Counter)
 
     def usable(self, where: object, *, skip_bad: bool = False) -> list[Pair]:
@@ -104,7 +106,7 @@ def _decoded(source: Source, task: Task, options: Options, found: Collected) -> 
     found.problems += problems
     found.section = {entry.case: entry.section for entry in listing.entries if entry.section}
     found.sizes.update(sizes)
-    found.notes += source.layout.remarks(listing.entries, stretched)
+    found.remarks = source.layout.remarks(listing.entries, stretched)
 
 
 def _listed(source: Source, listed: Listed, task: Task, options: Options, found: Collected) -> None:

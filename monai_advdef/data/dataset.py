@@ -16,7 +16,6 @@ from monai_advdef.data.pairs import Pair, image_mask_pairs
 from monai_advdef.data.sections import Sections, sections_of
 from monai_advdef.data.source import Patterns, find_source, with_values
 from monai_advdef.data.tasks import find_task
-from monai_advdef.errors import DataError
 from monai_advdef.phantoms.write import write_phantoms
 from monai_advdef.switches import truth
 
