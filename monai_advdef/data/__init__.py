@@ -18,6 +18,8 @@ from monai_advdef.data.image_files import check_pair
 from monai_advdef.data.mri.subjects import subject_items
 from monai_advdef.data.pairs import image_mask_pairs
 from monai_advdef.data.prepare import prepare
+from monai_advdef.data.sections import Sections, cases_in
+from monai_advdef.data.source import scan_kind
 from monai_advdef.data.splits import fold_pairs, split_pairs
 from monai_advdef.data.tasks import TASKS, Task, find_task
 from monai_advdef.errors import DataError
@@ -62,6 +64,7 @@ __all__ = [
     "OrganLabelsd",
     "Organs",
     "SaveSegd",
+    "Sections",
     "Series",
     "StandardizeSubjectd",
     "Task",
@@ -69,6 +72,7 @@ __all__ = [
     "ToRGBd",
     "UnmapLabelsd",
     "WindowHUd",
+    "cases_in",
     "check_folder",
     "check_pair",
     "check_same_grid",
@@ -85,6 +89,7 @@ __all__ = [
     "read_seg",
     "read_series",
     "require_diagnoses",
+    "scan_kind",
     "split_pairs",
     "subject_items",
     "write_abdomen_phantoms",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,7 @@ def source_report(
     report.cases, report.sizes = len(found.pairs), found.sizes
     report.cups = sum("cup" in pair for pair in found.pairs)
     report.diagnoses = Counter(pair["diagnosis"] for pair in found.pairs if "diagnosis" in pair)
-    _count_sections(report, source.root, found.pairs, about.split, found)
+    _count_sections(report, source.root, found.pairs, about.split, source.split_file, found.section)
     if source.layout is not None:
         split = ", ".join(f"{count} {section}" for section, count in report.sections.items())
         report.notes.append(f"used as: {split}")
@@ -159,7 +159,7 @@ def _check_plain(root: Path, about: Task) -> Report:
         report.cases, report.cups = len(pairs), sum("cup" in pair for pair in pairs)
         report.diagnoses = Counter(pair["diagnosis"] for pair in pairs if "diagnosis" in pair)
         report.sizes = Counter(image_size(pair["image"]) for pair in pairs)
-        _count_sections(report, root, pairs, about.split)
+        _count_sections(report, root, pairs, about.split, _table(root))
     except DataError as error:
         report.problems.append(str(error))
     return report
@@ -178,7 +178,7 @@ def _check_subjects(root: Path, task: str) -> Report:
     report.cases, report.grades = len(subjects), Counter(subject.grade or "unknown" for subject in good)
     report.sizes = Counter(read_header(subject.files["seg"]).shape for subject in good)
     report.sections = Counter({"that cannot be used": len(problems)} if problems else {})
-    _count_sections(report, root, [subject.item(about.series) for subject in good], about.split)
+    _count_sections(report, root, [subject.item(about.series) for subject in good], about.split, _table(root))
     return report
 
 
@@ -198,24 +198,33 @@ def _check_scans(root: Path, task: str) -> Report:
         absent = [name for name, there in zip(about.classes, item["annotated"]) if not there]
         if absent:
             report.notes.append(f"{item['case']} shows no {', '.join(absent)}: taken as not annotated, see the option annotated")
-    _count_sections(report, root, items, about.split)
+    _count_sections(report, root, items, about.split, _table(root))
     return report
 
 
+def _table(root: Path) -> Path | None:
+    return root / "split.csv" if (root / "split.csv").is_file() else None
+
+
 def _count_sections(
-    report: Report, root: Path, pairs: list[Pair], fractions: Sequence[float], found: Collected | None = None
+    report: Report,
+    root: Path,
+    pairs: list[Pair],
+    fractions: Sequence[float],
+    table: Path | None,
+    official: Mapping[str, str] | None = None,
 ) -> None:
     """How many of the usable cases each section has, and how many patients they are."""
-    table = root / "split.csv" if (root / "split.csv").exists() else None
     if not pairs:
         report.problems += [] if report.problems else [f"no case in {root} can be used"]
         return
     try:
-        sections = sections_of(pairs, fractions, official=found.section if found else None, split_file=table)
+        sections = sections_of(pairs, fractions, official=official, split_file=table)
     except DataError as error:
         report.problems.append(str(error))
         return
-    report.sections.update({section: len(cases) for section, cases in sections.items()})
+    counts = {section: len(cases) for section, cases in sections.items()}
+    report.sections.update({"too few to split, for testing only": len(pairs)} if sections.few else counts)
     report.patients = len({pair["patient"] for cases in sections.values() for pair in cases})
     report.notes += sections.notes
     empty = [section for section, cases in sections.items() if not cases]

@@ -1,11 +1,12 @@
-"""The cases of a data set for a task, what keeps some from being used, and how they are split: what ``check`` tells and loaders do."""
+"""The cases of a data set for a task, and what keeps some from being used: what ``check`` tells and loaders do."""
 
 from __future__ import annotations
 
 import warnings
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from monai_advdef.data.annotations import with_patients
 from monai_advdef.data.ct.organs import Organs
@@ -116,19 +117,29 @@ def _listed(source: Source, listed: Listed, task: Task, options: Options, found:
     if listed.volumes:
         _volumes(source, listed, task, options, found)
         return
-    classes = ("background", *options.organs.names) if options.organs else task.multi_classes if options.multi else task.classes
-    meaning, notes = meaning_of(listed, classes, f"{source.root} ({source.title})")
+    organs = options.organs
+    classes = ("background", *organs.names) if organs else task.multi_classes if options.multi else task.classes
+    meaning, notes = meaning_of(listed, classes, f"{source.root} ({source.title})", partial=organs is not None)
+    if organs:
+        meaning = replace(meaning, written=(0, *(values[0] for values in organs.values.values())))
     found.pairs, problems, more = picture_pairs(listed, meaning, options.store)
     found.problems += problems
     found.notes += [*notes, *more]
     found.sizes.update(image_size(pair["image"]) for pair in found.pairs)
-    if options.organs:
-        known = sorted({0, *options.organs.class_of})
-        found.pairs = [
-            {**pair, "annotated": [True] * options.organs.classes, "known_values": known, "grade": ""} for pair in found.pairs
-        ]
-    if (source.root / "labels.csv").is_file():
-        found.pairs = with_patients(found.pairs, source.root / "labels.csv")
+    if organs:
+        told = {*meaning.values.values(), *meaning.structures.values()} or set(range(organs.classes))
+        outlined = [number == 0 or number in told for number in range(organs.classes)]
+        about: dict[str, Any] = {"annotated": outlined, "known_values": sorted({0, *organs.class_of}), "grade": ""}
+        found.pairs = [{**pair, **about} for pair in found.pairs]
+    _with_patients(source, found)
+
+
+def _with_patients(source: Source, found: Collected) -> None:
+    """The patients of ``labels.csv``, where there is one and the names of the files do not tell them."""
+    table = source.root / "labels.csv"
+    told = source.listed is not None and any(row.patient != row.case for row in source.listed.rows)
+    if source.tables and not told and table.is_file() and found.pairs:
+        found.pairs = with_patients(found.pairs, table)
 
 
 def _volumes(source: Source, listed: Listed, task: Task, options: Options, found: Collected) -> None:
@@ -142,5 +153,4 @@ def _volumes(source: Source, listed: Listed, task: Task, options: Options, found
     found.pairs, found.notes = items, [*found.notes, *notes]
     found.problems += problems
     found.sizes.update(read_header(Path(item["label"])).shape[:3] for item in items)
-    if (source.root / "labels.csv").is_file():
-        found.pairs = with_patients(found.pairs, source.root / "labels.csv")
+    _with_patients(source, found)

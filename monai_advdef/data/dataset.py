@@ -94,8 +94,7 @@ def dataset(
         pairs, official = found.usable(folder, skip_bad=skip_bad), found.section
     if only:
         return Sections({"test": pairs}, "test_only says that all cases are for testing")
-    table = source.root / "split.csv"
-    return sections_of(pairs, about.split, official=official, split_file=table if table.exists() else None, folds=folds, fold=fold)
+    return sections_of(pairs, about.split, official=official, split_file=source.split_file, folds=folds, fold=fold)
 
 
 def data_set_pairs(

@@ -86,8 +86,7 @@ def _write_subject(item: dict[str, Any], task: Task, goal: Path) -> None:
 
 
 def _write_split(source: Source, found: Collected, task: Task, goal: Path) -> None:
-    table = source.root / "split.csv"
-    sections = sections_of(found.pairs, task.split, official=found.section, split_file=table if table.exists() else None)
+    sections = sections_of(found.pairs, task.split, official=found.section, split_file=source.split_file)
     rows: Sequence[tuple[str, str, str]] = [(p["case"], section, p["patient"]) for section in sections for p in sections[section]]
     with (goal / "split.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([("case", "section", "patient"), *rows])

@@ -7,30 +7,42 @@ from pathlib import Path
 
 from monai_advdef.data.pairs import Pair
 from monai_advdef.data.splits import SECTIONS, fold_pairs, section_of_patients, split_pairs
-from monai_advdef.errors import DataError
+from monai_advdef.errors import DataError, nearest
 
 WITHIN_TRAINING = (0.875, 0.125, 0.0)  # where the data set has a test part but no validation part: the same proportion of the two
 
 
 class Sections(dict[str, list[Pair]]):
-    """The cases by section; ``why`` says of an empty section why it is, ``notes`` what one should know of the split."""
+    """The cases by section; ``why`` says of an empty section why it is, ``notes`` what one should know of the split.
 
-    def __init__(self, cases: Mapping[str, list[Pair]], why: str = "", notes: Sequence[str] = ()) -> None:
+    ``few``: there are too few patients to split, so that all are for testing.
+    """
+
+    def __init__(self, cases: Mapping[str, list[Pair]], why: str = "", notes: Sequence[str] = (), *, few: bool = False) -> None:
         super().__init__({section: list(cases.get(section, ())) for section in SECTIONS})
-        self.why, self.notes = why, list(notes)
+        self.why, self.notes, self.few = why, list(notes), few
 
-    def need(self, section: str) -> list[Pair]:
-        """The cases of a section that something is to be done with.
 
-        Raises:
-            DataError: the section is empty, and why.
-        """
-        if not self[section]:
-            use = {"train": "a training needs it", "validation": "a training chooses its best network on it"}
-            raise DataError(
-                f"the section {section!r} is empty ({use.get(section, 'an evaluation needs it')}): {self.why or 'no case'}"
-            )
-        return self[section]
+USES = {
+    "train": "a training learns from it",
+    "validation": "a training chooses its best network by it",
+    "test": "an evaluation is made on it",
+}
+
+
+def cases_in(data: Mapping[str, list[Pair]], section: str) -> list[Pair]:
+    """The cases of a section that something is to be done with; ``data`` is what :func:`dataset` returns, or lists by section.
+
+    Raises:
+        ValueError: an unknown section.
+        DataError: the section is empty, and why.
+    """
+    if section not in data:
+        raise ValueError(f"no section {section!r}; {nearest(section, data)}")
+    if not data[section]:
+        why = data.why if isinstance(data, Sections) else ""
+        raise DataError(f"the section {section!r} is empty, but {USES.get(section, 'it is needed')}: {why or 'no case is in it'}")
+    return data[section]
 
 
 def sections_of(
@@ -85,10 +97,10 @@ def _hashed(pairs: Sequence[Pair], fractions: Sequence[float]) -> Sections:
             return Sections({s: [pair for pair in pairs if where_of[pair["patient"]] == s] for s in SECTIONS})
     patients = len({pair["patient"] for pair in pairs})
     why = (
-        f"{patients} patient{'s are' if patients > 1 else ' is'} too few to split into {', '.join(SECTIONS)}, so that all "
-        f"{len(pairs)} cases are for testing; to train, add patients (3 at least), or write a split.csv with the columns case,section"
+        f"{patients} patient{'s are' if patients > 1 else ' is'} too few to split into {', '.join(SECTIONS)}, so that all cases "
+        f"({len(pairs)}) are for testing; to train, add patients (3 at least), or write a split.csv with the columns case,section"
     )
-    return Sections({"test": list(pairs)}, why, [why])
+    return Sections({"test": list(pairs)}, why, [why], few=True)
 
 
 def _one_stratum(pairs: Sequence[Pair]) -> list[Pair]:

@@ -30,7 +30,8 @@ class Source:
     """A data set and how it was known: ``title`` and ``reason`` in words.
 
     ``listed`` are the cases of one that is used where it lies, ``layout`` is set for one of pictures that are decoded first; a plain
-    folder has neither. ``task`` is what it is made for, empty where nothing tells.
+    folder has neither. ``task`` is what it is made for, empty where nothing tells. ``tables``: whether ``split.csv`` and
+    ``labels.csv`` in the folder belong to it, which they do not beside a list that tells all itself.
     """
 
     root: Path
@@ -39,6 +40,13 @@ class Source:
     task: str = ""
     listed: Listed | None = None
     layout: Layout | None = None
+    tables: bool = True
+
+    @property
+    def split_file(self) -> Path | None:
+        """The ``split.csv`` of the folder, where there is one and it counts."""
+        table = self.root / "split.csv"
+        return table if self.tables and table.is_file() else None
 
     @property
     def plain(self) -> bool:
@@ -78,10 +86,11 @@ def find_source(
         told = f"images {' and '.join(pictures)}, masks {' and '.join(drawings)}"
         return Source(root, "files told by patterns", told, task, listed_by_patterns(root, pictures, plain, names))
     if root.is_file() and root.name.lower().endswith(ENDINGS):
-        return Source(root.parent, f"the list {root.name}", "it names image and label of every case", task, listed_by_list(root))
+        listed = listed_by_list(root)
+        return Source(root.parent, f"the list {root.name}", "it names image and label of every case", task, listed, tables=False)
     if layout == "plain" or (not layout and (found := recognise(root)) is None):
-        plain = _plain(root, task, forced=layout == "plain")
-        return replace(plain, listed=_plain_listed(root)) if parse_values(values) else plain
+        house = _plain(root, task, forced=layout == "plain")
+        return replace(house, listed=_plain_listed(root)) if parse_values(values) else house
     known = find_layout(root, layout) if layout else found
     assert known is not None
     if isinstance(known, DirectLayout):
@@ -92,20 +101,29 @@ def find_source(
 
 def _plain(root: Path, task: str, *, forced: bool) -> Source:
     """A folder of the house's own form; an error for one that is nothing known."""
-    title, reason, guess = "images and masks", "it holds images/ and masks/", "skin"
     if not root.is_dir():
-        raise DataError(f"{root} is not a folder; give the folder that holds the data set")
+        raise DataError(f"dataset_dir {str(root)!r} is not a folder; give the folder that holds the data set")
+    title, reason, guess = _form(root)
+    about = find_task(task) if task else None
+    slices = about is not None and about.modality == "CT" and (root / "images").is_dir()
+    if not forced and (not guess or (about and not slices and about.series != find_task(guess).series)):
+        raise unknown_layout(root, task=about)
+    return Source(root, title or "images and masks", reason or "it was said so", task or guess or "skin")
+
+
+def _form(root: Path) -> tuple[str, str, str]:
+    """What a folder of the house's own form is called, how that is known, and the task it seems to be for; empty for others."""
     if (root / "masks_cup").is_dir():
-        reason, guess = "it holds masks_cup/", "fundus"
-    elif (root / "masks_multi").is_dir():
-        reason, guess = "it holds masks_multi/", "lung"
-    elif holds_ct(root):
-        title, reason, guess = "CT volumes", "it holds images/ and labels/ with volumes, or dicom/ with series", "abdomen"
-    elif not (root / "images").is_dir() and _names_series(root):
-        title, reason, guess = "subjects", "it holds volumes called like MRI series", "glioma"
-    elif not (root / "images").is_dir() and not (root / "masks").is_dir() and not task and not forced:
-        raise unknown_layout(root)
-    return Source(root, title, reason, task or guess)
+        return "images and masks", "it holds masks_cup/", "fundus"
+    if (root / "masks_multi").is_dir():
+        return "images and masks", "it holds masks_multi/", "lung"
+    if holds_ct(root):
+        return "CT volumes", "it holds images/ and labels/ with volumes, or dicom/ with series", "abdomen"
+    if _names_series(root):
+        return "subjects", "it holds volumes called like MRI series", "glioma"
+    if by_pattern.pictures(root / "images"):
+        return "images and masks", "it holds images/ with pictures", "skin"
+    return "", "", ""
 
 
 def _plain_listed(root: Path) -> Listed:

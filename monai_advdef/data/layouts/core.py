@@ -15,8 +15,9 @@ import numpy as np
 
 from monai_advdef.data.layouts import by_pattern, drishti, isic, jsrt, msd, nnunet, rim_one, totalsegmentator
 from monai_advdef.data.layouts.patterns import suggest
-from monai_advdef.data.layouts.rows import Listed, inside
+from monai_advdef.data.layouts.rows import Listed, inside, some
 from monai_advdef.data.listing import Entry, Listing
+from monai_advdef.data.tasks import Task
 from monai_advdef.errors import DataError, nearest
 
 
@@ -234,12 +235,16 @@ def find_layout(folder: str | os.PathLike[str], name: str = "") -> Layout | Dire
     return layout
 
 
-def unknown_layout(folder: Path, wanted: Layout | DirectLayout | None = None) -> DataError:
+def unknown_layout(folder: Path, wanted: Layout | DirectLayout | None = None, task: Task | None = None) -> DataError:
     """The error about a folder that has not the layout ``wanted``, or none at all: what was looked for, and how to say it."""
-    there = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
+    there = some(sorted(path.name for path in folder.iterdir())) or "nothing"
     every: list[Layout | DirectLayout] = [*LAYOUTS.values(), *DIRECT.values()] if wanted is None else [wanted]
+    form = "images/ and masks/" if task is None or task.spatial_dims == 2 else "images/ and labels/, or dicom/"
+    form = f"a folder a subject with {', '.join(f'{name}.nii.gz' for name in task.series)}" if task and task.series else form
     return DataError(
-        f"{folder} does not look like {wanted.title if wanted else 'any of ' + ', '.join((*LAYOUTS, *DIRECT))} (it holds: {there}): "
+        f"{folder} does not look like {wanted.title if wanted else 'any of ' + ', '.join((*LAYOUTS, *DIRECT))} (it holds: {there})"
+        + (f", nor is it a folder for {task.name}, with {form}" if task else "")
+        + ": "
         + "; ".join(f"{known.name} has {known.mark}" for known in every)
         + f". Or say it by patterns: {suggest(folder)}"
     )

@@ -188,24 +188,25 @@ def suggest(root: Path) -> str:
     for path in _files(root):
         kinds[str(path.parent.relative_to(root))].append(path)
     if not kinds:
-        there = some([path.name for path in inside(root)]) or "nothing"
-        return f"it holds no picture and no volume ({there}); give the folder that does"
+        others = Counter(path.suffix.lower() or "no ending" for path in root.rglob("*") if path.is_file())
+        told = ", ".join(f"{count} {kind}" for kind, count in others.most_common(5)) or "no file"
+        return f"it holds no picture ({', '.join(ENDINGS[:6])}) and no volume (.nii.gz, .nii), but {told}; convert them, or give the folder that does"
     seen = ", ".join(f"{len(paths)} in {folder} ({paths[0].name}, ...)" for folder, paths in sorted(kinds.items())[:6])
-    pairs = _guess(root, [path for paths in kinds.values() for path in paths])
-    example = (
-        f"--images {pairs[0]!r} --masks {pairs[1]!r}" if pairs else "--images 'FOLDER/{case}.png' --masks 'FOLDER/{case}_mask.png'"
-    )
-    return f"it holds {seen}; say which are which: {example}"
+    pair = _guess(root, [path for paths in kinds.values() for path in paths]) or ("FOLDER/{case}.png", "FOLDER/{case}_mask.png")
+    return f"it holds {seen}; say which are which, such as --images {pair[0]!r} --masks {pair[1]!r}"
 
 
 def _guess(root: Path, files: Sequence[Path]) -> tuple[str, str] | None:
-    """The pattern of the first image and of a mask that carries its name, if there are two such files."""
-    masked = re.compile(r"mask|seg|label|truth|gt|annot|manual", re.IGNORECASE)
-    drawings = [path for path in files if masked.search(str(path.relative_to(root)))]
-    for image in files:
-        stem = image.name.split(".")[0]
-        for mask in drawings if image not in drawings else ():
-            if stem and stem in mask.name and mask != image:
-                told = [str(p.relative_to(root).as_posix()) for p in (image, mask)]
-                return told[0].replace(stem, "{case}"), told[1].replace(stem, "{case}")
+    """The patterns of the first image and of a mask that carries its name, or lies beside it in a folder a case."""
+    masked = re.compile(r"mask|seg|label|truth|gt|annot|manual|contour", re.IGNORECASE)
+    told = {path: path.relative_to(root).as_posix() for path in files}
+    drawings = [path for path in files if masked.search(told[path])]
+    often = Counter(path.name for path in files)
+    for image in [path for path in files if path not in drawings]:
+        stem, folder = image.name.split(".")[0], image.parent.name
+        for mask in drawings:
+            if mask.parent == image.parent and often[image.name] > 1 and often[mask.name] > 1:
+                return told[image].replace(folder, "{case}"), told[mask].replace(folder, "{case}")
+            if stem and stem in mask.name:
+                return told[image].replace(stem, "{case}"), told[mask].replace(stem, "{case}")
     return None

@@ -6,12 +6,12 @@ written once into a folder of the user's, under a name made of their content, so
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,145 +26,165 @@ from monai_advdef.errors import DataError
 
 @dataclass(frozen=True)
 class Meaning:
-    """How the masks of a data set become classes: by stored value (empty: as they are) and by structure (empty: one structure)."""
+    """How the masks of a data set become classes: by stored value (empty: as they are) and by structure (empty: one structure).
+
+    ``written`` is the number that stands for each class in a mask that is written, ``highest`` the greatest there may be in one that
+    is used as it is; ``ignored`` are stored values of pixels that nobody judged.
+    """
 
     classes: tuple[str, ...]
     values: Mapping[int, int] = field(default_factory=dict)
     structures: Mapping[str, int] = field(default_factory=dict)
     ignored: frozenset[int] = frozenset()
+    written: tuple[int, ...] = ()
+
+    @property
+    def highest(self) -> int:
+        """The greatest number in a mask of this meaning."""
+        return max(self.written, default=len(self.classes) - 1)
 
 
-def meaning_of(listed: Listed, classes: Sequence[str], told_by: str) -> tuple[Meaning, list[str]]:
+def meaning_of(listed: Listed, classes: Sequence[str], told_by: str, *, partial: bool = False) -> tuple[Meaning, list[str]]:
     """What the masks of a data set mean for a task with these classes, and notes.
 
+    Args:
+        partial: some of the classes may be drawn nowhere.
+
     Raises:
-        DataError: none of its structures is a class of the task.
+        DataError: none of its structures is a class of the task, or (unless ``partial``) a class is drawn nowhere.
     """
     values, notes = classes_of(listed.class_names, classes, told_by) if listed.class_names else ({}, [])
     names = sorted({name for row in listed.rows for name in row.structures})
     structures = {name: class_of(name, classes) for name in names}
     if names and not any(number > 0 for number in structures.values()):
         raise unknown_structures(names, classes, told_by)
+    drawn = {number for number in (*structures.values(), *([] if names else values.values())) if number > 0}
+    absent = [name for number, name in enumerate(classes) if number and drawn and number not in drawn]
+    if absent and not partial:
+        raise DataError(
+            f"{told_by} draws no {' and no '.join(absent)}, whose scores would mean nothing; leave multi at false, or add the masks"
+        )
     others = [name for name, number in structures.items() if number < 0]
     notes += [f"the masks of {', '.join(others)} are not used: they are no {' or '.join(classes[1:])}"] if others else []
     ignored = frozenset(value for value in listed.class_names if value not in values)
     return Meaning(tuple(classes), values, {n: k for n, k in structures.items() if k > 0}, ignored), notes
 
 
-def picture_pairs(listed: Listed, meaning: Meaning, store: Path, *, check: bool = True) -> tuple[list[Pair], list[str], list[str]]:
-    """A pair a case, what is wrong with the others, and notes; ``store`` gets the masks that have to be written.
-
-    Args:
-        check: open every file, see :func:`check_pair`.
-    """
+def picture_pairs(listed: Listed, meaning: Meaning, store: Path) -> tuple[list[Pair], list[str], list[str]]:
+    """A pair a case, what is wrong with the others, and notes; every file is opened, and ``store`` gets the masks that are written."""
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        results = list(pool.map(partial(_pair, meaning=meaning, store=store, check=check), listed.rows))
-    problems = [str(result) for result in results if isinstance(result, DataError)]
-    found = [result for result in results if not isinstance(result, DataError)]
-    overlaps = [row for (_, over), row in zip(found, listed.rows) if over]
-    notes = []
-    if overlaps:
-        most = max(over for _, over in found)
-        notes.append(
-            f"masks of different structures overlap in {len(overlaps)} cases, by up to {most} pixels: there the first class counts"
-        )
-    return [pair for pair, _ in found], problems, notes
+        results = list(pool.map(functools.partial(_pair, meaning=meaning, store=store), listed.rows))
+    problems = [result for result in results if isinstance(result, str)]
+    found = [result for result in results if not isinstance(result, str)]
+    overlaps = [over for _, over in found if over]
+    notes = [
+        f"masks of different structures overlap in {len(overlaps)} cases, by up to {max(overlaps)} pixels: the first structure counts"
+    ]
+    return [pair for pair, _ in found], problems, notes if overlaps else []
 
 
-def _pair(row: Row, *, meaning: Meaning, store: Path, check: bool) -> tuple[Pair, int] | DataError:
+def _pair(row: Row, *, meaning: Meaning, store: Path) -> tuple[Pair, int] | str:
+    """The pair of a case and by how many pixels its structures overlap, or what is wrong with it."""
     try:
         if len(row.images) != 1:
-            raise DataError(
-                f"the case {row.case!r} has {len(row.images)} image files; a picture is one: join {row.images[0]} and the others"
-            )
+            names = ", ".join(path.name for path in row.images)
+            raise DataError(f"the case {row.case!r} has {len(row.images)} image files ({names}); a picture is one file: join them")
         image = row.images[0]
         if image.suffix.lower() not in IMAGE_TYPES:
-            raise DataError(f"{image} is no picture ({', '.join(IMAGE_TYPES)}); choose a task on volumes, or other files")
+            raise DataError(f"{image} is no {', '.join(IMAGE_TYPES)} file; convert it, or choose a task on volumes")
         label, overlap = _label(row, meaning, store)
         pair: Pair = {"image": str(image), "label": str(label), "case": row.case, "patient": row.patient}
-        if check:
-            check_pair(pair, classes=len(meaning.classes))
+        check_pair(pair, classes=meaning.highest + 1)
         return pair, overlap
     except DataError as error:
-        return error
+        return str(error)
+    except OSError as error:  # a link that leads nowhere, a file that may not be read
+        return f"the case {row.case!r}: {error.filename} cannot be opened ({error.strerror}); fetch it, or leave the case out"
 
 
 def _label(row: Row, meaning: Meaning, store: Path) -> tuple[Path, int]:
     """The mask file of a case, written if it has to be, and by how many pixels structures overlap."""
-    plain = all(stored == number for stored, number in meaning.values.items()) and not meaning.ignored
-    if len(row.masks) == 1 and not row.structures and plain and row.masks[0].suffix.lower() in MASK_TYPES:
+    alone = len(row.masks) == 1 and not row.structures
+    if alone and not meaning.values and row.masks[0].suffix.lower() in MASK_TYPES:
         return row.masks[0], 0
-    joined, overlap = None, 0
+    joined, overlap = np.zeros(0, np.uint8), 0
     for place, path in reversed(list(enumerate(row.masks))):
         number = meaning.structures.get(row.structures[place]) if row.structures else 1
         if number is None:
             continue
-        drawn = _classes(path, meaning, alone=len(row.masks) == 1 and not row.structures)
+        stored = stored_values(path)
+        drawn = _classes(stored, path, meaning, alone)
         if row.structures:
             drawn = np.where(drawn > 0, np.uint8(number), np.uint8(0))
-        if joined is None:
-            joined = drawn
-        elif joined.shape != drawn.shape:
-            raise DataError(
-                f"{path} is {drawn.shape[1]}x{drawn.shape[0]} pixels, {row.masks[-1]} {joined.shape[1]}x{joined.shape[0]}; draw both at one size"
-            )
-        else:
-            overlap += int(((joined > 0) & (drawn > 0) & (joined != drawn)).sum())
-            joined = np.where(drawn > 0, drawn, joined)
-    if joined is None:
+        elif alone and path.suffix.lower() in MASK_TYPES and (np.asarray(_written(meaning))[drawn] == stored).all():
+            return path, 0
+        if joined.size and joined.shape != drawn.shape:
+            sizes = " and ".join("x".join(map(str, reversed(array.shape))) for array in (drawn, joined))
+            raise DataError(f"the masks of the case {row.case!r} have {sizes} pixels ({path} and others); draw all at one size")
+        overlap += int(((joined > 0) & (drawn > 0) & (joined != drawn)).sum()) if joined.size else 0
+        joined = np.where(drawn > 0, drawn, joined) if joined.size else drawn
+    if not joined.size:
         raise DataError(
             f"the case {row.case!r} has no mask of {' or '.join(meaning.classes[1:])}; it has {', '.join(row.structures)}"
         )
-    return stored_png(joined, row.case, store), overlap
+    return stored_png(np.asarray(_written(meaning), np.uint8)[joined], row.case, store), overlap
 
 
-def _classes(path: Path, meaning: Meaning, *, alone: bool) -> np.ndarray:
-    """The class numbers ``(height, width)`` of a mask file."""
-    stored = _stored(path)
-    values = np.flatnonzero(np.bincount(stored.ravel())).tolist()
+def _written(meaning: Meaning) -> tuple[int, ...]:
+    return meaning.written or tuple(range(len(meaning.classes)))
+
+
+def _classes(stored: np.ndarray, path: Path, meaning: Meaning, alone: bool) -> np.ndarray:
+    """The class numbers ``(height, width)`` of what a mask file holds."""
+    values = np.unique(stored).tolist()
+    some = f"{', '.join(map(str, values[:6]))}{', ...' if len(values) > 6 else ''}"
     ignored = [value for value in values if value in meaning.ignored]
     if ignored:
         raise DataError(
-            f"{path} holds the value {ignored[0]}, pixels to ignore; they cannot be left out of a score: say by --values what they are"
+            f"{path} holds the value {ignored[0]}, pixels to ignore, which a score cannot leave out; say by --values what they are"
         )
     if meaning.values:
-        odd = [value for value in values if value not in meaning.values]
+        odd = ", ".join(str(value) for value in values if value not in meaning.values)
         if odd:
-            known = ", ".join(f"{stored}={number}" for stored, number in list(meaning.values.items())[:12])
+            known = ", ".join(f"{value}={number}" for value, number in list(meaning.values.items())[:12])
             raise DataError(
-                f"{path} holds the value {', '.join(map(str, odd[:6]))}, of which nothing is told (known: {known}); add it to --values, or correct the mask"
+                f"{path} holds the value {odd}, of which nothing is told (known: {known}); say it by --values, or correct the mask"
             )
-        table = np.zeros(max(max(values), *meaning.values) + 1, np.uint8)
-        for value, number in meaning.values.items():
-            table[value] = number
+        table = np.zeros(max(*values, *meaning.values) + 1, np.uint8)
+        table[list(meaning.values)] = list(meaning.values.values())
         return table[stored]
     if alone and len(meaning.classes) > 2:
-        if max(values) >= len(meaning.classes):
+        if values[-1] >= len(meaning.classes):
             raise DataError(
-                f"{path} holds the values {values[:6]}; a mask holds class numbers 0..{len(meaning.classes) - 1}: say by --values what they mean"
+                f"{path} holds the values {some}; a mask holds the classes 0..{len(meaning.classes) - 1}: say by --values what they mean"
             )
         return stored.astype(np.uint8)
     if not (set(values) <= {0, 255} or set(values) <= {0, 1}):
-        more = ", ..." if len(values) > 6 else ""
         raise DataError(
-            f"{path} holds the values {', '.join(map(str, values[:6]))}{more}; a mask of one structure holds 0 and 255, or 0 and 1: say by "
-            "--values what they mean (0-127=0,128-255=1 cuts a soft or JPEG mask in the middle)"
+            f"{path} holds the values {some}; a mask of one structure holds 0 and 255, or 0 and 1: say by --values what they mean "
+            "(0-127=0,128-255=1 cuts a soft or JPEG mask in the middle)"
         )
     return (stored > 0).astype(np.uint8)
 
 
-def _stored(path: Path) -> np.ndarray:
-    """The whole numbers ``(height, width)`` that a mask file holds; of three equal channels one."""
+def stored_values(path: Path) -> np.ndarray:
+    """The whole numbers ``(height, width)`` that a mask file holds; of equal channels one, without alpha.
+
+    Raises:
+        DataError: a file that cannot be read, channels that differ, or values that are no whole numbers of 0 or more.
+    """
     try:
         with Image.open(path) as file:
-            stored = np.asarray(file)
+            bands, stored = file.getbands(), np.asarray(file)
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read as a mask ({error}); fetch it again, or leave the case out") from error
-    if stored.ndim == 3 and all((stored[..., :1] == stored[..., k : k + 1]).all() for k in range(min(3, stored.shape[2]))):
+    if stored.ndim == 3 and bands[-1] == "A":
+        stored = stored[..., :-1]
+    if stored.ndim == 3 and (stored == stored[..., :1]).all():
         stored = stored[..., 0]
-    if stored.ndim != 2 or stored.dtype.kind not in "biu" or stored.size == 0:
+    if stored.ndim != 2 or stored.dtype.kind not in "biu" or not stored.size or stored.min() < 0:
         raise DataError(
-            f"{path} is no mask of one channel with whole numbers (shape {stored.shape}, {stored.dtype}); save it as 8-bit grey"
+            f"{path} is no mask of one channel with whole numbers ({'/'.join(bands)}, {stored.dtype}); save it as 8-bit grey"
         )
     return stored.astype(np.int64)
 
@@ -174,11 +194,11 @@ def stored_png(array: np.ndarray, case: str, store: Path) -> Path:
     digest = hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()[:16]
     path = store / f"{case}-{digest}.png".replace("/", "_")
     if not path.is_file():
-        partial_file = store / f".{path.name}.{os.getpid()}"
+        part = store / f".{path.name}.{os.getpid()}"
         try:
             store.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(array).save(partial_file, format="PNG")
-            partial_file.replace(path)
+            Image.fromarray(array).save(part, format="PNG")
+            part.replace(path)
         except OSError as error:
             raise DataError(
                 f"{path} cannot be written ({error}); give a phantom_dir or bundle_root beside which masks may be written"

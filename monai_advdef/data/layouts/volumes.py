@@ -186,6 +186,9 @@ def _each(rows: Sequence[Row], item: Callable[[Row], dict[str, Any]]) -> tuple[l
             return item(row)
         except DataError as error:
             return error
+        except OSError as error:  # a link that leads nowhere, a file that may not be read
+            told = f"{error.filename} cannot be opened ({error.strerror})"
+            return DataError(f"the case {row.case!r}: {told}; fetch it, or leave the case out")
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         results = list(pool.map(attempt, rows))
