@@ -103,12 +103,15 @@ def _add_patterns(add: argparse.ArgumentParser) -> None:
     add.add_argument(
         "--images",
         nargs="+",
+        action="extend",
         metavar="PATTERN",
         help="which files are images: 'CXR_png/{case}.png', with {patient} and {section} where names tell them; of gliomas four, one "
         "a series (t1, t1ce, t2, flair)",
     )
     several = "several are united, or one a structure: 'liver=seg/{case}/liver.nii.gz'"
-    add.add_argument("--masks", nargs="+", metavar="PATTERN", help=f"which files are masks: 'mask/{{case}}_mask.png'; {several}")
+    add.add_argument(
+        "--masks", nargs="+", action="extend", metavar="PATTERN", help=f"which files are masks: 'mask/{{case}}_mask.png'; {several}"
+    )
     add.add_argument("--values", nargs="+", metavar="VALUE=CLASS", help="what masks store, as class numbers: 0=2,128=1,255=0")
     add.add_argument("--multi", action="store_true", help="lung only: the single structures (left lung, right lung, heart)")
 

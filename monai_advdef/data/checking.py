@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from monai_advdef.data.ct.subjects import inspect_scans, organs_of
 from monai_advdef.data.dataset import data_set_pairs
 from monai_advdef.data.image_files import image_size
 from monai_advdef.data.layouts.core import Layout
+from monai_advdef.data.layouts.meaning import parse_values
 from monai_advdef.data.listing import Listing
 from monai_advdef.data.mri.checks import read_header
 from monai_advdef.data.mri.subjects import inspect_subjects
@@ -111,9 +112,12 @@ def source_report(
         report.cases, report.notes = len(listed.rows), listed.notes
         report.problems = [*listed.problems, _no_task(source)]
         return report, Collected(), None, None
-    if not task and not guess:
-        report.notes.append("no task is told by it: checked as pictures with one structure, as for skin, fundus and lung (--task)")
     about = find_task(task or guess or "skin")
+    if not task and not guess:
+        about = replace(about, classes=_unnamed(values))
+        report.notes.append(
+            "nothing tells the task (skin, fundus, lung): checked as pictures with the structures that its masks hold"
+        )
     report.volumes = bool(listed and listed.rows and listed.volumes)
     organs = organs_of(source.root, "abdomen" if report.volumes else "curvas") if about.modality == "CT" else None
     source = with_values(source, values, about, multi=multi, organs=organs)
@@ -131,17 +135,22 @@ def source_report(
     return report, found, about, organs
 
 
+def _unnamed(values: Any) -> tuple[str, ...]:
+    """Classes without names, as many as the values tell of."""
+    return ("background", *(f"structure {number}" for number in range(1, max([1, *parse_values(values).values()]) + 1)))
+
+
 def _no_task(source: Source) -> str:
     """The problem of a data set that is made for none of the tasks, as far as it tells."""
     assert source.listed is not None
     row = source.listed.rows[0]
     names = [name for value, name in source.listed.class_names.items() if value] or list(row.structures)
     known = "; ".join(f"{task.name} ({', '.join(task.classes[1:])})" for task in TASKS.values())
-    what = f"the structures {', '.join(names[:8])}" if names else "volumes, but not of what"
-    images = f" on {', '.join(source.listed.channels)}" if source.listed.channels else ""
+    what = f"it names the structures {', '.join(names[:8])}" if names else "it does not tell what its labels mean"
+    images = f" and the images {', '.join(source.listed.channels)}" if source.listed.channels else ""
     return (
-        f"it names {what}{images}, and none of the tasks is made for that: {known}; to use it as one of these, give --task, and "
-        "--values (stored value=class) if its values mean other classes"
+        f"{what}{images}, from which none of the tasks follows: {known}; to use it for one of these, give --task, and --values "
+        "(stored value=class) where its values mean something else"
     )
 
 

@@ -13,7 +13,7 @@ from monai_advdef.data.ct.organs import Organs
 from monai_advdef.data.ct.subjects import Annotated
 from monai_advdef.data.image_files import image_size
 from monai_advdef.data.layouts.distributed import decoded_pairs
-from monai_advdef.data.layouts.pictures import meaning_of, picture_pairs
+from monai_advdef.data.layouts.pictures import meaning_of, part_of, picture_pairs
 from monai_advdef.data.layouts.rows import Listed
 from monai_advdef.data.layouts.volumes import scan_items, series_items
 from monai_advdef.data.mri.checks import read_header
@@ -122,7 +122,8 @@ def _listed(source: Source, listed: Listed, task: Task, options: Options, found:
     meaning, notes = meaning_of(listed, classes, f"{source.root} ({source.title})", partial=organs is not None)
     if organs:
         meaning = replace(meaning, written=(0, *(values[0] for values in organs.values.values())))
-    found.pairs, problems, more = picture_pairs(listed, meaning, options.store)
+    cup = part_of(listed, task.parts[0]) if task.parts and options.cups else None
+    found.pairs, problems, more = picture_pairs(listed, meaning, options.store, cup=cup)
     found.problems += problems
     found.notes += [*notes, *more]
     found.sizes.update(image_size(pair["image"]) for pair in found.pairs)

@@ -16,7 +16,7 @@ from PIL import Image
 from monai_advdef.data.checking import Report, listing_report
 from monai_advdef.data.decoding import Case, decode
 from monai_advdef.data.image_files import image_size
-from monai_advdef.data.layouts.core import Layout, find_layout
+from monai_advdef.data.layouts.core import Layout, find_layout, is_plain
 from monai_advdef.data.listing import Entry
 from monai_advdef.data.pairs import Pair
 from monai_advdef.data.prepare_listed import link, prepare_listed
@@ -54,9 +54,11 @@ def prepare(
     goal = Path(target)
     if goal.is_file() or (goal.is_dir() and any(goal.iterdir())):
         raise DataError(f"{goal} exists and is not an empty folder; name a new one")
-    if images or masks or Path(source).is_file():
+    if images or masks or values or Path(source).is_file():
         found = find_source(source, images=images, masks=masks, values=values, task=task, multi=multi)
     else:
+        if not layout and is_plain(Path(source)):
+            raise DataError(f"{source} holds images/ and masks/ already; give it as dataset_dir")
         chosen = find_layout(source, layout)
         if isinstance(chosen, Layout):
             return _prepare_distributed(Path(source), goal, chosen)

@@ -40,6 +40,7 @@ def prepare_listed(source: Source, goal: Path, *, task: str = "", values: Any = 
             raise DataError(f"{source.root} cannot be used as {source.title}: {problems}; monai-advdef check lists all problems")
         goal.mkdir(parents=True)
         for pair in found.pairs:
+            pair["case"] = pair["case"].replace("/", "_")
             if about.series:
                 _write_subject(pair, about, goal)
             else:
@@ -60,6 +61,8 @@ def _write_case(pair: Pair, goal: Path, masks: str) -> None:
         return
     link(image, goal / "images" / f"{pair['case']}{_ending(image)}")
     link(label, goal / ("labels" if is_volume(image) else masks) / f"{pair['case']}{_ending(label)}")
+    if "cup" in pair:
+        link(Path(pair["cup"]), goal / "masks_cup" / f"{pair['case']}{_ending(label)}")
 
 
 def _write_subject(item: dict[str, Any], task: Task, goal: Path) -> None:

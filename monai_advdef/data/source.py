@@ -144,11 +144,13 @@ def _names_series(root: Path) -> bool:
 
 
 def as_patterns(told: Patterns) -> list[str]:
-    """Patterns as a list: one alone, several, or none; ``{case}`` alone is what Fire makes a set of."""
+    """Patterns as a list: one alone, several (a list, or joined by commas), or none; Fire makes a set of ``{case}`` alone."""
     if told is None or told == "":
         return []
     if isinstance(told, (set, frozenset)):
         return ["{" + ",".join(map(str, told)) + "}"]
+    if isinstance(told, str) and all("{case}" in pattern for pattern in told.split(",")):
+        return [pattern.strip() for pattern in told.split(",")]
     return [str(told)] if isinstance(told, (str, os.PathLike)) else [str(pattern) for pattern in told]
 
 
@@ -215,8 +217,8 @@ def with_values(source: Source, values: Any, task: Task, *, multi: bool = False,
     told = parse_values(values)
     if told and source.listed is None:
         raise ValueError(f"values cannot be told for {source.root}: what {source.title} stores is known; leave them away")
-    if told and source.listed is not None:
-        classes = ("background", *organs.names) if organs else task.multi_classes if multi else task.classes
+    if told and source.listed:
+        classes = ("background", *organs.names) if organs else task.multi_classes if multi else (*task.classes, *task.parts)
         source.listed.class_names = name_values(told, classes)
     return source
 

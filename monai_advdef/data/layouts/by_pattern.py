@@ -160,7 +160,9 @@ def read_sections(root: Path) -> Listed:
     named = [path.name for path in (*inside(root), *(below for path in inside(root) for below in inside(path))) if path.is_dir()]
     words = sorted({*SECTION_OF, *(name for name in named if name.lower() in SECTION_OF)})
     suffix = _suffix(*([root / pattern.replace("{section}", word) for word in words] for pattern in (images, masks)))
-    return listed_by_patterns(root, [f"{images}/{{case}}.*"], [f"{masks}/{{case}}{suffix}.*"])
+    drawn = {SECTION_OF[word.lower()] for word in words if inside(root / masks.replace("{section}", word))}
+    unlabelled = sorted({"train", "validation", "test"} - drawn)
+    return listed_by_patterns(root, [f"{images}/{{case}}.*"], [f"{masks}/{{case}}{suffix}.*"], unlabelled=unlabelled)
 
 
 def folders_reason(root: Path) -> str:

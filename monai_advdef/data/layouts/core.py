@@ -87,7 +87,10 @@ class DirectLayout:
         if len(homes) > 1:
             names = ", ".join(str(home.relative_to(folder)) for home in homes[:5])
             return Listed(problems=[f"{folder} holds {len(homes)} data sets ({names}); give one of them"])
-        return self.read(homes[0] if homes else folder)
+        try:
+            return self.read(homes[0] if homes else folder)
+        except DataError as error:
+            return Listed(problems=[str(error)])
 
 
 LAYOUTS: dict[str, Layout] = {

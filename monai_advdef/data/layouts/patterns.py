@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,11 +30,14 @@ class Key(NamedTuple):
     section: str = ""
 
 
-def listed_by_patterns(root: Path, images: Sequence[str], masks: Sequence[str], structures: Sequence[str] = ()) -> Listed:
+def listed_by_patterns(
+    root: Path, images: Sequence[str], masks: Sequence[str], structures: Sequence[str] = (), *, unlabelled: Collection[str] = ()
+) -> Listed:
     """The cases of a folder by one pattern for the images (or one a channel) and one or more for the masks.
 
     Args:
         structures: what the masks of each pattern draw; empty: the masks of one case are one structure, drawn together.
+        unlabelled: sections that are known to have no masks; their images are left out.
 
     Raises:
         ValueError: a pattern without ``{case}``, with an unknown placeholder, or that leaves the folder.
@@ -53,7 +56,10 @@ def listed_by_patterns(root: Path, images: Sequence[str], masks: Sequence[str], 
         raise DataError(f"no file in {root} fits the images {' or '.join(images)!r}; {suggest(root)}")
     if not any(found_masks) and not listed.problems:
         raise DataError(f"no file in {root} fits the masks {' or '.join(masks)!r}; {suggest(root)}")
-    wanted = sorted({key for found in found_images for key in found})
+    wanted = sorted({key for found in found_images for key in found if not key.section or key.section not in unlabelled})
+    left = len({key for found in found_images for key in found}) - len(wanted)
+    if left:
+        listed.notes.append(f"{left} images of {', '.join(unlabelled)} have no masks and are left out: they can be predicted only")
     served: set[tuple[int, Key]] = set()
     lonely: dict[str, list[str]] = defaultdict(list)
     for key in wanted:

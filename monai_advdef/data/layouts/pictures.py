@@ -70,20 +70,37 @@ def meaning_of(listed: Listed, classes: Sequence[str], told_by: str, *, partial:
     return Meaning(tuple(classes), values, {n: k for n, k in structures.items() if k > 0}, ignored), notes
 
 
-def picture_pairs(listed: Listed, meaning: Meaning, store: Path) -> tuple[list[Pair], list[str], list[str]]:
-    """A pair a case, what is wrong with the others, and notes; every file is opened, and ``store`` gets the masks that are written."""
+def part_of(listed: Listed, part: str) -> Meaning | None:
+    """What the masks of a data set mean for a structure within another, such as the optic cup; None where none draws it."""
+    word = part.split()[-1]
+    values = {value: int(word in name.lower()) for value, name in listed.class_names.items()}
+    structures = {name: 1 for row in listed.rows for name in row.structures if word in name.lower()}
+    if not structures and not any(values.values()):
+        return None
+    return Meaning(("background", part), values, structures)
+
+
+def picture_pairs(
+    listed: Listed, meaning: Meaning, store: Path, *, cup: Meaning | None = None
+) -> tuple[list[Pair], list[str], list[str]]:
+    """A pair a case, what is wrong with the others, and notes; every file is opened, and ``store`` gets the masks that are written.
+
+    Args:
+        cup: what the masks mean for a structure within, which the pairs then have as ``cup``.
+    """
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        results = list(pool.map(functools.partial(_pair, meaning=meaning, store=store), listed.rows))
+        results = list(pool.map(functools.partial(_pair, meaning=meaning, store=store, cup=cup), listed.rows))
     problems = [result for result in results if isinstance(result, str)]
     found = [result for result in results if not isinstance(result, str)]
     overlaps = [over for _, over in found if over]
-    notes = [
-        f"masks of different structures overlap in {len(overlaps)} cases, by up to {max(overlaps)} pixels: the first structure counts"
-    ]
-    return [pair for pair, _ in found], problems, notes if overlaps else []
+    notes = []
+    if overlaps:
+        told = f"masks of different structures overlap in {len(overlaps)} cases, by up to {max(overlaps)} pixels"
+        notes.append(f"{told}: there the first structure counts")
+    return [pair for pair, _ in found], problems, notes
 
 
-def _pair(row: Row, *, meaning: Meaning, store: Path) -> tuple[Pair, int] | str:
+def _pair(row: Row, *, meaning: Meaning, store: Path, cup: Meaning | None) -> tuple[Pair, int] | str:
     """The pair of a case and by how many pixels its structures overlap, or what is wrong with it."""
     try:
         if len(row.images) != 1:
@@ -95,6 +112,7 @@ def _pair(row: Row, *, meaning: Meaning, store: Path) -> tuple[Pair, int] | str:
         label, overlap = _label(row, meaning, store)
         pair: Pair = {"image": str(image), "label": str(label), "case": row.case, "patient": row.patient}
         check_pair(pair, classes=meaning.highest + 1)
+        pair |= {"cup": str(_label(row, cup, store)[0])} if cup else {}
         return pair, overlap
     except DataError as error:
         return str(error)

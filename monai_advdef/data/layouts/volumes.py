@@ -93,16 +93,24 @@ def _organ_numbers(listed: Listed, organs: Organs) -> tuple[dict[int, int], list
 def series_items(listed: Listed, task: Task, store: Path, *, voxels: bool = True) -> Items:
     """The items of MRI subjects as :func:`subject_items` describes them, the problems of the others, and notes."""
     order = _series_order(listed, task)
-    values = _class_values(listed, task)
-    notes: list[str] = []
+    number_of, notes = _tumour_numbers(listed, task)
+    fitting = sorted(number_of.values()) == list(range(len(task.classes)))
+    value_of = {number: value for value, number in number_of.items()}
+    values = tuple(value_of[number] for number in range(len(task.classes))) if fitting else task.label_values
 
     def item(row: Row) -> dict[str, Any]:
         single = len(row.images) == 1
         images = [row.images[0]] * len(task.series) if single else [row.images[number] for number in order]
         label, known = row.masks[0], values
-        if len(row.masks) > 1 or row.structures:
-            classes = [task.classes.index(name) if name in task.classes else 1 for name in row.structures or row.masks]
-            label, known = _joined(list(zip(row.masks, classes)), {}, task.label_values, row, store), task.label_values
+        if row.structures:
+            masks = [(path, task.classes.index(name)) for path, name in zip(row.masks, row.structures) if name in task.classes]
+            if len(masks) < len(row.masks):
+                raise DataError(
+                    f"the case {row.case!r} has masks of {', '.join(row.structures)}; known: {', '.join(task.classes[1:])}"
+                )
+            label, known = _joined(masks, {}, task.label_values, row, store), task.label_values
+        elif len(row.masks) > 1 or (number_of and not fitting):
+            label = _joined([(path, 0) for path in row.masks], number_of, task.label_values, row, store)
         files = dict(zip(task.series, images)) | {"seg": label}
         subject = Subject(row.case, row.images[0].parent, files, known, tuple(order) if single else (), row.patient)
         check_headers(subject)
@@ -129,15 +137,15 @@ def _series_order(listed: Listed, task: Task) -> list[int]:
     return [role_of.index(name) for name in task.series] if role_of else list(range(count))
 
 
-def _class_values(listed: Listed, task: Task) -> tuple[int, ...]:
-    """The stored value of each class, by the names of the data set."""
-    if not listed.class_names:
-        return task.label_values
-    value_of = {_tumour_class(name, task): value for value, name in listed.class_names.items()}
-    absent = [name for number, name in enumerate(task.classes) if number not in value_of]
+def _tumour_numbers(listed: Listed, task: Task) -> tuple[dict[int, int], list[str]]:
+    """The class of every stored value by its name, and notes; other structures are background."""
+    number_of = {value: _tumour_class(name, task) for value, name in listed.class_names.items()}
+    absent = [name for number, name in enumerate(task.classes) if number and listed.class_names and number not in number_of.values()]
     if absent:
-        raise unknown_structures(list(listed.class_names.values()), ["background", *absent], "dataset.json")
-    return tuple(value_of[number] for number in range(len(task.classes)))
+        raise unknown_structures(list(listed.class_names.values()), ["background", *absent], "the data set")
+    others = [f"{value} ({listed.class_names[value]})" for value, number in number_of.items() if number < 0]
+    notes = [f"the stored values {', '.join(others)} are none of the classes: background"] if others else []
+    return {value: max(number, 0) for value, number in number_of.items()}, notes
 
 
 def _tumour_class(name: str, task: Task) -> int:
