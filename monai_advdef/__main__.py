@@ -105,8 +105,8 @@ def _add_patterns(add: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         metavar="PATTERN",
-        help="which files are images: 'CXR_png/{case}.png', with {patient} and {section} where names tell them; of gliomas four, one "
-        "a series (t1, t1ce, t2, flair)",
+        help="which files are images: 'CXR_png/{case}.png', with {patient} and {section} where names tell them; of gliomas four, "
+        "one a series (t1, t1ce, t2, flair)",
     )
     several = "several are united, or one a structure: 'liver=seg/{case}/liver.nii.gz'"
     add.add_argument(

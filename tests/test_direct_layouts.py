@@ -292,7 +292,12 @@ BROKEN = {
         None,
         "s0002 has the split 'holdout'",
     ),
-    "unknown structure": (lambda r: nnunet_pictures(r, labels={"background": 0, "road": 1}), "skin", None, "road, of which none is lesion"),
+    "unknown structure": (
+        lambda r: nnunet_pictures(r, labels={"background": 0, "road": 1}),
+        "skin",
+        None,
+        "road, of which none is lesion",
+    ),
     "unknown value": (lambda r: nnunet_pictures(r, value=3), "skin", None, "holds the value 3, of which nothing is told"),
     "pixels to ignore": (
         lambda r: nnunet_pictures(r, value=2, labels={"background": 0, "lesion": 1, "ignore": 2}),

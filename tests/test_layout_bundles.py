@@ -1,4 +1,4 @@
-"""Every bundle reads a data set by patterns, a list or a layout: resolved from its own configuration, loaded by its own transforms."""
+"""Every bundle reads a data set by patterns, a list or a layout, through its own configuration and transforms."""
 
 from __future__ import annotations
 

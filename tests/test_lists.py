@@ -23,7 +23,8 @@ def home(tmp_path):
 
 def entries(**more):
     return [
-        {"image": f"a/{k:02}.jpg", "label": f"b/{k:02}.png", "patient": f"p{k // 2}", "section": SECTIONS[k], **more} for k in range(12)
+        {"image": f"a/{k:02}.jpg", "label": f"b/{k:02}.png", "patient": f"p{k // 2}", "section": SECTIONS[k], **more}
+        for k in range(12)
     ]
 
 
@@ -51,7 +52,8 @@ WRITERS = {
     "json": lambda r: as_json(r / "cases.json", entries()),
     "decathlon": lambda r: by_section(r / "datalist.json", entries()),
     "other words": lambda r: as_table(
-        r / "cases.csv", [{"Image": e["image"], "Mask": e["label"], "Patient": e["patient"], "split": e["section"]} for e in entries()]
+        r / "cases.csv",
+        [{"Image": e["image"], "Mask": e["label"], "Patient": e["patient"], "split": e["section"]} for e in entries()],
     ),
 }
 

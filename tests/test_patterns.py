@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layout_folders import SIDE, drawn, mask, organ, picture, pixels, scan, volume, voxels
+from layout_folders import SIDE, mask, organ, picture, pixels, scan, volume, voxels
 from PIL import Image
 
 from monai_advdef.__main__ import main
@@ -113,7 +113,11 @@ def test_patients_and_sections_in_names(tmp_path):
         (IMAGES, None, "images and masks belong together"),
         (None, MASKS, "images and masks belong together"),
         ("photo/{case}.png", MASKS, r"no file in .* fits the images .*it holds 3 in drawn .p00_mask.png, ...., 3 in photos"),
-        (IMAGES, "drawn/{case}.png.gz", r"say which are which, such as --images 'photos/\{case\}.png' --masks 'drawn/\{case\}_mask.png'"),
+        (
+            IMAGES,
+            "drawn/{case}.png.gz",
+            r"say which are which, such as --images 'photos/\{case\}.png' --masks 'drawn/\{case\}_mask.png'",
+        ),
     ],
 )
 def test_patterns_that_are_none(tmp_path, capsys, images, masks, told):
@@ -126,7 +130,12 @@ def test_patterns_that_are_none(tmp_path, capsys, images, masks, told):
 
 PROBLEMS = {
     "no mask": (lambda r: (r / "drawn/p03_mask.png").unlink(), IMAGES, MASKS, r"1 of 12 cases have no mask drawn/.* \(p03\)"),
-    "two images": (lambda r: picture(r / "photos/p03.jpg"), "photos/{case}.*", MASKS, "2 images of the case 'p03' .*p03.jpg, photos/p03.png"),
+    "two images": (
+        lambda r: picture(r / "photos/p03.jpg"),
+        "photos/{case}.*",
+        MASKS,
+        "2 images of the case 'p03' .*p03.jpg, photos/p03.png",
+    ),
     "another size": (lambda r: Image.new("L", (9, 9)).save(r / "drawn/p03_mask.png"), IMAGES, MASKS, "p03_mask.png is 9x9"),
     "no picture": (lambda r: (r / "photos/p03.png").write_text("<html>"), IMAGES, MASKS, "p03.png cannot be read as an image"),
     "soft": (lambda r: mask(r / "drawn/p03_mask.png", value=200), IMAGES, MASKS, r"p03_mask.png holds the values \[0, 200\]"),
@@ -284,7 +293,9 @@ def heads(root, cases=4):
 def test_four_series_of_gliomas(tmp_path):
     heads(tmp_path / "set")
     images = [f"{{case}}/scan_{name}.nii.gz" for name in SERIES]
-    found = dataset("glioma", tmp_path / "set", tmp_path / "p", images=images, masks="{case}/tumour.nii.gz", values="0=0,1=2,2=1,3=3")
+    found = dataset(
+        "glioma", tmp_path / "set", tmp_path / "p", images=images, masks="{case}/tumour.nii.gz", values="0=0,1=2,2=1,3=3"
+    )
     for item in cases_of(found).values():
         assert [Path(path).name.split("_")[1] for path in item["image"]] == [f"{name}.nii.gz" for name in SERIES]
         assert tuple(item["label_values"]) == (0, 2, 1, 3)
@@ -293,7 +304,9 @@ def test_four_series_of_gliomas(tmp_path):
     for item in cases_of(found).values():
         label = voxels(item["label"])
         assert tuple(item["label_values"]) == (0, 1, 2, 4) and label[3, 2, 1] == 2 and label[4, 3, 2] == 1 and label[5, 4, 3] == 4
-    with pytest.raises(DataError, match="1 images a case; the task glioma takes t1, t1ce, t2, flair: give --images a pattern for each"):
+    with pytest.raises(
+        DataError, match="1 images a case; the task glioma takes t1, t1ce, t2, flair: give --images a pattern for each"
+    ):
         dataset("glioma", tmp_path / "set", images=images[:1], masks="{case}/tumour.nii.gz")
     options = ["--images", *images, "--masks", "{case}/tumour.nii.gz", "--values", "0=0,1=2,2=1,3=3"]
     assert main(["check", str(tmp_path / "set"), *options]) == 0

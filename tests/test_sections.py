@@ -48,7 +48,9 @@ def test_few_cases_mean_the_same_for_every_task(tmp_path, capsys, task, cases):
         assert all(found.values()) and "too few" not in out
         return
     assert f"{cases} too few to split" in out and len(cases_in(found, "test")) == cases and not found["train"]
-    with pytest.raises(DataError, match=r"the section 'train' is empty, but a training learns from it: . patient.* too few to split"):
+    with pytest.raises(
+        DataError, match=r"the section 'train' is empty, but a training learns from it: . patient.* too few to split"
+    ):
         cases_in(found, "train")
 
 
@@ -80,7 +82,9 @@ def test_parts_that_are_told_are_kept(tmp_path):
     sections(tmp_path, parts=(("train", 8), ("val", 4)))
     found = dataset("skin", tmp_path, tmp_path / "p")
     assert {section: len(cases) for section, cases in found.items()} == {"train": 8, "validation": 4, "test": 0}
-    with pytest.raises(DataError, match="'test' is empty, but an evaluation is made on it: the data set itself puts no case into it"):
+    with pytest.raises(
+        DataError, match="'test' is empty, but an evaluation is made on it: the data set itself puts no case into it"
+    ):
         cases_in(found, "test")
 
 

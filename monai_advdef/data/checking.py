@@ -72,15 +72,15 @@ def check_folder(
     """Open every file of a data set and tell what it holds, what of it will be used, and what is wrong with it.
 
     Args:
-        folder: with ``images/`` and ``masks/``, with MRI subjects or CT volumes, in one of the layouts that are known, or a list file.
+        folder: with ``images/`` and ``masks/``, MRI subjects or CT volumes, in one of the layouts that are known, or a list file.
         layout: a name of :data:`LAYOUTS` or :data:`DIRECT`, or ``"plain"``; empty: what it looks like.
         task: what it is to be used for; empty: what it looks like.
         images, masks, values, multi: as :func:`~monai_advdef.data.dataset` takes them.
 
     Raises:
         ValueError: unknown layout or task, patterns or values that are none.
-        DataError: a folder that is not of that layout, or of none that is known. Whatever is wrong with its files is a problem of the
-            report instead.
+        DataError: a folder that is not of that layout, or of none that is known. Whatever is wrong with its files is a problem of
+            the report instead.
     """
     about = find_task(task) if task else None
     source = find_source(folder, layout=layout, images=images, masks=masks, values=values, task=task, multi=multi)

@@ -65,10 +65,10 @@ def dataset(
         values: what is stored in masks, as class numbers, ``"0=2,128=1,255=0"``.
 
     Returns:
-        ``{"train": [...], "validation": [...], "test": [...]}`` (see :class:`Sections`) of dictionaries with ``image``, ``label``, ``case`` and ``patient``,
-        and all of them or none with ``cup`` (a mask file) and with ``diagnosis`` (a word of the task's ``diagnoses``). For gliomas
-        ``image`` is a list of four files, and there are also the entries that :func:`subject_items` describes; for CT those of
-        :func:`ct_items`.
+        ``{"train": [...], "validation": [...], "test": [...]}`` (see :class:`Sections`) of dictionaries with ``image``, ``label``,
+        ``case`` and ``patient``, and all of them or none with ``cup`` (a mask file) and with ``diagnosis`` (a word of the task's
+        ``diagnoses``). For gliomas ``image`` is a list of four files, and there are also the entries that :func:`subject_items`
+        describes; for CT those of :func:`ct_items`.
 
     Raises:
         ValueError: unknown task, ``multi`` where the task has one set of classes, ``fold`` that is none of ``folds``, or patterns or

@@ -17,6 +17,8 @@ from typing import Any
 from monai_advdef.data.tasks import TASKS
 from monai_advdef.errors import DataError
 
+NO_ABOUT = "has no dataset.json, which says what channels and labels are; put it back, or say it by --images, --masks and --values"
+
 
 @dataclass(frozen=True)
 class About:

@@ -3,7 +3,7 @@
 ::
 
     Task09_Spleen/
-        dataset.json             {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "spleen"}, "training": [...], "test": [...]}
+        dataset.json      {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "spleen"}, "training": [...], "test": [...]}
         imagesTr/spleen_2.nii.gz, labelsTr/spleen_2.nii.gz, imagesTs/spleen_1.nii.gz
 
 Source: Antonelli et al., "The Medical Segmentation Decathlon", Nature Communications 2022, and its ``dataset.json``. A case with
@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monai_advdef.data.layouts.dataset_json import About, read_about
+from monai_advdef.data.layouts.dataset_json import NO_ABOUT, About, read_about
 from monai_advdef.data.layouts.rows import Listed, Row, bare, inside, settle, some
 from monai_advdef.errors import DataError
 
@@ -37,11 +37,7 @@ def read(root: Path) -> Listed:
     """Every labelled case that ``dataset.json`` lists, or, where it lists none, that the folders hold."""
     about = read_about(root)
     if about is None:
-        return Listed(
-            problems=[
-                f"{root} has no dataset.json, which says what channels and labels are; put it back, or say it by --images, --masks and --values"
-            ]
-        )
+        return Listed(problems=[f"{root} {NO_ABOUT}"])
     listed = Listed(channels=about.channels, class_names=about.class_names)
     pairs = [pair for part in PARTS for pair in _pairs(root, about, part, listed)]
     for image, label, section in pairs:
@@ -55,9 +51,8 @@ def read(root: Path) -> Listed:
     told = {image for image, _, _ in pairs}
     left = [path for path in inside(root / "imagesTr") if path not in told]
     if left:
-        listed.notes.append(
-            f"{len(left)} files in imagesTr are not in the list of {about.path.name} and are left out ({some([p.name for p in left])})"
-        )
+        names = some([path.name for path in left])
+        listed.notes.append(f"{len(left)} files in imagesTr are not in the list of dataset.json and are left out ({names})")
     if {row.section for row in listed.rows} == {"train"}:
         listed.rows = [Row(r.case, r.patient, r.images, r.masks) for r in listed.rows]
     return settle(listed)

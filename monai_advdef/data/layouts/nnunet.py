@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from monai_advdef.data.layouts.dataset_json import About, read_about
+from monai_advdef.data.layouts.dataset_json import NO_ABOUT, About, read_about
 from monai_advdef.data.layouts.rows import Listed, Row, bare, inside, is_volume, settle, some
 from monai_advdef.data.listing import IMAGE_SUFFIXES
 
@@ -40,11 +40,7 @@ def read(root: Path) -> Listed:
     """Every labelled case; ``imagesTs`` without labels are left out, and counted."""
     about = read_about(root)
     if about is None:
-        return Listed(
-            problems=[
-                f"{root} has no dataset.json, which says what channels and labels are; put it back, or say it by --images, --masks and --values"
-            ]
-        )
+        return Listed(problems=[f"{root} {NO_ABOUT}"])
     listed = Listed(channels=about.channels, class_names=about.class_names)
     for part, section in PARTS.items():
         _read_part(root, part, section, about, listed)
@@ -66,7 +62,8 @@ def _read_part(root: Path, part: str, section: str, about: About, listed: Listed
     lonely = [case for case in cases if case not in labels]
     if lonely:
         listed.problems.append(
-            f"{len(lonely)} of {len(cases)} cases in images{part} have no label in labels{part} ({some(lonely)}); add the files, or move the images away"
+            f"{len(lonely)} of {len(cases)} cases in images{part} have no label in labels{part} ({some(lonely)}); add the files, or "
+            "move the images away"
         )
     idle = sorted(labels.keys() - cases.keys())
     if idle:

@@ -1,9 +1,9 @@
 """A data set told by patterns: which files are images and which are masks, ``CXR_png/{case}.png`` and ``mask/{case}_mask.png``.
 
-In a pattern ``{case}``, ``{patient}`` and ``{section}`` stand for a part of a name without ``/``, as short as it can be, and ``*`` for
-any such part, at the end ``.*`` for the ending of a picture or volume; a placeholder that stands there twice means the same both times.
-Everything else means itself: brackets, dots and spaces too. What fits a pattern of masks is no image. ``{section}`` stands for words such as train, val, test. Where a name is written with composed or with decomposed
-accents makes no difference.
+In a pattern ``{case}``, ``{patient}`` and ``{section}`` stand for a part of a name without ``/``, as short as it can be, and ``*``
+for any such part, at the end ``.*`` for the ending of a picture or volume; a placeholder that stands there twice means the same both
+times. Everything else means itself: brackets, dots and spaces too. What fits a pattern of masks is no image. ``{section}`` stands for
+words such as train, val, test. Whether a name is written with composed or with decomposed accents makes no difference.
 """
 
 from __future__ import annotations
@@ -196,7 +196,8 @@ def suggest(root: Path) -> str:
     if not kinds:
         others = Counter(path.suffix.lower() or "no ending" for path in root.rglob("*") if path.is_file())
         told = ", ".join(f"{count} {kind}" for kind, count in others.most_common(5)) or "no file"
-        return f"it holds no picture ({', '.join(ENDINGS[:6])}) and no volume (.nii.gz, .nii), but {told}; convert them, or give the folder that does"
+        kinds_known = f"no picture ({', '.join(ENDINGS[:6])}) and no volume (.nii.gz, .nii)"
+        return f"it holds {kinds_known}, but {told}; convert them, or give the folder that does"
     seen = ", ".join(f"{len(paths)} in {folder} ({paths[0].name}, ...)" for folder, paths in sorted(kinds.items())[:6])
     pair = _guess(root, [path for paths in kinds.values() for path in paths]) or ("FOLDER/{case}.png", "FOLDER/{case}_mask.png")
     return f"it holds {seen}; say which are which, such as --images {pair[0]!r} --masks {pair[1]!r}"

@@ -174,7 +174,8 @@ def _classes(stored: np.ndarray, path: Path, meaning: Meaning, alone: bool) -> n
     if alone and len(meaning.classes) > 2:
         if values[-1] >= len(meaning.classes):
             raise DataError(
-                f"{path} holds the values {some}; a mask holds the classes 0..{len(meaning.classes) - 1}: say by --values what they mean"
+                f"{path} holds the values {some}; a mask holds the classes 0..{len(meaning.classes) - 1}: say by --values what they "
+                "mean"
             )
         return stored.astype(np.uint8)
     if not (set(values) <= {0, 255} or set(values) <= {0, 1}):

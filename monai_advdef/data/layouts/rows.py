@@ -89,7 +89,7 @@ def some(names: Sequence[object], count: int = 5) -> str:
 def settle(listed: Listed) -> Listed:
     """The same with cases of one name told apart by section or folder, and with what would make numbers wrong among the problems.
 
-    A problem is a patient in two sections, one picture in two sections, one image in two cases, and cases with and without a section.
+    A problem is a patient in two sections, one picture in two sections, and cases with a section beside cases without.
     """
     listed.rows = _unique(listed)
     sections: dict[str, set[str]] = defaultdict(set)
@@ -126,9 +126,8 @@ def _unique(listed: Listed) -> list[Row]:
             renamed = [
                 replace(r, case=named[id(r)], patient=_patient(r, named[id(r)])) if id(r) in named else r for r in listed.rows
             ]
-            listed.notes.append(
-                f"{len(named)} cases share their name with another ({some([r[0].case for r in shared])}): {some(sorted(named.values()), 2)} tells them apart"
-            )
+            names, apart = some([rows[0].case for rows in shared]), some(sorted(named.values()), 2)
+            listed.notes.append(f"{len(named)} cases share their name with another ({names}): {apart} tells them apart")
             return renamed
     rows = shared[0]
     listed.problems.append(

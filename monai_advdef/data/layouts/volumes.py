@@ -132,7 +132,8 @@ def _series_order(listed: Listed, task: Task) -> list[int]:
     count = len(listed.rows[0].images)
     if not role_of and count != len(task.series):
         raise DataError(
-            f"{count} images a case; the task {task.name} takes {', '.join(task.series)}: give --images a pattern for each, in this order"
+            f"{count} images a case; the task {task.name} takes {', '.join(task.series)}: give --images a pattern for each, in this "
+            "order"
         )
     return [role_of.index(name) for name in task.series] if role_of else list(range(count))
 
