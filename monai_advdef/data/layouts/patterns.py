@@ -2,7 +2,7 @@
 
 In a pattern ``{case}``, ``{patient}`` and ``{section}`` stand for a part of a name without ``/``, as short as it can be, and ``*``
 for any such part, at the end ``.*`` for the ending of a picture or volume; a placeholder that stands there twice means the same both
-times. Everything else means itself: brackets, dots and spaces too. What fits a pattern of masks is no image. ``{section}`` stands for
+times. Everything else means itself: brackets, dots, spaces. What fits a pattern of masks is no image. ``{section}`` stands for
 words such as train, val, test. Whether a name is written with composed or with decomposed accents makes no difference.
 """
 
