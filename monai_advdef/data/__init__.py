@@ -19,7 +19,7 @@ from monai_advdef.data.mri.subjects import subject_items
 from monai_advdef.data.pairs import image_mask_pairs
 from monai_advdef.data.prepare import prepare
 from monai_advdef.data.sections import Sections, cases_in
-from monai_advdef.data.source import scan_kind
+from monai_advdef.data.sources.find import scan_kind
 from monai_advdef.data.splits import fold_pairs, split_pairs
 from monai_advdef.data.tasks import TASKS, Task, find_task
 from monai_advdef.errors import DataError

@@ -10,20 +10,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from monai_advdef.data.collect import Collected, Options, collect
 from monai_advdef.data.ct.layouts import ct_kind
 from monai_advdef.data.ct.organs import Organs
 from monai_advdef.data.ct.subjects import inspect_scans, organs_of
 from monai_advdef.data.dataset import data_set_pairs
 from monai_advdef.data.image_files import image_size
 from monai_advdef.data.layouts.core import Layout
-from monai_advdef.data.layouts.meaning import parse_values
 from monai_advdef.data.listing import Listing
 from monai_advdef.data.mri.checks import read_header
 from monai_advdef.data.mri.subjects import inspect_subjects
 from monai_advdef.data.pairs import Pair
 from monai_advdef.data.sections import sections_of
-from monai_advdef.data.source import Patterns, Source, find_source, guess_task, with_values
+from monai_advdef.data.sources.collect import Collected, Options, collect
+from monai_advdef.data.sources.find import Patterns, Source, find_source, guess_task, with_values
+from monai_advdef.data.sources.meaning import parse_values
 from monai_advdef.data.tasks import TASKS, Task, find_task
 from monai_advdef.errors import DataError
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from monai_advdef.data.annotations import with_cups, with_diagnoses, with_patients
-from monai_advdef.data.collect import Options, collect
 from monai_advdef.data.ct.organs import Organs
 from monai_advdef.data.ct.subjects import Annotated, ct_items, organs_of
 from monai_advdef.data.mri.subjects import subject_items
 from monai_advdef.data.pairs import Pair, image_mask_pairs
 from monai_advdef.data.sections import Sections, sections_of
-from monai_advdef.data.source import Patterns, find_source, with_values
+from monai_advdef.data.sources.collect import Options, collect
+from monai_advdef.data.sources.find import Patterns, find_source, with_values
 from monai_advdef.data.tasks import find_task
 from monai_advdef.phantoms.write import write_phantoms
 from monai_advdef.switches import truth
@@ -50,7 +50,7 @@ def dataset(
             ``masks_cup/``, where they are known; ``labels.csv`` may tell the diagnosis of an optic disc (``image,diagnosis``) and
             the patient of any image (``image,patient``; else every image is a patient). For gliomas a folder of subjects (see
             :mod:`mri_layouts`), whose ``labels.csv`` may tell ``case,grade,patient``. Or any of the layouts of
-            :mod:`~monai_advdef.data.layouts.core`, or a list file (:mod:`~monai_advdef.data.layouts.lists`). Empty: phantoms.
+            :mod:`~monai_advdef.data.layouts.core`, or a list file (:mod:`~monai_advdef.data.sources.lists`). Empty: phantoms.
         phantom_dir: where the phantom images are, or are made; masks that have to be joined or re-valued are written beside it.
         phantoms: how many to make.
         multi: take the masks of ``masks_multi/``, which hold the numbers of the task's ``multi_classes``.

@@ -21,7 +21,7 @@ from monai_advdef.data.listing import Entry
 from monai_advdef.data.pairs import Pair
 from monai_advdef.data.prepare_listed import link, prepare_listed
 from monai_advdef.data.sections import sections_of
-from monai_advdef.data.source import Patterns, find_source
+from monai_advdef.data.sources.find import Patterns, find_source
 from monai_advdef.errors import DataError
 
 FRACTIONS = (0.6125, 0.0875, 0.30)

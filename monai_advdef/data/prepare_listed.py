@@ -15,12 +15,12 @@ import nibabel as nib
 import numpy as np
 
 from monai_advdef.data.checking import Report, source_report
-from monai_advdef.data.collect import Collected
 from monai_advdef.data.layouts.rows import is_volume
 from monai_advdef.data.mri.checks import read_header, read_voxels
 from monai_advdef.data.pairs import Pair
 from monai_advdef.data.sections import sections_of
-from monai_advdef.data.source import Source
+from monai_advdef.data.sources.collect import Collected
+from monai_advdef.data.sources.find import Source
 from monai_advdef.data.tasks import Task
 from monai_advdef.errors import DataError
 

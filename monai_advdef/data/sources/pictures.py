@@ -18,9 +18,9 @@ import numpy as np
 from PIL import Image
 
 from monai_advdef.data.image_files import check_pair
-from monai_advdef.data.layouts.meaning import class_of, classes_of, unknown_structures
 from monai_advdef.data.layouts.rows import Listed, Row
 from monai_advdef.data.pairs import IMAGE_TYPES, MASK_TYPES, Pair
+from monai_advdef.data.sources.meaning import class_of, classes_of, unknown_structures
 from monai_advdef.errors import DataError
 
 

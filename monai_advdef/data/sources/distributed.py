@@ -12,9 +12,9 @@ from PIL import Image
 from monai_advdef.data.decoding import Case, decode
 from monai_advdef.data.image_files import image_size
 from monai_advdef.data.layouts.core import Layout
-from monai_advdef.data.layouts.pictures import stored_png
 from monai_advdef.data.listing import Entry
 from monai_advdef.data.pairs import MASK_TYPES, Pair
+from monai_advdef.data.sources.pictures import stored_png
 from monai_advdef.errors import DataError
 
 

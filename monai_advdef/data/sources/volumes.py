@@ -22,10 +22,10 @@ from monai_advdef.data.ct.labels import read_class_map
 from monai_advdef.data.ct.layouts import Scan
 from monai_advdef.data.ct.organs import Organs
 from monai_advdef.data.ct.subjects import Annotated
-from monai_advdef.data.layouts.meaning import unknown_structures
 from monai_advdef.data.layouts.rows import Listed, Row
 from monai_advdef.data.mri.checks import Grid, check_headers, check_voxels, read_header, read_voxels
 from monai_advdef.data.mri.layouts import ROLE_OF, Subject
+from monai_advdef.data.sources.meaning import unknown_structures
 from monai_advdef.data.tasks import Task
 from monai_advdef.dicom.series_subject import check_same_grid
 from monai_advdef.errors import DataError
