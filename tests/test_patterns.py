@@ -12,8 +12,8 @@ from PIL import Image
 
 from monai_advdef.__main__ import main
 from monai_advdef.data import DataError, check_folder, dataset, prepare
+from monai_advdef.data.layouts.patterns import listed_by_patterns
 from monai_advdef.data.sources.meaning import parse_values
-from monai_advdef.data.sources.patterns import listed_by_patterns
 
 IMAGES, MASKS = "photos/{case}.png", "drawn/{case}_mask.png"
 

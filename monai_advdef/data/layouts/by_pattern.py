@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
+from monai_advdef.data.layouts.patterns import listed_by_patterns
 from monai_advdef.data.layouts.rows import SECTION_OF, Listed, Row, bare, inside
 from monai_advdef.data.layouts.tables import rows_of
 from monai_advdef.data.listing import IMAGE_SUFFIXES
-from monai_advdef.data.sources.patterns import listed_by_patterns
 
 HAM_IMAGES, HAM_MASKS = "HAM10000_images*/{case}.*", "*_segmentations*/{case}_segmentation.*"
 LUNG_IMAGES = "CXR_png/{case}.*"

@@ -13,12 +13,12 @@ from monai_advdef.data.ct.layouts import Kind, ct_kind, holds_ct
 from monai_advdef.data.ct.organs import Organs, organ_map
 from monai_advdef.data.layouts import by_pattern
 from monai_advdef.data.layouts.core import DirectLayout, Layout, find_layout, is_plain, recognise, unknown_layout
+from monai_advdef.data.layouts.patterns import listed_by_patterns
 from monai_advdef.data.layouts.rows import Listed
 from monai_advdef.data.mri.checks import read_voxels
 from monai_advdef.data.mri.layouts import ROLE_OF, holds_subjects, volume_stem
 from monai_advdef.data.sources.lists import ENDINGS, listed_by_list
 from monai_advdef.data.sources.meaning import class_of, name_values, parse_values
-from monai_advdef.data.sources.patterns import listed_by_patterns
 from monai_advdef.data.tasks import TASKS, Task, find_task
 from monai_advdef.errors import DataError
 
@@ -68,7 +68,7 @@ def find_source(
 
     Args:
         layout: a name of :data:`LAYOUTS` or :data:`DIRECT`, or ``"plain"``; empty: what it looks like.
-        images, masks: patterns, see :mod:`~monai_advdef.data.sources.patterns`; a pattern of masks may begin with the structure that
+        images, masks: patterns, see :mod:`~monai_advdef.data.layouts.patterns`; a pattern of masks may begin with the structure that
             they draw, ``left lung=left/{case}.png``. Or ``images`` alone: a list file.
         values: what is stored in masks, for which a plain folder is read as if patterns told its files; see :func:`with_values`.
         task, multi: whose structures several patterns of masks draw, one each, in the order of its classes.
