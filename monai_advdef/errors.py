@@ -1,13 +1,41 @@
-"""The error for data that cannot be used, and the nearest right word for a wrong one."""
+"""The error for data that cannot be used, what makes it of a reader's failure, and the nearest right word for a wrong one."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class DataError(ValueError):
     """Data that cannot be used; the message names the file or field, what is wrong with it, and the remedy."""
+
+
+@contextmanager
+def reading(path: str | os.PathLike[str], wrong: str = "cannot be read", remedy: str = "fetch it again") -> Iterator[None]:
+    """Whatever goes wrong while a file is read, as words that name it; libraries raise what their parsers and C code do.
+
+    Args:
+        path: the file, as the error names it.
+        wrong: what is said of it, before the library's own words.
+        remedy: what helps.
+
+    Raises:
+        DataError: in place of every exception but a :class:`DataError`, which passes.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{path} {wrong} ({reason(error)}); {remedy}") from error
+
+
+def reason(error: Exception) -> str:
+    """The last line of an exception's text, or its name where it has none (zlib, EOF and C libraries are not talkative)."""
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else type(error).__name__
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

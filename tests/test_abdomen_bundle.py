@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from monai_advdef.bundle import bundles
-from monai_advdef.data import write_abdomen_phantoms
+from monai_advdef.data import DataError, ct_items, write_abdomen_phantoms
 from monai_advdef.records import read_records
 from monai_advdef.study import workflow
 
@@ -95,6 +95,35 @@ def test_predictions_lie_on_the_original_grid_as_nifti_and_as_seg(trained, tmp_p
     assert frames == np.count_nonzero(of_series) > 0
     names = json.loads((tmp_path / "out" / "labels.json").read_text())
     assert names == {"0": "background", "1": "pancreas", "2": "kidneys", "3": "liver", "4": "spleen"}
+
+
+def test_every_volume_of_a_folder_is_predicted_under_a_name_of_its_own(trained, tmp_path):
+    """Characters of patterns in the folder's name, dots in those of files and series, suffixes in capitals, files of other kinds."""
+    data = tmp_path / "study [1] *"
+    data.mkdir()
+    write_abdomen_phantoms(tmp_path / "made", cases=1, spacing=(12, 12, 12), dicom=True)
+    image = trained / "data" / "images" / "phantom_0000.nii.gz"
+    for name in ("1.2.840.0.nii.gz", "1.2.840.1.NII.GZ", "x.nii.gz"):
+        shutil.copy(image, data / name)
+    for name in ("scan.1", "scan.2"):
+        shutil.copytree(tmp_path / "made" / "dicom" / "phantom_0000", data / name)
+        (data / name / "LICENSE").write_text("free")
+    (data / "notes.txt").write_text("none")
+    with pytest.warns(UserWarning, match="passed over 1 file"):
+        carry_out(trained, data, tmp_path / "out", "inference", kind="inference", spacing=(10, 10, 12))
+    made = sorted(path.name for path in (tmp_path / "out").rglob("*_pred.nii.gz"))
+    assert made == [f"{name}_pred.nii.gz" for name in ("1.2.840.0", "1.2.840.1", "scan.1", "scan.2", "x")]
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*.dcm")) == ["scan.1_seg.dcm", "scan.2_seg.dcm"]
+    shutil.copytree(data / "scan.1", data / "x")
+    with pytest.raises(DataError, match=r"holds x.nii.gz and the series x/, whose predictions would be one file"):
+        ct_items(data, labelled=False)
+
+
+def test_folders_without_volumes_are_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for folder, words in ((tmp_path / "absent", "is not a folder"), (tmp_path / "empty", "no CT volume in")):
+        with pytest.raises(DataError, match=words):
+            ct_items(folder, labelled=False)
 
 
 def test_3d_network_on_partly_annotated_volumes(abdomen, tmp_path):

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from monai_advdef.data.mri.transforms import MapLabelsd, NormalizeSeriesd, OrderSeriesd, UnmapLabelsd
     from monai_advdef.data.transforms import CheckPixelsd, MaskToClassesd, ToGreyd, ToRGBd
     from monai_advdef.dicom.rtstruct import read_rtstruct
+    from monai_advdef.dicom.save import SaveVolumesd
     from monai_advdef.dicom.seg_read import read_seg
     from monai_advdef.dicom.seg_transforms import LoadSegd, SaveSegd
     from monai_advdef.dicom.seg_write import write_seg
@@ -64,6 +65,7 @@ __all__ = [
     "OrganLabelsd",
     "Organs",
     "SaveSegd",
+    "SaveVolumesd",
     "Sections",
     "Series",
     "StandardizeSubjectd",
@@ -113,6 +115,7 @@ LATER = {
     **dict.fromkeys(("Series", "read_series"), "dicom.series"),
     "BiasCorrectionN4d": "data.mri.n4",
     "LoadSeriesd": "dicom.transforms",
+    "SaveVolumesd": "dicom.save",
     "check_same_grid": "dicom.series_subject",
     "read_rtstruct": "dicom.rtstruct",
     "read_seg": "dicom.seg_read",

@@ -17,7 +17,6 @@ from monai_advdef.data.dataset import data_set_pairs
 from monai_advdef.data.image_files import image_size
 from monai_advdef.data.layouts.core import Layout
 from monai_advdef.data.listing import Listing
-from monai_advdef.data.mri.checks import read_header
 from monai_advdef.data.mri.subjects import inspect_subjects
 from monai_advdef.data.pairs import Pair
 from monai_advdef.data.sections import sections_of
@@ -25,6 +24,7 @@ from monai_advdef.data.sources.collect import Collected, Options, collect
 from monai_advdef.data.sources.find import Patterns, Source, find_source, guess_task, with_values
 from monai_advdef.data.sources.meaning import parse_values
 from monai_advdef.data.tasks import TASKS, Task, find_task
+from monai_advdef.data.volume_files import read_header
 from monai_advdef.errors import DataError
 
 
@@ -195,7 +195,7 @@ def _check_scans(root: Path, task: str) -> Report:
     report = Report(f"{root}: CT volumes, task {task}", 0, 0, Counter(), Counter(), Counter())
     about = find_task(task)
     try:
-        items, problems = inspect_scans(root)
+        items, problems, report.notes = inspect_scans(root)
     except DataError as error:
         report.problems.append(str(error))
         return report

@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
 from monai_advdef.data.checking import Report, source_report
 from monai_advdef.data.layouts.rows import is_volume
-from monai_advdef.data.mri.checks import read_header, read_voxels
 from monai_advdef.data.pairs import Pair
 from monai_advdef.data.sections import sections_of
 from monai_advdef.data.sources.collect import Collected
 from monai_advdef.data.sources.find import Source
+from monai_advdef.data.sources.volumes import save_volume
 from monai_advdef.data.tasks import Task
+from monai_advdef.data.volume_files import read_header, read_voxels, whole_values
 from monai_advdef.errors import DataError
 
 
@@ -73,7 +73,7 @@ def _write_subject(item: dict[str, Any], task: Task, goal: Path) -> None:
             image = read_header(Path(item["image"]))
             voxels = read_voxels(Path(item["image"]))[..., item["series_order"][place]]
             folder.mkdir(parents=True, exist_ok=True)
-            nib.save(nib.Nifti1Image(voxels, image.affine), folder / f"{series}.nii.gz")
+            save_volume(voxels, image.affine, folder / f"{series}.nii.gz")
         else:
             path = Path(item["image"][place])
             link(path, folder / f"{series}{_ending(path)}") if path.is_file() else shutil.copytree(path, folder / series)
@@ -81,11 +81,11 @@ def _write_subject(item: dict[str, Any], task: Task, goal: Path) -> None:
     if tuple(item["label_values"]) == task.label_values:
         link(label, folder / f"seg{_ending(label)}")
         return
-    stored, header = read_voxels(label), read_header(label)
+    stored, header = whole_values(read_voxels(label)), read_header(label)
     values = np.zeros(stored.shape, np.uint8)
     for held, value in zip(item["label_values"], task.label_values):
         values[stored == held] = value
-    nib.save(nib.Nifti1Image(values, header.affine), folder / "seg.nii.gz")
+    save_volume(values, header.affine, folder / "seg.nii.gz")
 
 
 def _write_split(source: Source, found: Collected, task: Task, goal: Path) -> None:

@@ -1,3 +1,3 @@
-"""DICOM: series read as volumes, written, SEG and RTSTRUCT as label maps. pydicom and numpy; the transforms also need MONAI."""
+"""Volumes from files: DICOM series, SEG and RTSTRUCT, NIfTI, NRRD and MetaImage, all in mm; the transforms also need MONAI."""
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from pydicom.uid import RTStructureSetStorage
 from monai_advdef.dicom.seg_organs import OrganMap, check_reference, open_header
 from monai_advdef.dicom.series import Series
 from monai_advdef.dicom.series_slices import tag
-from monai_advdef.errors import DataError
+from monai_advdef.errors import DataError, reading
 
 __all__ = ["fill_polygons", "read_rtstruct"]
 
@@ -42,7 +42,11 @@ def read_rtstruct(
         DataError: not an RTSTRUCT, drawn on another series, no such ROI, an ROI without closed contours, contours outside of,
             between or across the slices, overlapping ROIs, or nothing inside of any contour, naming file and tag.
     """
-    file = Path(path)
+    with reading(path, "cannot be read as an RTSTRUCT", "export it again"):
+        return _read(Path(path), series, names)
+
+
+def _read(file: Path, series: Series, names: Mapping[str, int] | None) -> tuple[np.ndarray, dict[int, str]]:
     header = open_header(file, (RTStructureSetStorage,), "RTSTRUCT")
     rois, frame_uids, contours = _parse(file, header)
     ordered = dict(enumerate(rois, 1))

@@ -9,9 +9,10 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 
-from monai_advdef.dicom.series import NO_MARK, Series
-from monai_advdef.dicom.series_slices import is_dicom, tag
-from monai_advdef.errors import DataError, nearest
+from monai_advdef.dicom.folder import NO_MARK
+from monai_advdef.dicom.series import Series
+from monai_advdef.dicom.series_slices import BROKEN, is_dicom, tag
+from monai_advdef.errors import DataError, nearest, reading
 
 
 def open_header(path: Path, kinds: Collection[str], what: str) -> Dataset:
@@ -22,13 +23,11 @@ def open_header(path: Path, kinds: Collection[str], what: str) -> Dataset:
     """
     if not path.is_file():
         raise DataError(f"{path} is not a file; give one {what} file")
-    if not is_dicom(path):
-        raise DataError(f"{path} is {NO_MARK}; give a {what} file")
-    try:
+    with reading(path, BROKEN, "fetch the file again"):
+        if not is_dicom(path):
+            raise DataError(f"{path} is {NO_MARK}; give a {what} file")
         header = pydicom.dcmread(path, stop_before_pixels=True)
         kind = header.get("SOPClassUID", pydicom.uid.UID(""))
-    except Exception as error:  # pydicom raises whatever its parsers do
-        raise DataError(f"{path} ends or breaks within its header ({error}); fetch the file again") from error
     if kind not in kinds:
         raise DataError(f"{path}: {tag('SOPClassUID')} is {kind.name!r}; give a {what} file")
     return header
@@ -47,8 +46,9 @@ def check_reference(path: Path, frame_uid: str, referenced: Collection[str], ser
         DataError: it was made on another series.
     """
     source = series.files[0]
-    header = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=["FrameOfReferenceUID"])
-    own = str(header.get("FrameOfReferenceUID", ""))
+    with reading(source, BROKEN, "fetch the file again"):
+        header = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=["FrameOfReferenceUID"])
+        own = str(header.get("FrameOfReferenceUID", ""))
     if series.uid not in referenced and (not own or frame_uid != own):
         raise DataError(
             f"{path} was made on another series than {source.parent}: {tag('FrameOfReferenceUID')} is {frame_uid or 'absent'}, "

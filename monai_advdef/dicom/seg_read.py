@@ -15,7 +15,7 @@ from monai_advdef.dicom.series import Series
 from monai_advdef.dicom.series_checks import COSINE_TOLERANCE, REQUIRED
 from monai_advdef.dicom.series_pixels import stored_values
 from monai_advdef.dicom.series_slices import Slice, frames_of, tag
-from monai_advdef.errors import DataError
+from monai_advdef.errors import DataError, reading
 
 __all__ = ["read_seg"]
 
@@ -44,7 +44,11 @@ def read_seg(
         DataError: not a SEG, fractional, made on another series, voxels that do not lie on those of the series, no such segment,
             overlapping segments, nothing segmented, or truncated, naming file and tag.
     """
-    file = Path(path)
+    with reading(path, "cannot be read as a DICOM SEG", "export it again"):
+        return _read(Path(path), series, names)
+
+
+def _read(file: Path, series: Series, names: Mapping[str, int] | None) -> tuple[np.ndarray, dict[int, str]]:
     header = open_header(file, SEG_KINDS, "DICOM SEG")
     kind = header.get("SegmentationType")
     if kind not in ("BINARY", "LABELMAP"):

@@ -15,6 +15,7 @@ from monai.data.utils import create_file_basename
 from monai.transforms import EnsureChannelFirst, MapTransform
 
 from monai_advdef.dicom.label_files import label_reader
+from monai_advdef.dicom.save import source_name
 from monai_advdef.dicom.seg_write import SOFTWARE, write_seg
 from monai_advdef.dicom.series import Series, read_series
 from monai_advdef.dicom.series_slices import is_dicom
@@ -128,8 +129,8 @@ class SaveSegd(MapTransform):
             )
         labels = MetaTensor(prediction[0])
         check_same_grid({str(source): series, f"{key!r}": labels})
-        stem = source.parent / f"{source.name}.dcm" if source.is_dir() else source  # a folder's name may hold dots
-        path = create_file_basename(self.output_postfix, stem, self.output_dir, data_root_dir=self.data_root_dir)
+        name = source_name(prediction.meta, self)["subject"]
+        path = create_file_basename(self.output_postfix, name, self.output_dir, data_root_dir=self.data_root_dir)
         write_seg(f"{path}.dcm", labels.as_tensor().cpu().numpy(), series=series, names=self.names, algorithm=self.algorithm)
 
 

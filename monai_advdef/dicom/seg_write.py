@@ -18,8 +18,8 @@ from pydicom.uid import generate_uid
 from pydicom.valuerep import DSfloat
 
 from monai_advdef.dicom.series import Series
-from monai_advdef.dicom.series_slices import slices_of, tag
-from monai_advdef.errors import DataError
+from monai_advdef.dicom.series_slices import BROKEN, slices_of, tag
+from monai_advdef.errors import DataError, reading
 
 __all__ = ["write_seg"]
 
@@ -169,8 +169,9 @@ def _sources(series: Series) -> tuple[list[Dataset], list[int]]:
 
 
 def _header(file: Path) -> Dataset:
-    header = pydicom.dcmread(file, stop_before_pixels=True)
-    header.decode()  # to be written in Unicode
+    with reading(file, BROKEN, "fetch the file again"):
+        header = pydicom.dcmread(file, stop_before_pixels=True)
+        header.decode()  # to be written in Unicode
     for keyword in NEEDED:
         setattr(header, keyword, header.get(keyword) or header.file_meta.get(f"MediaStorage{keyword}"))
         if not header.get(keyword):

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from monai_advdef.dicom.folder import NO_MARK, look_through, part_slices, passed_over
 from monai_advdef.dicom.series_checks import check_slices, choose_series, sort_and_check_stack
 from monai_advdef.dicom.series_pixels import read_pixels
-from monai_advdef.dicom.series_slices import Slice, is_dicom, slices_of
+from monai_advdef.dicom.series_slices import Slice
+from monai_advdef.dicom.units import check_voxel_size
 from monai_advdef.errors import DataError
 
 __all__ = ["Series", "read_series"]
-
-NO_MARK = "without the mark DICM that DICOM files bear"
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,8 @@ class Series:
 
     ``array`` (X, Y, Z) float32, first axis along a row of the slices, third along their normal; ``affine`` (4, 4) from voxel
     to RAS in mm; ``files`` in slice order (a multi-frame file once per frame); ``rescale`` the (slope, intercept) already applied,
-    slice by slice; ``others`` the DICOM files without slices (SEG, RTSTRUCT, ...) and ``ignored`` those that are not DICOM.
+    slice by slice; ``others`` the DICOM files without slices (SEG, RTSTRUCT, reports) or with images that are none (localizers,
+    secondary captures), and ``ignored`` the files that are not DICOM.
     """
 
     array: np.ndarray
@@ -46,12 +47,18 @@ class Series:
         """Voxel size in mm, axis by axis."""
         return tuple(float(s) for s in np.linalg.norm(self.affine[:3, :3], axis=0))
 
+    @property
+    def note(self) -> str:
+        """Which files of the folder were passed over since they are no slices; empty where there are none."""
+        return passed_over(self.files[0].parent, sorted((*self.others, *self.ignored)))
+
 
 def read_series(folder: str | os.PathLike[str], *, series_uid: str | None = None, modality: str | None = None) -> Series:
     """Read the one series in a folder (not in its sub-folders), or a single multi-frame file.
 
     Slices are grouped by SeriesInstanceUID, checked to share orientation, and sorted by ImagePositionPatient along their normal,
-    as MONAI's ITKReader does; unlike it, rescale tags are applied to every modality that has them, a single slice is as
+    as MONAI's ITKReader does; files that are no slices (reports, localizers, secondary captures, what is not DICOM) are passed over
+    and named in the result. Unlike ITKReader, rescale tags are applied to every modality that has them, a single slice is as
     thick as SliceThickness says, and whatever does not make one even volume is refused.
 
     Args:
@@ -64,47 +71,32 @@ def read_series(folder: str | os.PathLike[str], *, series_uid: str | None = None
             tags, the wrong modality, truncated files, or compression that nothing here decodes: file, tag and remedy named.
     """
     root = Path(folder)
-    slices, others, ignored = _look_through(root)
+    slices, others, ignored = look_through(root)
     if not slices:
         raise DataError(
             f"{root} holds no DICOM slices: {len(ignored)} file(s) {NO_MARK}, {len(others)} without slices "
             "(SEG, RTSTRUCT, ...); give the folder of one series, its files unpacked and with file meta information"
         )
+    if series_uid is not None:
+        slices = choose_series(root, slices, series_uid)
+    slices, none = part_slices(slices)
     chosen = choose_series(root, slices, series_uid)
     check_slices(chosen, modality)
     stack, step = sort_and_check_stack(chosen)
     first = stack[0]
+    affine = _affine(first, step)
+    check_voxel_size(affine, root)
     return Series(
         array=read_pixels(stack).T,
-        affine=_affine(first, step),
+        affine=affine,
         files=tuple(item.path for item in stack),
         modality=first.modality,
         uid=first.uid,
         description=first.description,
         rescale=tuple((1.0 if item.slope is None else item.slope, item.intercept or 0.0) for item in stack),
-        others=tuple(others),
+        others=(*others, *none),
         ignored=tuple(ignored),
     )
-
-
-def _look_through(root: Path) -> tuple[list[Slice], list[Path], list[Path]]:
-    """All slices under ``root``, the DICOM files without any, and the files that are not DICOM."""
-    if not root.exists():
-        raise DataError(f"{root} does not exist; give the folder of one series")
-    slices: list[Slice] = []
-    others: list[Path] = []
-    ignored: list[Path] = []
-    for path in sorted(p for p in root.iterdir() if p.is_file()) if root.is_dir() else [root]:
-        if not is_dicom(path):
-            if root.is_dir() and path.suffix.lower() == ".dcm":
-                raise DataError(f"{path} is called .dcm, {NO_MARK}; fetch it again, or write it with file meta information")
-            ignored.append(path)
-            continue
-        found = slices_of(path)
-        slices += found
-        if not found:
-            others.append(path)
-    return slices, others, ignored
 
 
 def _affine(first: Slice, step: float) -> np.ndarray:

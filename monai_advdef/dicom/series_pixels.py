@@ -11,19 +11,11 @@ import pydicom
 import SimpleITK
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import get_decoder
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
-    generate_uid,
-)
+from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage, generate_uid
 
-from monai_advdef.dicom.series_slices import Slice, tag
-from monai_advdef.errors import DataError
+from monai_advdef.dicom.series_slices import BROKEN, UNCOMPRESSED, Slice, tag
+from monai_advdef.errors import DataError, reading
 
-UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian, None)
 HU_LIMITS = (-10240.0, 30710.0)  # the widest CT scale in use: 12 bits in steps of 10 from -10240 ("extended HU", for metal)
 PIXEL_GROUP = 0x0028  # of the tags that say how pixels are laid out
 
@@ -35,8 +27,8 @@ def read_pixels(slices: Sequence[Slice]) -> np.ndarray:
         DataError: truncated or damaged pixel data, a compressed syntax that nothing here decodes, or CT values (other than
             PixelPaddingValue) that no scanner writes, naming file and tag.
     """
+    path, frames = slices[0].path, stored_values(slices[0].path)  # decoded before room for all is made
     volume = np.empty((len(slices), *slices[0].shape), np.float32)
-    path, frames = None, volume
     for plane, item in zip(volume, slices):
         if item.path != path:
             path, frames = item.path, stored_values(item.path)
@@ -62,9 +54,10 @@ def _check_hu(item: Slice, stored: np.ndarray, plane: np.ndarray) -> None:
 
 def stored_values(path: Path) -> np.ndarray:
     """The values in a file before rescaling, ``(frame, row, column)``; errors as :func:`read_pixels`."""
-    dataset = pydicom.dcmread(path)
-    shape = int(dataset.get("NumberOfFrames") or 1), int(dataset.Rows), int(dataset.Columns)
-    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    with reading(path, BROKEN, "fetch the file again"):
+        dataset = pydicom.dcmread(path)
+        shape = int(dataset.get("NumberOfFrames") or 1), int(dataset.Rows), int(dataset.Columns)
+        syntax = dataset.file_meta.get("TransferSyntaxUID")
     try:
         frames = dataset.pixel_array
     except Exception as error:  # the decoders raise whatever their C libraries do

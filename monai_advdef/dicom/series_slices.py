@@ -1,4 +1,4 @@
-"""What a DICOM header says about its slices: one :class:`Slice` per frame, and which files of a folder hold slices at all."""
+"""What a DICOM header says about its slices: one :class:`Slice` per frame, none for objects that hold no image."""
 
 from __future__ import annotations
 
@@ -10,10 +10,21 @@ import numpy as np
 import pydicom
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
-from monai_advdef.errors import DataError
+from monai_advdef.errors import DataError, reading
 
 PREAMBLE = 128
+BROKEN = "ends or breaks within its header"
+UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian, None)
+DEFLATE_LIMIT = 1032  # no byte of a deflate stream stands for more
+ALIKE = 1e-3  # of a direction cosine, 0.06 degrees
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,13 +32,14 @@ class Slice:
     """One slice: a file, or one frame of a multi-frame file, with its place in the patient (LPS, mm).
 
     ``orientation`` holds the direction cosines of a row and of a column (2, 3), ``spacing`` the mm between rows and between
-    columns, ``shape`` (rows, columns), ``padding`` the stored value outside of the field of view; arrays that the header lacks
-    are NaN, numbers None.
+    columns, ``shape`` (rows, columns), ``kind`` the name of the SOP class, ``padding`` the stored value outside of the field of
+    view; arrays that the header lacks are NaN, numbers None.
     """
 
     path: Path
     frame: int
     frames: int
+    kind: str
     uid: str
     description: str
     modality: str
@@ -58,6 +70,11 @@ class Slice:
     def localizer(self) -> bool:
         return "LOCALIZER" in self.image_type
 
+    def alike(self, other: Slice) -> bool:
+        """Whether two images have the same size and, but for rounding, the same orientation, so that they may be of one stack."""
+        turned = np.abs(self.orientation - other.orientation).max()
+        return self.shape == other.shape and not turned > ALIKE
+
 
 def tag(keyword: str) -> str:
     """``"ImagePositionPatient (0020,0032)"``."""
@@ -72,29 +89,19 @@ def is_dicom(path: Path) -> bool:
         return file.read(4) == b"DICM"
 
 
-def is_series(folder: Path) -> bool:
-    """Whether a folder holds DICOM files, by the first of its files."""
-    first = next((path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")), None)
-    return first is not None and is_dicom(first)
-
-
 def slices_of(path: Path) -> list[Slice]:
     """The slices in a DICOM file, frame by frame; none for objects that hold no image (SEG, RTSTRUCT, reports).
 
     Raises:
         DataError: a file cut short in its header, or a tag that is no number.
     """
-    try:
+    with reading(path, BROKEN, "fetch the file again"):
         return _read(path)
-    except DataError:
-        raise
-    except Exception as error:  # pydicom raises whatever its parsers do
-        raise DataError(f"{path} ends or breaks within its header ({error}); fetch the file again") from error
 
 
 def _read(path: Path) -> list[Slice]:
     header = pydicom.dcmread(path, defer_size=1024)
-    kind = pydicom.uid.UID(str(header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID", ""))).name
+    kind = sop_class(header).name
     if not kind or not len(header):
         raise DataError(f"{path} has no {tag('SOPClassUID')}: cut short within its header; fetch the file again")
     if "Image Storage" not in kind:
@@ -104,11 +111,36 @@ def _read(path: Path) -> list[Slice]:
     return list(frames_of(path, header))
 
 
+def sop_class(header: Dataset) -> UID:
+    """What a data set is, by its file meta information, else by itself; empty where neither says."""
+    return UID(str(header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID", "")))
+
+
+def check_frames(path: Path, header: Dataset) -> int:
+    """How many frames a file has, once it is plain that it can hold them.
+
+    Raises:
+        DataError: more frames than the file has room for, or none.
+    """
+    count, size = int(header.get("NumberOfFrames") or 1), path.stat().st_size
+    syntax = header.file_meta.get("TransferSyntaxUID")
+    bits = count * int(header.Rows) * int(header.Columns) * int(header.get("BitsAllocated") or 8)
+    if syntax not in UNCOMPRESSED:
+        bits = count * 64  # no frame without the header of its fragment
+    elif syntax == DeflatedExplicitVRLittleEndian:
+        bits //= DEFLATE_LIMIT
+    if count < 1 or bits > 8 * size:
+        shape = f"{count} frame(s) of {header.Rows} x {header.Columns}"
+        raise DataError(f"{path}: by its header {tag('PixelData')} is {shape}, more than its {size} bytes hold; fetch it again")
+    return count
+
+
 def frames_of(path: Path, header: Dataset) -> Iterator[Slice]:
     """One slice per frame; each value from the frame's own functional groups, else the shared ones, else the top of the header."""
-    count = int(header.get("NumberOfFrames") or 1)
+    count = check_frames(path, header)
     shared = _groups(header, "SharedFunctionalGroupsSequence")
     per_frame = _groups(header, "PerFrameFunctionalGroupsSequence")
+    kind = sop_class(header).name
     for frame in range(count):
         groups = [*per_frame[frame : frame + 1], *shared[:1]]
 
@@ -120,6 +152,7 @@ def frames_of(path: Path, header: Dataset) -> Iterator[Slice]:
             path=path,
             frame=frame,
             frames=count,
+            kind=kind,
             uid=str(header.get("SeriesInstanceUID", "")),
             description=str(header.get("SeriesDescription", "")),
             modality=str(header.get("Modality", "")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,25 +11,22 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.data import ITKReader, MetaTensor, NibabelReader
+from monai.data import MetaTensor
 from monai.transforms import EnsureChannelFirst, MapTransform
 from monai.utils import MetaKeys, SpaceKeys
 
+from monai_advdef.dicom.itk_files import read_itk
+from monai_advdef.dicom.nifti import read_nifti
 from monai_advdef.dicom.series import read_series
 from monai_advdef.dicom.series_slices import is_dicom
 from monai_advdef.dicom.series_subject import check_same_grid
-from monai_advdef.errors import DataError
+from monai_advdef.dicom.units import check_voxel_size
+from monai_advdef.errors import DataError, reading
 
 __all__ = ["LoadSeriesd"]
 
-READERS = {
-    ".nii": NibabelReader,
-    ".nii.gz": NibabelReader,
-    ".nrrd": ITKReader,
-    ".nhdr": ITKReader,
-    ".mha": ITKReader,
-    ".mhd": ITKReader,
-}
+NIFTI = (".nii", ".nii.gz")
+ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 class LoadSeriesd(MapTransform):
@@ -36,7 +34,9 @@ class LoadSeriesd(MapTransform):
 
     An entry is a folder with a DICOM series, a multi-frame DICOM file, a NIfTI, NRRD or MetaImage file, or a list of these,
     which are checked to share one grid and stacked as channels. It becomes a float32 MetaTensor (X, Y, Z), or
-    (len(list), X, Y, Z), with RAS affine and ``filename_or_obj``; the axes of a file of more dimensions follow as MONAI reads them.
+    (len(list), X, Y, Z), with RAS affine in mm (units that a header states are applied) and ``filename_or_obj``; the axes of a file
+    of more dimensions follow as MONAI reads them. What is odd but usable, such as files of a series folder that are no slices, is
+    said as a warning.
 
     Args:
         series_uid: which series to read from folders that hold several.
@@ -45,7 +45,7 @@ class LoadSeriesd(MapTransform):
 
     Raises:
         DataError: whatever :func:`~monai_advdef.data.read_series` refuses, an unknown or unreadable file, an affine without inverse,
-            or listed volumes on different grids.
+            implausible voxel sizes, or listed volumes on different grids.
     """
 
     def __init__(
@@ -78,21 +78,28 @@ class LoadSeriesd(MapTransform):
 
     def _load(self, entry: str | os.PathLike[str]) -> MetaTensor:
         path = Path(entry)
-        reader = next((READERS[end] for end in READERS if path.name.lower().endswith(end)), None)
-        if reader is not None and path.is_file():
-            image = _load_file(path, reader())
-        elif path.is_file() and not is_dicom(path):
-            raise DataError(f"{path} is neither DICOM nor one of {', '.join(READERS)}; convert it to NIfTI")
-        else:
-            image = self._load_dicom(path)
-        affine = np.asarray(image.affine)
-        if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-            raise DataError(f"{path}: the affine has no inverse: {affine.tolist()}; correct the header")
-        return image
-
-    def _load_dicom(self, path: Path) -> MetaTensor:
+        name = path.name.lower()
+        if name.endswith(NIFTI) and not path.is_dir():
+            array, header = read_nifti(path)
+            return _tensor(array, header.affine, path, header.notes)
+        with reading(path):
+            other = path.is_file() and not name.endswith(ITK) and not is_dicom(path)
+        if other:
+            raise DataError(f"{path} is neither DICOM nor one of {', '.join(NIFTI + ITK)}; convert it to NIfTI")
+        if path.is_file() and name.endswith(ITK):
+            array, affine = read_itk(path)
+            check_voxel_size(affine, path)
+            return _tensor(array, affine, path)
         series = read_series(path, series_uid=self.series_uid, modality=self.modality)
-        return MetaTensor(torch.as_tensor(np.ascontiguousarray(series.array)), meta=grid_meta(series.affine, series.shape, path))
+        return _tensor(series.array, series.affine, path, [series.note] if series.note else ())
+
+
+def _tensor(array: np.ndarray, affine: np.ndarray, path: Path, notes: Sequence[str] = ()) -> MetaTensor:
+    """Voxels as MONAI's readers give them, float32; what is odd about the file is said as a warning."""
+    for note in notes:
+        warnings.warn(note, stacklevel=4)
+    meta = grid_meta(affine, array.shape[:3], path) | ({MetaKeys.ORIGINAL_CHANNEL_DIM: -1} if array.ndim > 3 else {})
+    return MetaTensor(torch.as_tensor(np.array(array, np.float32, order="C")), meta=meta)
 
 
 def grid_meta(affine: np.ndarray, shape: Sequence[int], source: str | os.PathLike[str]) -> dict[str, Any]:
@@ -105,15 +112,3 @@ def grid_meta(affine: np.ndarray, shape: Sequence[int], source: str | os.PathLik
         MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
         "filename_or_obj": str(source),
     }
-
-
-def _load_file(path: Path, reader: ITKReader | NibabelReader) -> MetaTensor:
-    try:
-        array, meta = reader.get_data(reader.read(path))
-    except Exception as error:  # the readers raise whatever their libraries do
-        reason = str(error).strip().splitlines()[-1]
-        raise DataError(
-            f"{path} could not be read by {type(reader).__name__} ({reason}); fetch or convert the file again"
-        ) from error
-    meta["filename_or_obj"] = str(path)
-    return MetaTensor.ensure_torch_and_prune_meta(array.astype(np.float32), meta)

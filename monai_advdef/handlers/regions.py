@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from ignite.engine import Events
 from monai.data import MetaTensor
 from monai.metrics import compute_hausdorff_distance
 from torch import Tensor
 
+from monai_advdef.dicom.units import check_voxel_size, unit_of_meta
 from monai_advdef.handlers.cell import Engine, add_readings, items_of, label_map
 from monai_advdef.metrics import counts, dice
 from monai_advdef.switches import truth
@@ -29,10 +31,10 @@ class RegionHandler:
         regions: name to the numbers of its classes.
         distances: false leaves the surface distances out, which cost more than all the rest.
         image_key, pred_key, label_key: keys of the batch and the output; class maps (1, \\*S) or one-hot (n + 1, \\*S). The image
-            carries the affine, or the voxels count as 1 mm.
+            carries the affine, in mm or in the unit that MONAI's reader of NIfTI kept in its metadata, or the voxels count as 1 mm.
 
     Raises:
-        ValueError: a region of a class that does not exist.
+        ValueError: a region of a class that does not exist; when called, a :class:`DataError` for voxels of an implausible size.
 
     Source: Menze et al., "The Multimodal Brain Tumor Image Segmentation Benchmark (BRATS)", IEEE TMI 2015, for regions and HD95.
     """
@@ -87,11 +89,24 @@ def _hd95(prediction: Tensor, label: Tensor, spacing: Sequence[float], extent: f
     return float(compute_hausdorff_distance(a, b, include_background=True, percentile=95, spacing=list(spacing)))
 
 
+def voxel_spacing(image: Tensor) -> list[float]:
+    """The size of a voxel of an image (C, \\*S) along each axis in mm, by the affine and unit in its metadata; 1 without them.
+
+    Raises:
+        DataError: an unknown unit, or an implausible size, naming the file.
+    """
+    if not isinstance(image, MetaTensor):
+        return [1.0] * (image.ndim - 1)
+    unit = unit_of_meta(image.meta)
+    spacing = [unit * size for size in image.pixdim.tolist()]
+    check_voxel_size(np.diag([*spacing, 1.0][:3]), str(image.meta.get("filename_or_obj", "the image")))
+    return spacing
+
+
 def _geometry(image: Tensor) -> tuple[list[float], float]:
     """Voxel spacing in mm, and the diagonal of the field of view as the image was loaded."""
-    spacing = [1.0] * (image.ndim - 1)
+    spacing = voxel_spacing(image)
     shape: Sequence[float] = image.shape[1:]
     if isinstance(image, MetaTensor):
-        spacing = image.pixdim.tolist()
         shape = torch.as_tensor(image.meta.get("spatial_shape", shape)).tolist()
     return spacing, math.dist([s * n for s, n in zip(spacing, shape)], [0.0] * len(spacing))

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import torch
 from ignite.engine import Events
-from monai.data import MetaTensor
 from monai.engines import IterationEvents
 from torch import Tensor
 
 from monai_advdef.handlers.attack import Attacked, AttackNotApplied
 from monai_advdef.handlers.cell import Engine, add_readings, items_of, label_map
+from monai_advdef.handlers.regions import voxel_spacing
 from monai_advdef.metrics import counts, dice
 from monai_advdef.synthesis import FieldStore, field_readings, warped_label
 from monai_advdef.victim import Victim
@@ -76,7 +76,7 @@ class SynthesisHandler:
         self, prediction: Tensor, clean_prediction: Tensor, label: Tensor, image: Tensor, clean: Tensor
     ) -> dict[tuple[str, str], float]:
         """Values by (class, metric) of one case: masks (1|K, \\*S), images (C, \\*S)."""
-        spacing = image.pixdim.tolist() if isinstance(image, MetaTensor) else [1.0] * (image.ndim - 1)
+        spacing = voxel_spacing(image)
         made, clean = (x.detach().cpu().float()[None] for x in (image, clean))
         made = made.as_tensor() if hasattr(made, "as_tensor") else made
         fields = self.store.load(image)

@@ -16,6 +16,8 @@ from monai.transforms import Compose, Invertd
 from torch import Tensor
 
 from monai_advdef.data import LoadSeriesd
+from monai_advdef.data.volume_files import volume_stem
+from monai_advdef.dicom.nifti import read_nifti_header
 from monai_advdef.handlers.attack import Attacked, AttackNotApplied
 from monai_advdef.handlers.cell import Engine, items_of
 
@@ -105,23 +107,26 @@ class AttackedVolumeSaver:
 
     def _image(self, source: str, volume: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
         if not source.lower().endswith(NIFTI):
-            return nib.Nifti1Image(volume.astype(self.dtype or np.float32), affine)
-        read = nib.load(source)
-        assert isinstance(read, nib.Nifti1Image)  # or its subclass, NIfTI-2
-        header, dtype = read.header.copy(), self.dtype or read.get_data_dtype()
+            made = nib.Nifti1Image(volume.astype(self.dtype or np.float32), affine)
+            made.header.set_xyzt_units("mm")
+            return made
+        read = read_nifti_header(Path(source))
+        assert read.kind is not None and read.nifti is not None
+        header, dtype = read.nifti.copy(), self.dtype or read.nifti.get_data_dtype()
         if np.issubdtype(dtype, np.integer):
-            slope, inter = (getattr(read.dataobj, name) for name in ("slope", "inter"))
+            slope, inter = header.get_slope_inter()
+            slope, inter = 1.0 if slope is None else slope, inter or 0.0
             limits = np.iinfo(dtype)
             raw = np.rint((volume.astype(np.float64) - inter) / slope).clip(limits.min, limits.max)
         else:
             slope, inter, raw = 1.0, 0.0, volume
         header.set_data_dtype(dtype)
-        made = type(read)(raw.astype(dtype), None, header)
+        made = read.kind(raw.astype(dtype), None, header)
         made.header.set_slope_inter(slope, inter)
         return made
 
 
 def _stem(source: str) -> str:
     """Name of a file without what tells its format, or of a folder."""
-    name = Path(source).name
-    return name if Path(source).is_dir() else name.split(".")[0]
+    path = Path(source)
+    return path.name if path.is_dir() else volume_stem(path) or path.stem

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from monai_advdef.data.ct.layouts import Scan
-from monai_advdef.data.mri.checks import read_voxels
+from monai_advdef.dicom.nifti import read_nifti
 from monai_advdef.dicom.series import read_series
 from monai_advdef.dicom.series_pixels import HU_LIMITS
 from monai_advdef.errors import DataError
@@ -37,16 +37,18 @@ def check_hu(voxels: np.ndarray, name: str) -> None:
         )
 
 
-def check_scan(scan: Scan) -> None:
-    """Read every voxel of a volume: a readable 3-D CT in HU.
+def check_scan(scan: Scan) -> list[str]:
+    """Read every voxel of a volume: a readable 3-D CT in HU. What is odd but usable, in words.
 
     Raises:
         DataError: naming the file (and, of DICOM, the tag), its value and the remedy.
     """
     if scan.image.is_dir():
-        check_hu(read_series(scan.image, modality="CT").array, str(scan.image))
-        return
-    voxels = read_voxels(scan.image)
-    if voxels.ndim != 3 or 0 in voxels.shape:
+        series = read_series(scan.image, modality="CT")
+        check_hu(series.array, str(scan.image))
+        return [series.note] if series.note else []
+    voxels, header = read_nifti(scan.image)
+    if voxels.ndim != 3:
         raise DataError(f"{scan.image} has the shape {voxels.shape}; it should be one volume (3-D): take it apart or fetch it again")
     check_hu(voxels, str(scan.image))
+    return list(header.notes)

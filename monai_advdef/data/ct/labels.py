@@ -12,13 +12,14 @@ from PIL import Image
 
 from monai_advdef.data.ct.layouts import Scan
 from monai_advdef.data.ct.organs import Organs
-from monai_advdef.data.mri.checks import Grid, read_header, read_voxels
+from monai_advdef.data.mri.checks import Grid
 from monai_advdef.data.pairs import MASK_TYPES
+from monai_advdef.data.volume_files import odd_values, read_header, read_voxels, whole_values
 from monai_advdef.dicom.label_files import label_reader
 from monai_advdef.dicom.seg_read import read_seg
 from monai_advdef.dicom.series import read_series
 from monai_advdef.dicom.series_subject import check_same_grid
-from monai_advdef.errors import DataError
+from monai_advdef.errors import DataError, reading
 
 
 class ClassMap(NamedTuple):
@@ -46,16 +47,16 @@ def read_class_map(label: Path, image: Path, organs: Organs, *, known: Collectio
     if label.suffix.lower() == ".dcm":
         return _from_dicom(label, image, organs)
     if label.suffix.lower() in MASK_TYPES:
-        with Image.open(label) as file:
+        with reading(label), Image.open(label) as file:
             values, affine = np.asarray(file).T, np.eye(4)
     else:
         values, affine = _on_grid_of(image, label)
+    values = whole_values(values)
     found = np.unique(values)
     allowed = {0, *known, *organs.class_of}
-    odd = [f"{value:g}" for value in found if value not in allowed]
-    if odd:
+    if odd := odd_values(values, allowed):
         raise DataError(
-            f"{label} holds the label value {', '.join(odd[:4])}, which {told_by or f'the organ map {organs.source}'} does not know "
+            f"{label} holds the label value {odd}, which {told_by or f'the organ map {organs.source}'} does not know "
             f"(known: {', '.join(map(str, sorted(allowed)[:24]))}); correct the file (resample labels by nearest neighbour), "
             "write its meaning into labels.json, or choose another organ map"
         )

@@ -11,8 +11,9 @@ from typing import Any
 from monai_advdef.data.annotations import with_patients
 from monai_advdef.data.ct.checks import check_scan
 from monai_advdef.data.ct.labels import read_class_map, require_label
-from monai_advdef.data.ct.layouts import Scan, ct_kind, find_scans, label_names_file
+from monai_advdef.data.ct.layouts import Scan, ct_kind, find_scans, holds_ct, label_names_file, left_out
 from monai_advdef.data.ct.organs import Organs, organ_map, read_label_names
+from monai_advdef.data.mri.layouts import names_series
 from monai_advdef.data.pairs import image_mask_pairs
 from monai_advdef.errors import DataError, nearest
 
@@ -52,7 +53,9 @@ def ct_items(
     """
     if labelled and ct_kind(folder) == "slices":
         return _slices(Path(folder), organs or organs_of(folder), annotated)
-    items, problems = inspect_scans(folder, organs=organs, annotated=annotated, voxels=voxels, labelled=labelled)
+    items, problems, notes = inspect_scans(folder, organs=organs, annotated=annotated, voxels=voxels, labelled=labelled)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
     if problems:
         told = f"{len(problems)} of {len(items) + len(problems)} volumes in {folder} cannot be used:\n  " + "\n  ".join(problems)
         if not skip_bad or not items:
@@ -73,13 +76,15 @@ def inspect_scans(
     annotated: Annotated = "",
     voxels: bool = True,
     labelled: bool = True,
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """The items of all volumes that can be used, and what is wrong with each of the others.
+) -> tuple[list[dict[str, Any]], list[str], list[str]]:
+    """The items of all volumes that can be used, what is wrong with each of the others, and notes on what is odd or left out.
 
     Raises:
         DataError: a folder without volumes, a ``labels.json``, ``labels.csv`` or ``annotated`` that does not fit.
     """
     root, chosen = Path(folder), organs or organ_map("abdomen")
+    if not holds_ct(root) and names_series(root):
+        raise DataError(f"{root} holds MRI subjects (t1, flair, ...), this task takes CT; choose the task glioma, or another folder")
     scans = find_scans(root, labelled=labelled)
     table = label_names_file(root) if labelled else None
     names = read_label_names(table) if table else {}
@@ -87,18 +92,20 @@ def inspect_scans(
         chosen.check_names(names, str(table))
     _check_annotated(annotated, chosen, [scan.name for scan in scans])
     items: list[dict[str, Any]] = []
-    problems = []
+    problems: list[str] = []
+    notes = left_out(root, scans)
     for scan in scans:
         try:
-            if voxels:
-                check_scan(scan)
+            if scan.problem:
+                raise DataError(scan.problem)
+            notes += check_scan(scan) if voxels else []
             item = {"image": str(scan.image), "case": scan.name, "patient": scan.patient}
             items.append(item | _label_of(scan, chosen, annotated, names, str(table or "")) if labelled else item)
         except DataError as error:
             problems.append(str(error))
     if labelled and items and (root / "labels.csv").is_file():
         items = with_patients(items, root / "labels.csv")
-    return items, problems
+    return items, problems, notes
 
 
 def _label_of(scan: Scan, organs: Organs, annotated: Annotated, names: Mapping[int, str], table: str) -> dict[str, Any]:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError, SpatialImage
 
 from monai_advdef.data.mri.layouts import Subject
-from monai_advdef.dicom.series import read_series
+from monai_advdef.data.volume_files import odd_values, read_header, read_voxels, whole_values
 from monai_advdef.dicom.series_subject import check_same_grid
 from monai_advdef.errors import DataError
 
+BRATS, BRATS_2023 = (0, 1, 2, 4), (0, 1, 2, 3)
 COVERED = 0.9  # of the head, below which a series is called partial; the least of a whole BraTS series seen is 0.97
 
 
@@ -27,8 +23,10 @@ class Grid(NamedTuple):
     affine: np.ndarray
 
 
-def check_headers(subject: Subject) -> None:
+def check_headers(subject: Subject) -> list[str]:
     """Open the header of every file: readable, one volume (or all series in one file), an affine that can be inverted, one grid.
+
+    Returns what is odd but usable, in words.
 
     Raises:
         DataError: naming subject and file.
@@ -47,6 +45,7 @@ def check_headers(subject: Subject) -> None:
         check_same_grid(grids)
     except DataError as error:
         raise DataError(f"subject {subject.name}: {error}") from error
+    return [f"subject {subject.name}: {note}" for image in images.values() for note in image.notes]
 
 
 def check_voxels(subject: Subject, series: tuple[str, ...]) -> list[str]:
@@ -71,19 +70,37 @@ def check_voxels(subject: Subject, series: tuple[str, ...]) -> list[str]:
         if inside.size == 0 or inside.min() == inside.max():
             what = "nothing but zeros" if inside.size == 0 else f"the one value {inside[0]:g} in the head"
             raise DataError(f"subject {subject.name}: {path} ({name}) holds {what}; fetch the series again or leave the subject out")
-    if "seg" in subject.files:
-        _check_labels(subject)
-    return _partial(subject, filled)
+    notes = _check_labels(subject) if "seg" in subject.files else []
+    return notes + _partial(subject, filled)
 
 
-def _check_labels(subject: Subject) -> None:
-    labels = _of(subject, read_voxels, subject.files["seg"])
-    odd = [f"{value:g}" for value in np.unique(labels) if value not in subject.label_values]
-    if odd:
+def _check_labels(subject: Subject) -> list[str]:
+    """Make sure that the label file holds known values; a note where they had to be rounded."""
+    stored = _of(subject, read_voxels, subject.files["seg"])
+    labels = whole_values(stored)
+    if odd := odd_values(labels, subject.label_values):
         raise DataError(
-            f"subject {subject.name}: {subject.files['seg']} holds the label {', '.join(odd[:4])}; known are "
-            f"{', '.join(map(str, subject.label_values))}: correct the label file (resample labels by nearest neighbour)"
+            f"subject {subject.name}: {subject.files['seg']} holds the label {odd}; known are "
+            f"{', '.join(map(str, subject.label_values))}: {_label_remedy(set(np.unique(labels).tolist()), subject.label_values)}"
         )
+    if moved := odd_values(stored, subject.label_values):
+        return [f"subject {subject.name}: {subject.files['seg']} holds the label {moved}, taken as the nearest whole number"]
+    return []
+
+
+def _label_remedy(found: set[float], known: tuple[int, ...]) -> str:
+    """What helps: most often resampling by nearest neighbour, but the two numberings of BraTS differ in one value alone."""
+    if known == BRATS and found <= {*BRATS_2023} and 3 in found:
+        return (
+            "3 is the enhancing tumour in the numbering of BraTS 2023 (0, 1, 2, 3), where files are called t1n, t1c, t2w, t2f; "
+            "write 4 in place of 3, or give the files those names"
+        )
+    if known == BRATS_2023 and found <= {*BRATS} and 4 in found:
+        return (
+            "4 is the enhancing tumour in the numbering of BraTS 2017 to 2021 (0, 1, 2, 4), where files are called t1, t1ce, t2, "
+            "flair; write 3 in place of 4, or give the files those names"
+        )
+    return "correct the label file (resample labels by nearest neighbour)"
 
 
 def _partial(subject: Subject, filled: dict[str, np.ndarray]) -> list[str]:
@@ -98,48 +115,6 @@ def _partial(subject: Subject, filled: dict[str, np.ndarray]) -> list[str]:
                 "series show; look at it, and leave the subject out if the tumour is cut"
             )
     return said
-
-
-def read_header(path: Path) -> SpatialImage:
-    """The NIfTI file with its header read and no voxel; a folder of DICOM slices is read whole.
-
-    Raises:
-        DataError: not a readable NIfTI file, voxels that are no real numbers, or an affine that cannot be inverted.
-    """
-    if path.is_dir():
-        series = read_series(path)
-        return nib.Nifti1Image(series.array, series.affine)
-    if path.stat().st_size == 0:
-        raise DataError(f"{path} is empty (0 bytes); fetch it again")
-    try:
-        image: SpatialImage = nib.load(path, mmap=False)  # type: ignore[assignment]
-        affine, kind = image.affine, image.get_data_dtype().kind
-    except (OSError, EOFError, ValueError, ImageFileError, HeaderDataError) as error:
-        raise DataError(f"{path} cannot be read as a NIfTI file ({error}); fetch it again") from error
-    if kind not in "iuf":
-        raise DataError(f"{path} has voxels of type {image.get_data_dtype()}, no real numbers; save it as int16 or float32")
-    if affine is None or not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
-        rows = np.asarray(affine)[:3, :3].tolist() if affine is not None else None
-        raise DataError(f"{path} has an affine that cannot be inverted ({rows}); write the sform and qform again from the original")
-    return image
-
-
-def read_voxels(path: Path) -> np.ndarray:
-    """The voxels of a NIfTI file as stored (scaled where the header scales), after its whole content was found intact.
-
-    Raises:
-        DataError: a file that ends early, or a gzip check sum that does not fit.
-    """
-    image: SpatialImage = read_header(path)
-    if path.is_dir():
-        return np.asanyarray(image.dataobj)
-    try:
-        content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-        return np.asanyarray(type(image).from_bytes(content).dataobj)  # type: ignore[attr-defined]
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(f"{path} is cut short or corrupt ({error}); fetch it again") from error
 
 
 def _of(subject: Subject, read, path: Path):

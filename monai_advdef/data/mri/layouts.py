@@ -12,16 +12,16 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from monai_advdef.data.tasks import Task
-from monai_advdef.dicom.series_slices import is_series
+from monai_advdef.data.volume_files import volume_stem
+from monai_advdef.dicom.folder import inside, is_series
 from monai_advdef.errors import DataError
 
-VOLUME_TYPES = (".nii.gz", ".nii")
 WORDS = {
     "t1": ("t1", "t1n", "t1w"),
     "t1ce": ("t1ce", "t1c", "t1gd"),
@@ -56,17 +56,18 @@ class Subject:
         return about | ({"series_order": self.order} if self.order else {})
 
 
-def volume_stem(path: Path) -> str:
-    """The name of a NIfTI file without ``.nii.gz`` or ``.nii``; empty for other files."""
-    kind = next((kind for kind in VOLUME_TYPES if path.name.lower().endswith(kind)), "")
-    return path.name[: -len(kind)] if kind and not path.name.startswith(".") else ""
-
-
 def holds_subjects(root: Path) -> bool:
     """Whether a folder looks like one of subjects: NIfTI files one or two levels down, or DICOM folders called like series."""
-    if any(volume_stem(path) for pattern in ("*/*.nii*", "*/*/*.nii*") for path in root.glob(pattern)):
+    folders = [folder for path in inside(root) for folder in (path, *inside(path)) if folder.is_dir()]
+    if any(volume_stem(path) for folder in folders for path in inside(folder)):
         return True
-    return any(_role(path) in ROLE_OF and is_series(path) for path in root.glob("*/*/"))
+    return any(_role(path) in ROLE_OF and is_series(path) for folder in inside(root) for path in inside(folder) if path.is_dir())
+
+
+def names_series(root: Path) -> bool:
+    """Whether volumes one or two levels down, or DICOM folders, are called like MRI series."""
+    folders = [folder for path in inside(root) for folder in (path, *inside(path)) if folder.is_dir()]
+    return any(_role(path) in ROLE_OF and _role(path) not in WORDS["seg"] for folder in folders for path in _volumes(folder))
 
 
 def find_subjects(root: Path, task: Task, *, labelled: bool = True) -> list[Subject]:
@@ -80,9 +81,9 @@ def find_subjects(root: Path, task: Task, *, labelled: bool = True) -> list[Subj
     """
     if not root.is_dir():
         raise DataError(f"dataset_dir {str(root)!r} is not a folder; give the folder that holds the subjects")
-    subjects = _decathlon(root, task) if (root / "dataset.json").is_file() else _folders(root, task, labelled)
+    subjects = _decathlon(root, task, labelled) if (root / "dataset.json").is_file() else _folders(root, task, labelled)
     if not subjects:
-        there = ", ".join(sorted(path.name for path in root.iterdir())[:5]) or "nothing"
+        there = ", ".join(path.name for path in inside(root)[:5]) or "nothing"
         raise DataError(
             f"no subject in {root} (it holds: {there}); a subject is a folder with {', '.join(f'{w}.nii.gz' for w in WORDS)} "
             "(or <subject>_t1.nii.gz, ...), or the folder has a dataset.json as the Medical Segmentation Decathlon"
@@ -95,27 +96,38 @@ def find_subjects(root: Path, task: Task, *, labelled: bool = True) -> list[Subj
     return sorted(subjects, key=lambda subject: (subject.name, str(subject.folder)))
 
 
+def left_out(root: Path, subjects: Sequence[Subject]) -> list[str]:
+    """What stands beside the subjects and is not used, in words: folders without a volume, and volumes that are in no folder."""
+    used = {part for subject in subjects for part in (subject.folder, *subject.folder.parents)}
+    found = [] if (root / "dataset.json").is_file() else [path for path in inside(root) if path not in used]
+    empty = [path.name for path in found if path.is_dir() or not path.exists()]
+    loose = [path.name for path in found if volume_stem(path) and path.is_file()]
+    return [
+        f"{len(names)} {what} of {root} left out: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+        for names, what in ((empty, "folder(s) without a series"), (loose, "volume(s) in no folder of a subject"))
+        if names
+    ]
+
+
 def _role(path: Path) -> str:
     """The last word of a file's or folder's name, which tells what it is."""
-    return re.split(r"[_-]", (volume_stem(path) if path.is_file() else path.name).lower())[-1]
+    return re.split(r"[_-]", (path.name if path.is_dir() else volume_stem(path)).lower())[-1]
 
 
 def _volumes(folder: Path) -> list[Path]:
     """What may be series and label of a subject: its NIfTI files, and folders called like a series that hold DICOM slices."""
-    if not folder.is_dir():
-        return []
-    inside = sorted(folder.iterdir())
-    files = [path for path in inside if path.is_file() and volume_stem(path)]
-    return files + [path for path in inside if path.is_dir() and _role(path) in ROLE_OF and is_series(path)]
+    found = inside(folder)
+    files = [path for path in found if volume_stem(path) and not path.is_dir()]
+    return files + [path for path in found if path.is_dir() and _role(path) in ROLE_OF and is_series(path)]
 
 
 def _folders(root: Path, task: Task, labelled: bool) -> list[Subject]:
     """Subjects that are folders, one or two levels down; of two levels, ``HGG`` and ``LGG`` tell the grade."""
     subjects = []
     roles = (*task.series, "seg") if labelled else task.series
-    for folder in sorted((*root.glob("*/"), *root.glob("*/*/"))):
+    for folder in sorted(below for path in inside(root) for below in (path, *inside(path))):
         volumes = _volumes(folder)
-        if not volumes or any(part.startswith(".") for part in folder.relative_to(root).parts):
+        if not volumes:
             continue
         found: dict[str, list[Path]] = {}
         words = set()
@@ -142,14 +154,15 @@ def _folders(root: Path, task: Task, labelled: bool) -> list[Subject]:
     return subjects
 
 
-def _decathlon(root: Path, task: Task) -> list[Subject]:
-    """Subjects as the ``training`` list of a ``dataset.json`` names them."""
+def _decathlon(root: Path, task: Task, labelled: bool) -> list[Subject]:
+    """Subjects as the ``training`` list of a ``dataset.json`` names them; to predict, those of ``test`` too, and no label."""
     path = root / "dataset.json"
     try:
         about = json.loads(path.read_text(encoding="utf-8-sig"))
         volumes = {int(number): str(name) for number, name in about["modality"].items()}
         labels = {int(number): str(name) for number, name in about["labels"].items()}
-        listed = [(entry["image"], entry["label"]) for entry in about["training"]]
+        listed = [(str(entry["image"]), str(entry["label"])) for entry in about["training"]]
+        tests = [str(entry["image"] if isinstance(entry, dict) else entry) for entry in about.get("test") or ()]
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise DataError(
             f"{path} is not one of the Medical Segmentation Decathlon ({type(error).__name__}: {error}); it needs modality "
@@ -164,8 +177,8 @@ def _decathlon(root: Path, task: Task) -> list[Subject]:
     order = tuple(series_of[name] for name in task.series)
     values = tuple(value_of[number] for number in range(len(task.classes)))
     subjects = []
-    for image, label in listed:
-        files = dict.fromkeys(task.series, root / image) | {"seg": root / label}
+    for image, label in listed if labelled else [*listed, *((image, "") for image in tests)]:
+        files = dict.fromkeys(task.series, root / image) | ({"seg": root / label} if labelled else {})
         subject = Subject(volume_stem(Path(image)) or Path(image).name, (root / image).parent, files, values, order)
         for missing in sorted({file for file in files.values() if not file.is_file()}):
             subject.problems.append(f"subject {subject.name} of {path} has no file {missing}; fetch it, or take it out of the list")

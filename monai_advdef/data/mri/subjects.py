@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from monai_advdef.data.ct.layouts import holds_ct
 from monai_advdef.data.mri.checks import check_headers, check_voxels
-from monai_advdef.data.mri.layouts import Subject, find_subjects
+from monai_advdef.data.mri.layouts import Subject, find_subjects, holds_subjects, left_out, names_series
 from monai_advdef.data.tasks import Task, find_task
 from monai_advdef.errors import DataError, nearest
 
@@ -59,6 +60,7 @@ def inspect_subjects(
         DataError: a folder without subjects, or a ``labels.csv`` or ``dataset.json`` that does not fit.
     """
     root = Path(folder)
+    _check_kind(root, task)
     subjects = find_subjects(root, task, labelled=labelled)
     if (root / "labels.csv").is_file():
         annotate(subjects, root / "labels.csv")
@@ -67,15 +69,28 @@ def inspect_subjects(
         try:
             if subject.problems:
                 raise DataError("; ".join(subject.problems))
-            check_headers(subject)
-            return "", check_voxels(subject, task.series) if voxels else []
+            notes = check_headers(subject)
+            return "", notes + (check_voxels(subject, task.series) if voxels else [])
         except DataError as error:
             return str(error), []
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         results = list(pool.map(inspect, subjects))
     problems = {index: problem for index, (problem, _) in enumerate(results) if problem}
-    return subjects, problems, [note for _, notes in results for note in notes]
+    return subjects, problems, left_out(root, subjects) + [note for _, notes in results for note in notes]
+
+
+def _check_kind(root: Path, task: Task) -> None:
+    """Refuse a folder of volumes none of which is called like an MRI series, such as one of CT, before any is said to be missing."""
+    if (root / "dataset.json").is_file() or names_series(root) or not (holds_ct(root) or holds_subjects(root)):
+        return
+    what, remedy = "no volume called like one of these", "for CT choose the task abdomen"
+    if holds_ct(root):
+        what, remedy = "CT volumes", "choose the task abdomen"
+    raise DataError(
+        f"{root} holds {what}, and the task {task.name} takes MRI subjects with the series {', '.join(task.series)} "
+        f"(subject/t1.nii.gz, ...); {remedy}, or another folder"
+    )
 
 
 def annotate(subjects: Sequence[Subject], table: Path) -> None:

@@ -11,6 +11,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from monai_advdef.data.transforms import item_name
+from monai_advdef.data.volume_files import WHOLE
 from monai_advdef.errors import DataError
 
 __all__ = ["MapLabelsd", "NormalizeSeriesd", "OrderSeriesd", "UnmapLabelsd"]
@@ -64,10 +65,10 @@ class _Relabeld(MapTransform):
             pairs = self.pairs(stored)
             mapped, known = label.clone(), torch.zeros_like(label, dtype=torch.bool)
             for old, new in pairs.items():
-                at = label == old
+                at = (label - old).abs() <= WHOLE if label.is_floating_point() else label == old
                 mapped[at], known = new, known | at
             if not bool(known.all()):
-                odd = ", ".join(f"{value:g}" for value in label[~known].unique().tolist()[:4])
+                odd = ", ".join(f"{value:.9g}" for value in label[~known].unique().tolist()[:4])
                 raise DataError(
                     f"{item_name(data, key, self.name_key)} holds the label {odd}; known are {', '.join(map(str, pairs))}: correct "
                     f"the file (resample labels by nearest neighbour), or set {self.values_key} or values"
@@ -84,6 +85,7 @@ class MapLabelsd(_Relabeld):
     """Label values as stored to class numbers: ``(1, *S)`` of the same type, ``values[k]`` becomes ``k``; metadata are kept.
 
     ``values`` are those of BraTS (0, 1, 2, 4) unless the case brings its own under ``values_key``, as :func:`dataset` gives it.
+    A value within .001 of one of them, as floating-point files hold it, is taken for it.
 
     Raises:
         DataError: a value that is none of them, naming the file.

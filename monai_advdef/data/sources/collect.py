@@ -13,13 +13,13 @@ from monai_advdef.data.ct.organs import Organs
 from monai_advdef.data.ct.subjects import Annotated
 from monai_advdef.data.image_files import image_size
 from monai_advdef.data.layouts.rows import Listed
-from monai_advdef.data.mri.checks import read_header
 from monai_advdef.data.pairs import Pair
 from monai_advdef.data.sources.distributed import decoded_pairs
 from monai_advdef.data.sources.find import Source
 from monai_advdef.data.sources.pictures import meaning_of, part_of, picture_pairs
 from monai_advdef.data.sources.volumes import scan_items, series_items
 from monai_advdef.data.tasks import Task
+from monai_advdef.data.volume_files import read_header
 from monai_advdef.errors import DataError
 
 

@@ -15,11 +15,11 @@ from monai_advdef.data.layouts import by_pattern
 from monai_advdef.data.layouts.core import DirectLayout, Layout, find_layout, is_plain, recognise, unknown_layout
 from monai_advdef.data.layouts.patterns import listed_by_patterns
 from monai_advdef.data.layouts.rows import Listed
-from monai_advdef.data.mri.checks import read_voxels
 from monai_advdef.data.mri.layouts import ROLE_OF, holds_subjects, volume_stem
 from monai_advdef.data.sources.lists import ENDINGS, listed_by_list
 from monai_advdef.data.sources.meaning import class_of, name_values, parse_values
 from monai_advdef.data.tasks import TASKS, Task, find_task
+from monai_advdef.data.volume_files import read_voxels
 from monai_advdef.errors import DataError
 
 Patterns = str | Sequence[str] | None

@@ -23,10 +23,11 @@ from monai_advdef.data.ct.layouts import Scan
 from monai_advdef.data.ct.organs import Organs
 from monai_advdef.data.ct.subjects import Annotated
 from monai_advdef.data.layouts.rows import Listed, Row
-from monai_advdef.data.mri.checks import Grid, check_headers, check_voxels, read_header, read_voxels
+from monai_advdef.data.mri.checks import Grid, check_headers, check_voxels
 from monai_advdef.data.mri.layouts import ROLE_OF, Subject
 from monai_advdef.data.sources.meaning import unknown_structures
 from monai_advdef.data.tasks import Task
+from monai_advdef.data.volume_files import read_header, read_voxels, whole_values
 from monai_advdef.dicom.series_subject import check_same_grid
 from monai_advdef.errors import DataError
 
@@ -45,8 +46,7 @@ def scan_items(listed: Listed, organs: Organs, store: Path, *, annotated: Annota
         if len(row.images) != 1:
             raise DataError(f"the case {row.case!r} has {len(row.images)} images; a CT is one volume: give one pattern or channel")
         scan = Scan(row.case, row.images[0], None, row.patient)
-        if voxels:
-            check_scan(scan)
+        notes.extend(check_scan(scan) if voxels else [])
         numbers = {name: organs.class_named(name) for name in row.structures}
         if row.structures and not any(numbers.values()):
             raise DataError(
@@ -113,7 +113,7 @@ def series_items(listed: Listed, task: Task, store: Path, *, voxels: bool = True
             label = _joined([(path, 0) for path in row.masks], number_of, task.label_values, row, store)
         files = dict(zip(task.series, images)) | {"seg": label}
         subject = Subject(row.case, row.images[0].parent, files, known, tuple(order) if single else (), row.patient)
-        check_headers(subject)
+        notes.extend(check_headers(subject))
         notes.extend(check_voxels(subject, task.series) if voxels else [])
         return subject.item(task.series)
 
@@ -161,7 +161,7 @@ def _joined(masks: Sequence[tuple[Path, int]], number_of: Mapping[int, int], val
     first = read_header(masks[0][0])
     for path, number in reversed(masks):
         check_same_grid({str(p): Grid(h.shape[:3], h.affine) for p, h in ((masks[0][0], first), (path, read_header(path)))})
-        stored = read_voxels(path)
+        stored = whole_values(read_voxels(path))
         if joined is None:
             joined = np.zeros(stored.shape, np.uint8)
         if number:
@@ -182,11 +182,18 @@ def _joined(masks: Sequence[tuple[Path, int]], number_of: Mapping[int, int], val
         try:
             store.mkdir(parents=True, exist_ok=True)
             part = path.with_name(f".{os.getpid()}-{path.name}")
-            nib.save(nib.Nifti1Image(joined, first.affine), part)
+            save_volume(joined, first.affine, part)
             part.replace(path)
         except OSError as error:
             raise DataError(f"{path} cannot be written ({error}); give a bundle_root where labels may be written") from error
     return path
+
+
+def save_volume(voxels: np.ndarray, affine: np.ndarray, path: Path) -> None:
+    """Write voxels (X, Y, Z) as NIfTI; ``affine`` (4, 4) in mm."""
+    image = nib.Nifti1Image(voxels, affine)
+    image.header.set_xyzt_units("mm")
+    nib.save(image, path)
 
 
 def _each(rows: Sequence[Row], item: Callable[[Row], dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
