@@ -61,7 +61,7 @@ BAD_PATIENTS = {
     "left out": ("image,patient\na,p\nb,p\n", r"labels\.csv leaves out 1 images \(c\.jpg\); give each a patient"),
     "twice": ("image,patient\na,p\na.jpg,p\n", r"line 3: the image 'a\.jpg' stands there twice"),
     "empty": ("image,patient\na,p\nb,\nc,q\n", r"line 3: the patient is empty; name one, or remove the column patient"),
-    "no image column": ("case,patient\n", r"it needs image,patient"),
+    "no image column": ("number,patient\n", r"it needs image,patient"),
 }
 
 
@@ -89,7 +89,7 @@ BAD_EYES = {
     "unknown word": (relabel(LABELS + "c,Glaucom\n"), r"line 4: no diagnosis 'Glaucom'; did you mean 'glaucoma'"),
     "twice": (relabel(LABELS + "b.jpg,normal\n"), r"line 4: the image 'b\.jpg' stands there twice"),
     "left out": (relabel(LABELS), r"labels\.csv leaves out 1 images \(c\.jpg\); give each a diagnosis"),
-    "no image column": (relabel("case,diagnosis\n"), r"has the columns \['case', 'diagnosis'\]; it needs image,diagnosis"),
+    "no image column": (relabel("number,diagnosis\n"), r"has the columns \['number', 'diagnosis'\]; it needs image,diagnosis"),
 }
 
 
@@ -102,6 +102,7 @@ def test_bad_cups_and_labels_are_named(eyes, name):
 
 
 def test_a_cup_outside_its_disc_is_a_warning(eyes, recwarn):
+    (eyes / "labels.csv").unlink()
     disc(eyes / "masks_cup" / "b.png", 7)
     data_set_pairs("fundus", eyes)
     assert not recwarn.list

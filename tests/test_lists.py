@@ -110,7 +110,7 @@ def test_what_is_wrong_in_a_list(home, name, kind):
         ("c.json", '{"cases": []}', "holds cases; it must be a list"),
         ("c.json", "3", "holds int; it must be a list"),
         ("c.json", '["a.png"]', "must name image and label"),
-        ("c.csv", "", "has the columns"),
+        ("c.csv", "", "is empty"),
     ],
 )
 def test_lists_that_are_none(tmp_path, capsys, name, content, told):
@@ -126,6 +126,6 @@ def test_a_list_of_volumes_and_of_unlabelled_test_images(tmp_path):
     about = json.loads((tmp_path / "dataset.json").read_text())
     write_json(tmp_path / "datalist.json", {"training": about["training"], "testing": [{"image": "imagesTr/spleen_0.nii.gz"}]})
     report = check_folder(tmp_path / "datalist.json", values="0=0,1=4")
-    assert report.cases == 4 and any("spleen_0.nii.gz has no label and is left out" in note for note in report.notes)
+    assert report.cases == 4 and any("1 test image has no label and is left out (spleen_0.nii.gz)" in note for note in report.notes)
     found = dataset("abdomen", tmp_path / "datalist.json", tmp_path / "b/p", values="0=0,1=4")
     assert all(item["annotated"] == [True, False, False, False, True] for items in found.values() for item in items)

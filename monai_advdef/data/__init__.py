@@ -17,6 +17,10 @@ from monai_advdef.data.dataset import dataset
 from monai_advdef.data.image_files import check_pair
 from monai_advdef.data.mri.subjects import subject_items
 from monai_advdef.data.pairs import image_mask_pairs
+from monai_advdef.data.pictures.eight_bits import to_eight_bits
+from monai_advdef.data.pictures.items import picture_items
+from monai_advdef.data.pictures.masks import read_mask
+from monai_advdef.data.pictures.read import read_picture
 from monai_advdef.data.prepare import prepare
 from monai_advdef.data.sections import Sections, cases_in
 from monai_advdef.data.sources.find import scan_kind
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from monai_advdef.data.ct.transforms import OrganLabelsd, StandardizeSubjectd, WindowHUd
     from monai_advdef.data.mri.n4 import BiasCorrectionN4d
     from monai_advdef.data.mri.transforms import MapLabelsd, NormalizeSeriesd, OrderSeriesd, UnmapLabelsd
+    from monai_advdef.data.pictures.transforms import LoadPictured
     from monai_advdef.data.transforms import CheckPixelsd, MaskToClassesd, ToGreyd, ToRGBd
     from monai_advdef.dicom.rtstruct import read_rtstruct
     from monai_advdef.dicom.save import SaveVolumesd
@@ -55,6 +60,7 @@ __all__ = [
     "BiasCorrectionN4d",
     "CheckPixelsd",
     "DataError",
+    "LoadPictured",
     "LoadSegd",
     "LoadSeriesd",
     "MapLabelsd",
@@ -86,7 +92,10 @@ __all__ = [
     "image_mask_pairs",
     "marginal_logits",
     "organ_map",
+    "picture_items",
     "prepare",
+    "read_mask",
+    "read_picture",
     "read_rtstruct",
     "read_seg",
     "read_series",
@@ -94,6 +103,7 @@ __all__ = [
     "scan_kind",
     "split_pairs",
     "subject_items",
+    "to_eight_bits",
     "write_abdomen_phantoms",
     "write_fundus_phantoms",
     "write_glioma_phantoms",
@@ -114,6 +124,7 @@ LATER = {
     **dict.fromkeys(("LoadSegd", "SaveSegd"), "dicom.seg_transforms"),
     **dict.fromkeys(("Series", "read_series"), "dicom.series"),
     "BiasCorrectionN4d": "data.mri.n4",
+    "LoadPictured": "data.pictures.transforms",
     "LoadSeriesd": "dicom.transforms",
     "SaveVolumesd": "dicom.save",
     "check_same_grid": "dicom.series_subject",

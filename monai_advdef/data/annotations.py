@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import os
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
+from monai_advdef.data.columns import Names, like_patients
 from monai_advdef.data.image_files import check_pair
-from monai_advdef.data.pairs import MASK_TYPES, Pair
+from monai_advdef.data.listing import files_in, normal
+from monai_advdef.data.notes import note, some
+from monai_advdef.data.pairs import MASK_TYPES, Pair, single
+from monai_advdef.data.pictures.masks import read_mask
+from monai_advdef.data.tables import Table, find_table, read_table
 from monai_advdef.errors import DataError, nearest
 
 ROUGH = 0.02  # share of a cup that may lie outside the disc without a word: outlines drawn by hand are off by a few pixels
@@ -29,24 +29,23 @@ def with_cups(pairs: Sequence[Pair], folder: str | os.PathLike[str], *, check: b
     Raises:
         DataError: a case without cup mask, or a cup mask that :func:`check_pair` finds unusable.
     """
-    cup_of = {path.stem: path for path in Path(folder).iterdir() if path.suffix.lower() in MASK_TYPES}
-    lonely = [Path(pair["label"]).name for pair in pairs if Path(pair["label"]).stem not in cup_of]
+    drawings = files_in(folder, MASK_TYPES)
+    cup_of = single(drawings.use())
+    lonely = [Path(pair["label"]).name for pair in pairs if normal(Path(pair["label"]).stem) not in cup_of]
     if lonely:
-        names = ", ".join(lonely[:5]) + (", ..." if len(lonely) > 5 else "")
         raise DataError(
-            f"{len(lonely)} of {len(pairs)} cases have no cup mask in {folder}: {names}; a cup mask is called as the disc mask: "
-            f"add the missing ones, or do without cups (cups=False)"
+            f"{len(lonely)} of {len(pairs)} cases have no cup mask in {folder}: {some(lonely)}; a cup mask is called as the disc "
+            "mask: add the missing ones, or do without cups (cups=False)"
         )
-    found = [{**pair, "cup": str(cup_of[Path(pair["label"]).stem])} for pair in pairs]
+    found = [{**pair, "cup": str(cup_of[normal(Path(pair["label"]).stem)])} for pair in pairs]
     if check:
         with ThreadPoolExecutor() as pool:
             outside = dict(zip((pair["cup"] for pair in found), pool.map(_outside_disc, found)))
         rough = sorted((path for path, share in outside.items() if share > ROUGH), key=lambda path: -outside[path])
         if rough:
-            warnings.warn(
+            note(
                 f"{len(rough)} of {len(found)} cup masks reach out of their disc mask; worst: {rough[0]} with "
-                f"{100 * outside[rough[0]]:.0f} % of its pixels; check that the masks belong together",
-                stacklevel=2,
+                f"{100 * outside[rough[0]]:.0f} % of its pixels; check that the masks belong together"
             )
     return found
 
@@ -54,63 +53,82 @@ def with_cups(pairs: Sequence[Pair], folder: str | os.PathLike[str], *, check: b
 def _outside_disc(pair: Pair) -> float:
     """The share of the cup that lies outside the disc, after both files were checked."""
     check_pair({"image": pair["image"], "label": pair["cup"]})
-    with Image.open(pair["label"]) as disc, Image.open(pair["cup"]) as cup:
-        inside, drawn = np.asarray(disc) > 0, np.asarray(cup) > 0
+    inside, drawn = read_mask(pair["label"]) > 0, read_mask(pair["cup"]) > 0
     return float((drawn & ~inside).sum() / max(drawn.sum(), 1))
 
 
 def with_diagnoses(pairs: Sequence[Pair], table: str | os.PathLike[str], diagnoses: Sequence[str]) -> list[Pair]:
-    """The pairs with ``diagnosis``, one of ``diagnoses``, from the columns ``image`` and ``diagnosis`` of a CSV file.
+    """The pairs with ``diagnosis``, one of ``diagnoses`` in any capitals, from the columns ``image`` and ``diagnosis`` of a table.
 
-    ``image`` is the name of the image file, with or without its extension. Without a column ``diagnosis`` the pairs come back as
-    they are; other columns are left aside.
+    For how the columns may be called, and ``image`` may name an image, see :data:`ROLES` and :class:`Names`. Without a column
+    ``diagnosis`` the pairs come back as they are; other columns are left aside.
 
     Raises:
-        DataError: no column ``image``, an unknown image or word, an image twice, or an image that the file leaves out.
+        DataError: no column ``image``, an unknown image or word, an image twice, or an image that the file leaves out; a file that
+            :func:`read_table` refuses.
     """
-    rows = _column(pairs, table, "diagnosis")
+    read = read_table(table)
+    words = read.words("diagnosis")
+    rows = _by_case(pairs, read, words, "diagnosis")
+    known = {word.casefold(): word for word in diagnoses}
     for line, word in rows.values():
-        if word not in diagnoses:
+        if word.casefold() not in known:
             raise DataError(f"{table}, line {line}: no diagnosis {word!r}; {nearest(word, diagnoses)}")
-    return [{**pair, "diagnosis": rows[pair["case"]][1]} for pair in pairs] if rows else list(pairs)
+    return [{**pair, "diagnosis": known[rows[pair["case"]][1].casefold()]} for pair in pairs] if rows else list(pairs)
 
 
 def with_patients(pairs: Sequence[Pair], table: str | os.PathLike[str]) -> list[Pair]:
-    """The pairs with the ``patient`` that the columns ``image`` and ``patient`` of a CSV file give them, as :func:`with_diagnoses`.
+    """The pairs with the ``patient`` that the columns ``image`` and ``patient`` of a table give them, as :func:`with_diagnoses`.
+
+    Without a column ``patient`` the pairs come back as they are; that is told, see :func:`note`, unless a ``split.csv`` beside the
+    table names the patients.
 
     Raises:
-        DataError: no column ``image``, an unknown image, an image twice, one that the file leaves out, or an empty patient.
+        DataError: no column ``image``, an unknown image, an image twice, one that the file leaves out, or an empty patient; a file
+            that :func:`read_table` refuses.
     """
-    rows = _column(pairs, table, "patient")
+    read = read_table(table)
+    words = read.patients()
+    if words is None:
+        tell_no_patients(read, "image")
+        return list(pairs)
+    rows = _by_case(pairs, read, words, "patient")
     for line, word in rows.values():
         if not word:
             raise DataError(f"{table}, line {line}: the patient is empty; name one, or remove the column patient")
-    return [{**pair, "patient": rows[pair["case"]][1]} for pair in pairs] if rows else list(pairs)
+    return [{**pair, "patient": rows[pair["case"]][1]} for pair in pairs]
 
 
-def _column(pairs: Sequence[Pair], table: str | os.PathLike[str], column: str) -> dict[str, tuple[int, str]]:
-    """Line number and word of every case in one column of a CSV file; nothing where the file has no such column."""
-    with Path(table).open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        columns = set(reader.fieldnames or ())
-        rows = [{key: (value or "").strip() for key, value in row.items() if isinstance(key, str)} for row in reader]
-    if column not in columns:
+def tell_no_patients(table: Table, what: str) -> None:
+    """Tell that every ``what`` counts as a patient, since no column tells which belong together, unless the split does."""
+    split = find_table(table.path.parent, "split")
+    if split is not None and read_table(split).places("patient"):
+        return
+    odd = like_patients(table.columns)
+    hint = f"; {' or '.join(map(repr, odd))} looks like one: call it patient if it is" if odd else ""
+    note(
+        f"{table.path} has no column of patients (its columns: {', '.join(table.columns)}): every {what} counts as a patient "
+        f"of its own, and those of one person may come to train and to test{hint}"
+    )
+
+
+def _by_case(pairs: Sequence[Pair], table: Table, words: list[str] | None, column: str) -> dict[str, tuple[int, str]]:
+    """Line number and word of every case; nothing where the table has no such words."""
+    if words is None:
         return {}
-    if "image" not in columns:
-        raise DataError(f"{table} has the columns {sorted(columns)}; it needs image,{column}")
-    case_of = {Path(pair["image"]).name: pair["case"] for pair in pairs} | {pair["case"]: pair["case"] for pair in pairs}
+    names = Names({pair["case"]: Path(pair["image"]).name for pair in pairs})
     found: dict[str, tuple[int, str]] = {}
-    for line, row in enumerate(rows, start=2):
-        name = row["image"]
-        if name not in case_of:
-            raise DataError(f"{table}, line {line}: no image is called {name!r}; {nearest(name, case_of)}")
-        if case_of[name] in found:
-            raise DataError(f"{table}, line {line}: the image {name!r} stands there twice; keep one line per image")
-        found[case_of[name]] = (line, row[column])
+    for (line, name, case), word in zip(table.cases(names, f"image,{column}"), words):
+        if case is None:
+            raise DataError(f"{table.path}, line {line}: no image is called {name!r}; {nearest(name, names.exact)}")
+        if case in found:
+            raise DataError(f"{table.path}, line {line}: the image {name!r} stands there twice; keep one line per image")
+        found[case] = (line, word)
     missing = [Path(pair["image"]).name for pair in pairs if pair["case"] not in found]
     if missing:
-        names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise DataError(f"{table} leaves out {len(missing)} images ({names}); give each a {column}, or move the image away")
+        raise DataError(
+            f"{table.path} leaves out {len(missing)} images ({some(missing)}); give each a {column}, or move the image away"
+        )
     return found
 
 

@@ -18,11 +18,13 @@ from monai_advdef.data.image_files import image_size
 from monai_advdef.data.layouts.core import Layout
 from monai_advdef.data.listing import Listing
 from monai_advdef.data.mri.subjects import inspect_subjects
+from monai_advdef.data.notes import noted
 from monai_advdef.data.pairs import Pair
 from monai_advdef.data.sections import sections_of
 from monai_advdef.data.sources.collect import Collected, Options, collect
 from monai_advdef.data.sources.find import Patterns, Source, find_source, guess_task, with_values
 from monai_advdef.data.sources.meaning import parse_values
+from monai_advdef.data.tables import find_table
 from monai_advdef.data.tasks import TASKS, Task, find_task
 from monai_advdef.data.volume_files import read_header
 from monai_advdef.errors import DataError
@@ -82,8 +84,15 @@ def check_folder(
         DataError: a folder that is not of that layout, or of none that is known. Whatever is wrong with its files is a problem of
             the report instead.
     """
+    with noted() as notes:
+        report = _check(Path(folder), layout, task, images, masks, values, multi)
+    report.notes += [text for text in notes if text not in report.notes]
+    return report
+
+
+def _check(root: Path, layout: str, task: str, images: Patterns, masks: Patterns, values: Any, multi: bool) -> Report:
     about = find_task(task) if task else None
-    source = find_source(folder, layout=layout, images=images, masks=masks, values=values, task=task, multi=multi)
+    source = find_source(root, layout=layout, images=images, masks=masks, values=values, task=task, multi=multi)
     if source.plain:
         report = _check_plain(source.root, find_task(source.task))
         why = "" if task else f" (task {source.task}: a guess, --task says another)"
@@ -168,7 +177,7 @@ def _check_plain(root: Path, about: Task) -> Report:
         report.cases, report.cups = len(pairs), sum("cup" in pair for pair in pairs)
         report.diagnoses = Counter(pair["diagnosis"] for pair in pairs if "diagnosis" in pair)
         report.sizes = Counter(image_size(pair["image"]) for pair in pairs)
-        _count_sections(report, root, pairs, about.split, _table(root))
+        _count_sections(report, root, pairs, about.split, find_table(root, "split"))
     except DataError as error:
         report.problems.append(str(error))
     return report
@@ -187,7 +196,7 @@ def _check_subjects(root: Path, task: str) -> Report:
     report.cases, report.grades = len(subjects), Counter(subject.grade or "unknown" for subject in good)
     report.sizes = Counter(read_header(subject.files["seg"]).shape for subject in good)
     report.sections = Counter({"that cannot be used": len(problems)} if problems else {})
-    _count_sections(report, root, [subject.item(about.series) for subject in good], about.split, _table(root))
+    _count_sections(report, root, [subject.item(about.series) for subject in good], about.split, find_table(root, "split"))
     return report
 
 
@@ -207,12 +216,8 @@ def _check_scans(root: Path, task: str) -> Report:
         absent = [name for name, there in zip(about.classes, item["annotated"]) if not there]
         if absent:
             report.notes.append(f"{item['case']} shows no {', '.join(absent)}: taken as not annotated, see the option annotated")
-    _count_sections(report, root, items, about.split, _table(root))
+    _count_sections(report, root, items, about.split, find_table(root, "split"))
     return report
-
-
-def _table(root: Path) -> Path | None:
-    return root / "split.csv" if (root / "split.csv").is_file() else None
 
 
 def _count_sections(

@@ -15,6 +15,7 @@ from monai_advdef.data.pairs import Pair, image_mask_pairs
 from monai_advdef.data.sections import Sections, sections_of
 from monai_advdef.data.sources.collect import Options, collect
 from monai_advdef.data.sources.find import Patterns, find_source, with_values
+from monai_advdef.data.tables import find_table
 from monai_advdef.data.tasks import find_task
 from monai_advdef.phantoms.write import write_phantoms
 from monai_advdef.switches import truth
@@ -126,8 +127,9 @@ def data_set_pairs(
     pairs = image_mask_pairs(root, masks=masks, classes=len(classes))
     if about.diagnoses and cups and (root / "masks_cup").is_dir():
         pairs = with_cups(pairs, root / "masks_cup")
-    if (root / "labels.csv").is_file():
-        pairs = with_patients(pairs, root / "labels.csv")
+    table = find_table(root, "labels")
+    if table is not None:
+        pairs = with_patients(pairs, table)
         if about.diagnoses:
-            pairs = with_diagnoses(pairs, root / "labels.csv", about.diagnoses)
+            pairs = with_diagnoses(pairs, table, about.diagnoses)
     return pairs

@@ -6,63 +6,61 @@ import os
 from collections.abc import Mapping
 
 import numpy as np
-from PIL import Image
 
+from monai_advdef.data.pictures.masks import mask_values
+from monai_advdef.data.pictures.read import image_size, shown
+from monai_advdef.data.pictures.stored import TURN, Stored, load
 from monai_advdef.errors import DataError
+
+__all__ = ["check_pair", "image_size", "inspect_pair", "read_grey"]
 
 
 def check_pair(pair: Mapping[str, str], *, classes: int = 2) -> None:
     """Open both files of a pair and raise a :class:`DataError` if it cannot be used.
 
-    Both must decode to the end and have the same size; the image must be grey or RGB, with or without alpha, 8 bits a channel;
-    the mask must have one channel and hold only the class numbers 0..classes-1, or 0 and 255 where there are two classes.
+    Both must decode to the end and have the same size as shown; the image must be one that :func:`read_picture` reads, the mask one
+    of :func:`read_mask` that holds only the class numbers 0..classes-1, or 0 and 255 where there are two classes.
     """
+    inspect_pair(pair, classes=classes)
+
+
+def inspect_pair(pair: Mapping[str, str], *, classes: int = 2) -> list[str]:
+    """:func:`check_pair`, with what is worth telling of the image: how it is turned, what is done with its colours."""
     image, mask = pair["image"], pair["label"]
-    picture, drawing = _decode(image, shrink=True), _decode(mask, shrink=False)
-    if picture["mode"] not in ("L", "LA", "RGB", "RGBA"):
+    picture, drawing = load(image, shrink=True), load(mask)
+    _, told = shown(image, picture)
+    levels = np.unique(mask_values(mask, drawing)).tolist()
+    if picture.size != drawing.size:
+        raise DataError(_sizes(image, picture, mask, drawing))
+    if not (set(levels) <= set(range(classes)) or (classes == 2 and set(levels) <= {0, 255})):
         raise DataError(
-            f"{image} has pixels of kind {picture['mode']!r}; save it as 8-bit grey or RGB (Pillow: image.convert('RGB'))"
-        )
-    if drawing["mode"] not in ("1", "L", "P"):
-        raise DataError(f"{mask} has pixels of kind {drawing['mode']!r}, not one 8-bit channel; save it as 8-bit grey")
-    if picture["size"] != drawing["size"]:
-        raise DataError(
-            f"{image} is {picture['size'][0]}x{picture['size'][1]} pixels and its mask {mask} is "
-            f"{drawing['size'][0]}x{drawing['size'][1]}; draw or resize the mask (nearest neighbour) at the size of the image"
-        )
-    values = drawing["values"]
-    if not (set(values) <= set(range(classes)) or (classes == 2 and set(values) <= {0, 255})):
-        raise DataError(
-            f"{mask} holds the values {values[:6]}{'...' if len(values) > 6 else ''}; a mask holds "
+            f"{mask} holds the values {levels[:6]}{'...' if len(levels) > 6 else ''}; a mask holds "
             f"{'0 and 255, or 0 and 1' if classes == 2 else f'class numbers 0..{classes - 1}'}; "
             "if it went through JPEG or a smooth resize, make it again from the original and save it as PNG"
         )
+    turned = "carry an orientation tag and are turned as a viewer shows them: so must their masks be drawn"
+    return [turned] * (picture.orientation > 1) + [told] * bool(told)
 
 
-def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Width and height of an image file that decodes to its end; a :class:`DataError` otherwise."""
-    return _decode(str(path), shrink=True)["size"]
+def _sizes(image: str, picture: Stored, mask: str, drawing: Stored) -> str:
+    """What is wrong with two sizes, and the remedy: another one where an orientation tag explains it."""
+    (width, height), (wide, high) = picture.size, drawing.size
+    found = f"{image} is {width}x{height} pixels and its mask {mask} is {wide}x{high}"
+    if picture.orientation > 1 and drawing.size == picture.raw_size:
+        return (
+            f"{found}: the image carries the orientation tag {picture.orientation} and the mask is drawn on the pixels as they are "
+            f"stored; turn the mask as viewers turn the image: from PIL import Image; i = Image.open({mask!r}); "
+            f"i.transpose(Image.Transpose.{TURN[picture.orientation].name}).save({mask!r})"
+        )
+    if drawing.orientation > 1 and drawing.raw_size == picture.size:
+        return f"{found}: the mask carries the orientation tag {drawing.orientation} and the image none; remove the tag of the mask"
+    return f"{found}; draw or resize the mask (nearest neighbour) at the size of the image"
 
 
 def read_grey(path: str | os.PathLike[str]) -> tuple[np.ndarray, str]:
-    """The pixels ``(height, width)`` of an image file as 8-bit grey, and its stored mode; a :class:`DataError` otherwise."""
-    _decode(str(path), shrink=True)
-    with Image.open(path) as file:
-        return np.asarray(file.convert("L")), file.mode
+    """The pixels ``(height, width)`` of an image file as 8-bit grey as a viewer shows them, and its stored mode.
 
-
-def _decode(path: str, *, shrink: bool) -> dict:
-    """Size, mode and (where not ``shrink``) the values of an image file, decoded to its end; ``shrink`` is libjpeg's fast way."""
-    if os.path.getsize(path) == 0:
-        raise DataError(f"{path} is empty (0 bytes); fetch it again or remove the pair")
-    try:
-        with Image.open(path) as file:
-            found: dict = {"size": file.size, "mode": file.mode}
-            if shrink:
-                file.draft(None, (1, 1))
-            file.load()
-            if not shrink and file.mode in ("1", "L", "P"):
-                found["values"] = [value for value, count in enumerate(file.histogram()) if count]
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as an image ({error}); fetch it again or remove the pair") from error
-    return found
+    The mode of a file that an orientation tag turns is ``"turned"``. Raises a :class:`DataError` as :func:`read_picture` does.
+    """
+    stored = load(path)
+    return np.asarray(shown(path, stored)[0].convert("L")), stored.image.mode if stored.orientation == 1 else "turned"

@@ -1,12 +1,96 @@
-"""What a distributed data set holds: one entry per case, and what is missing."""
+"""What a folder holds: files by type, everything else told; of a distributed data set one entry per case, and what is missing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import unicodedata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from monai_advdef.data.notes import note, some
+from monai_advdef.data.pictures.contents import FETCH
+from monai_advdef.errors import DataError
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+SYSTEM = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir")  # what file managers leave in folders
+
+
+@dataclass
+class Found:
+    """The ``files`` of one folder that have the types asked for, by name; ``lost`` are those that link to nothing.
+
+    ``left`` are the names of all that is left aside, by what it is: ``"hidden"``, ``"folder"``, ``".webp"``, ...
+    """
+
+    folder: Path
+    files: list[Path] = field(default_factory=list)
+    lost: list[Path] = field(default_factory=list)
+    left: dict[str, list[str]] = field(default_factory=dict)
+
+    def told(self) -> str:
+        """What is left aside, counted and named; empty where nothing is."""
+        if not self.left:
+            return ""
+        groups = [f"{len(names)} {kind} ({some(names)})" for kind, names in sorted(self.left.items())]
+        return f"left aside in {self.folder}: {', '.join(groups)}"
+
+    def inside(self) -> str:
+        """What the folder holds in a few words, for the error that nothing fits."""
+        return ", ".join(f"{len(names)} {kind}" for kind, names in self.left.items()) or "nothing"
+
+    def use(self) -> list[Path]:
+        """The files, once what is left aside was told.
+
+        Raises:
+            DataError: files that link to nothing.
+        """
+        require_content(self.lost)
+        if self.left:
+            note(self.told())
+        return self.files
+
+
+def files_in(folder: str | os.PathLike[str], types: Sequence[str]) -> Found:
+    """The entries of a folder by what they are; hidden ones (``.DS_Store``, ``._a.png``) and ``Thumbs.db`` are never the files.
+
+    Raises:
+        DataError: no such folder, a file in its place, or no right to read it.
+    """
+    found = Found(Path(folder))
+    try:
+        entries = sorted(found.folder.iterdir(), key=lambda path: (normal(path.stem), path.name))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read as a folder ({error.strerror}); give the folder that holds the files") from error
+    for path in entries:
+        kind = path.suffix.lower()
+        if path.name.startswith(".") or path.name.lower() in SYSTEM:
+            found.left.setdefault("hidden", []).append(path.name)
+        elif path.is_dir():
+            found.left.setdefault("folder", []).append(path.name)
+        elif kind not in types:
+            found.left.setdefault(kind or "without extension", []).append(path.name)
+        elif path.is_file():
+            found.files.append(path)
+        elif path.is_symlink():
+            found.lost.append(path)
+        else:
+            found.left.setdefault("no regular file", []).append(path.name)
+    return found
+
+
+def require_content(lost: Sequence[Path]) -> None:
+    """Raise a :class:`DataError` that names the links to nothing, if there are any."""
+    if lost:
+        many = "file is a link" if len(lost) == 1 else "files are links"
+        folders = {path.parent: [other.name for other in lost if other.parent == path.parent] for path in lost}
+        names = "; ".join(f"{len(names)} in {folder}: {some(names, 10)}" for folder, names in folders.items())
+        raise DataError(f"{len(lost)} {many} to content that is not there ({names}); {FETCH}")
+
+
+def normal(name: str) -> str:
+    """A name in the one of its Unicode forms (NFC) in which names are compared."""
+    return unicodedata.normalize("NFC", name)
 
 
 @dataclass(frozen=True)
@@ -43,7 +127,10 @@ class Listing:
         masks = (entry.mask, entry.also, entry.cup, *entry.multi)
         missing = [path for path in masks if path is not None and not path.is_file()]
         if missing:
-            self.problems.append(f"{entry.image} has no mask {missing[0]}; unpack the ground truth again, or remove the image")
+            remedy = (
+                f"a link to nothing: {FETCH}" if missing[0].is_symlink() else "unpack the ground truth again, or remove the image"
+            )
+            self.problems.append(f"{entry.image} has no mask {missing[0]}; {remedy}")
         else:
             self.entries.append(entry)
 
@@ -59,7 +146,9 @@ def first_below(folder: Path, fits: Callable[[Path], bool], *, depth: int = 2) -
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files of a folder, sorted, without hidden ones."""
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    """The image files of a folder, sorted; nothing where there is no such folder. What is left aside is told, see :func:`note`.
+
+    Raises:
+        DataError: files that link to nothing.
+    """
+    return sorted(files_in(folder, IMAGE_SUFFIXES).use()) if folder.is_dir() else []

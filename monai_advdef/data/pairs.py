@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from monai_advdef.data.image_files import check_pair
+from monai_advdef.data.image_files import inspect_pair
+from monai_advdef.data.listing import IMAGE_SUFFIXES, Found, files_in, normal, require_content
+from monai_advdef.data.notes import note, some
 from monai_advdef.errors import DataError
 
-IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+IMAGE_TYPES = IMAGE_SUFFIXES
 MASK_TYPES = (".png", ".bmp", ".tif", ".tiff")
 
 Pair = dict[str, str]
@@ -29,7 +31,9 @@ def image_mask_pairs(
 ) -> list[Pair]:
     """The pairs of ``dataset_dir/images`` and ``dataset_dir/masks``, a mask called as its image, plus one of ``suffixes``.
 
-    ``"_segmentation"`` is how the ISIC archive names its masks. Files of other kinds, and masks without an image, are left aside.
+    ``"_segmentation"`` is how the ISIC archive names its masks. Names are compared in one Unicode form (NFC), which is that of
+    ``case``; a mask whose name differs in capitals only is taken where no other can be meant. That, files of other kinds, and masks
+    without an image are told, see :func:`note`.
 
     Args:
         classes: how many classes a mask may name, background included.
@@ -39,47 +43,95 @@ def image_mask_pairs(
         Dictionaries ``{"image": path, "label": path, "case": base name, "patient": base name}``, sorted by case.
 
     Raises:
-        DataError: no folder, no image, an image without a mask, two images of one name, or what :func:`check_pair` finds.
+        DataError: no folder, no image, links to nothing, an image without a mask or with two, two images of one name, or what
+            :func:`check_pair` finds.
     """
     root = Path(dataset_dir)
     if not root.is_dir():
         raise DataError(f"dataset_dir {str(dataset_dir)!r} is not a folder; give the folder that holds {images}/ and {masks}/")
-    pictures, drawings = _files(root, images, IMAGE_TYPES), _files(root, masks, MASK_TYPES)
-    cases = Counter(path.stem for path in pictures)
-    twice = sorted(case for case, count in cases.items() if count > 1)
-    if twice:
-        raise DataError(f"{root / images} holds more than one image named {twice[0]!r}; keep one file per case")
-    mask_of = {path.stem: path for path in drawings}
+    pictures, drawings = _found(root, images, IMAGE_TYPES), _found(root, masks, MASK_TYPES)
+    require_content(pictures.lost + drawings.lost)
+    by_case = single(pictures.use())
+    mask_of = _masks(by_case, drawings.use(), suffixes)
     pairs, lonely = [], []
-    for picture in pictures:
-        mask = next((mask_of[picture.stem + suffix] for suffix in suffixes if picture.stem + suffix in mask_of), None)
-        if mask is None:
-            lonely.append(picture.name)
+    for case, picture in by_case.items():
+        if case in mask_of:
+            pairs.append({"image": str(picture), "label": str(mask_of[case]), "case": case, "patient": case})
         else:
-            pairs.append({"image": str(picture), "label": str(mask), "case": picture.stem, "patient": picture.stem})
+            lonely.append(picture.name)
     if lonely:
-        names = ", ".join(lonely[:5]) + (", ..." if len(lonely) > 5 else "")
         raise DataError(
-            f"{len(lonely)} of {len(pictures)} images in {root / images} have no mask in {root / masks}: {names}; "
+            f"{len(lonely)} of {len(by_case)} images in {root / images} have no mask in {root / masks}: {some(lonely)}; "
             f"a mask is called as its image, plus one of {list(suffixes)}, and is a {', '.join(MASK_TYPES)} file "
             "(JPEG does not keep labels); add the masks or move the images away"
         )
+    taken = set(mask_of.values())
+    idle = [path.name for path in drawings.files if path not in taken]
+    if idle:
+        note(f"{len(idle)} of {len(drawings.files)} masks in {root / masks} have no image and are left aside: {some(idle)}")
     if check:
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(partial(check_pair, classes=classes), pairs))
+        _inspect(pairs, classes)
     return pairs
 
 
-def _files(root: Path, name: str, types: Sequence[str]) -> list[Path]:
-    """The files of these types in ``root/name``, sorted by case; an error that says what was found instead if there are none."""
+def single(files: Iterable[Path], remedy: str = "keep one file per case") -> dict[str, Path]:
+    """The files by case, the base name in one Unicode form; a :class:`DataError` where two share one."""
+    found: dict[str, Path] = {}
+    for path in files:
+        case = normal(path.stem)
+        if case in found:
+            raise DataError(f"{path.parent} holds more than one image named {case!r} ({found[case].name}, {path.name}); {remedy}")
+        found[case] = path
+    return found
+
+
+def _masks(by_case: dict[str, Path], drawings: Sequence[Path], suffixes: Sequence[str]) -> dict[str, Path]:
+    """The mask of every case that has one; a :class:`DataError` where one has two."""
+    exact: dict[str, list[Path]] = defaultdict(list)
+    loose: dict[str, list[Path]] = defaultdict(list)
+    for path in drawings:
+        stem = normal(path.stem)
+        owners = [stem] if stem in by_case and "" in suffixes else [stem.removesuffix(end) for end in suffixes if stem.endswith(end)]
+        for owner in owners:
+            exact[owner].append(path)
+            loose[owner.casefold()].append(path)
+    for case in by_case:
+        if len(exact[case]) > 1:
+            names = ", ".join(path.name for path in exact[case])
+            raise DataError(
+                f"{by_case[case]} has {len(exact[case])} masks in {exact[case][0].parent} ({names}); keep one mask per image"
+            )
+    found = {case: exact[case][0] for case in by_case if exact[case]}
+    capitals = []
+    cases = [case.casefold() for case in by_case]
+    for case in by_case:
+        meant = loose[case.casefold()]
+        if case not in found and len(meant) == 1 and cases.count(case.casefold()) == 1:
+            found[case] = meant[0]
+            capitals.append(f"{by_case[case].name} and {meant[0].name}")
+    if capitals:
+        note(f"{len(capitals)} masks are taken although their names differ from their images' in capitals: {some(capitals)}")
+    return found
+
+
+def _inspect(pairs: Sequence[Pair], classes: int) -> None:
+    """Open every pair, and tell what is done with the images, counted."""
+    with ThreadPoolExecutor() as pool:
+        remarks = list(pool.map(partial(inspect_pair, classes=classes), pairs))
+    for told in sorted({told for these in remarks for told in these}):
+        names = [Path(pair["image"]).name for pair, these in zip(pairs, remarks) if told in these]
+        note(f"{len(names)} of {len(pairs)} images {told} ({some(names)})")
+
+
+def _found(root: Path, name: str, types: Sequence[str]) -> Found:
+    """The files of these types in ``root/name``; an error that says what was found instead if there are none."""
     folder = root / name
     if not folder.is_dir():
         there = ", ".join(sorted(path.name for path in root.iterdir())[:5]) or "nothing"
         raise DataError(f"{root} has no folder {name!r} (it holds: {there}); put the files into {folder}, or name their folder")
-    entries = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
-    files = sorted((path for path in entries if path.suffix.lower() in types), key=lambda path: path.stem)
-    if not files:
-        kinds = Counter(path.suffix.lower() or "no extension" for path in entries)
-        there = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5)) or "no file"
-        raise DataError(f"no {', '.join(types)} file in {folder} (it holds: {there}); put the files there, or name their folder")
-    return files
+    found = files_in(folder, types)
+    if not found.files and not found.lost:
+        raise DataError(
+            f"no {', '.join(types)} file in {folder} (it holds: {found.inside()}); put the files there, or name their folder"
+        )
+    return found

@@ -18,7 +18,9 @@ from monai_advdef.data.decoding import Case, decode
 from monai_advdef.data.image_files import image_size
 from monai_advdef.data.layouts.core import Layout, find_layout, is_plain
 from monai_advdef.data.listing import Entry
+from monai_advdef.data.notes import noted
 from monai_advdef.data.pairs import Pair
+from monai_advdef.data.pictures.read import read_picture
 from monai_advdef.data.prepare_listed import link, prepare_listed
 from monai_advdef.data.sections import sections_of
 from monai_advdef.data.sources.find import Patterns, find_source
@@ -80,7 +82,9 @@ def _new_folder(goal: Path) -> Iterator[Path]:
 
 
 def _prepare_distributed(source: Path, goal: Path, chosen: Layout) -> Report:
-    listing = chosen.read(source)
+    with noted() as notes:
+        listing = chosen.read(source)
+    listing.notes += notes
     if listing.problems or not listing.entries:
         problems = "; ".join(listing.problems[:3]) or "it holds no image"
         raise DataError(f"{source} cannot be used as {chosen.title}: {problems}; monai-advdef check {source} lists all problems")
@@ -106,8 +110,9 @@ def _write(entry: Entry, case: Case, root: Path) -> None:
     elif whole:
         link(entry.image, picture)
     else:
-        with Image.open(entry.image) as file:
-            file.crop(case.box).save(picture)
+        left, top, right, bottom = case.box
+        pixels = read_picture(entry.image)[top:bottom, left:right]
+        Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(picture)
     for source, folder, pixels, kept in zip((entry.mask, entry.cup), ("masks", "masks_cup"), case.masks, case.kept):
         path = root / folder / f"{entry.case}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from monai_advdef.data.columns import SECTION_WORDS, Names
+from monai_advdef.data.notes import some
 from monai_advdef.data.pairs import Pair
+from monai_advdef.data.tables import find_table, read_table
 from monai_advdef.errors import DataError, nearest
 
 SECTIONS = ("train", "validation", "test")
@@ -25,11 +27,12 @@ def split_pairs(
 ) -> list[Pair]:
     """The pairs of one section: ``"train"``, ``"validation"`` or ``"test"``.
 
-    Where the data set says how it is split, that holds: a file with the columns ``case,section`` and optionally ``patient``
-    (default: the ``split.csv`` in the folder above the images, if there is one). Otherwise the SHA-256 of seed and patient decides,
-    so that neither the other cases nor their order move a case, and ``fractions`` are met on average. Where the pairs name a
-    ``diagnosis`` or a ``grade``, the patients of each are put in the order of that hash and cut at the fractions instead, so that
-    every section holds every diagnosis (of three patients or more); adding cases may then move others.
+    Where the data set says how it is split, that holds: a table with the columns ``case,section`` and optionally ``patient``, see
+    :func:`read_table` (default: the ``split.csv``, .tsv or .xlsx in the folder above the images, if there is one). Otherwise the
+    SHA-256 of seed and patient decides, so that neither the other cases nor their order move a case, and ``fractions`` are met on
+    average. Where the pairs name a ``diagnosis`` or a ``grade``, the patients of each are put in the order of that hash and cut at
+    the fractions instead, so that every section holds every diagnosis (of three patients or more); adding cases may then move
+    others.
 
     Raises:
         ValueError: unknown section, or fractions that are not three shares with the sum 1.
@@ -43,9 +46,9 @@ def split_pairs(
     if not pairs:
         raise DataError("there are no pairs to split; check dataset_dir")
     image: str | list[str] = pairs[0]["image"]
-    beside = Path(image if isinstance(image, str) else image[0]).parent.parent / "split.csv"
-    table = Path(split_file) if split_file is not None else beside
-    if split_file is not None or beside.exists():
+    folder = Path(image if isinstance(image, str) else image[0]).parent.parent
+    table = Path(split_file) if split_file is not None else find_table(folder, "split")
+    if table is not None:
         chosen = _read_split(table, pairs)
     else:
         where_of = section_of_patients(pairs, fractions, seed)
@@ -54,7 +57,7 @@ def split_pairs(
     if not picked and not allow_empty:
         raise DataError(
             f"the section {section!r} of the {len(pairs)} cases is empty; write a split.csv with the columns case,section into "
-            f"{beside.parent} that names the cases of {', '.join(SECTIONS)}"
+            f"{folder} that names the cases of {', '.join(SECTIONS)}"
         )
     return picked
 
@@ -128,33 +131,37 @@ def _hashed_section(patient: str, fractions: Sequence[float], seed: int) -> str:
 
 def _read_split(path: Path, pairs: Sequence[Pair]) -> list[tuple[Pair, str]]:
     """Every pair with the section (and patient) that the file gives it."""
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise DataError(f"split file {path} does not exist; write one with the columns case,section, or leave split_file away")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        if not {"case", "section"} <= set(reader.fieldnames or ()):
-            raise DataError(f"{path} has the columns {reader.fieldnames}; it needs case,section (and may have patient)")
-        rows = [{key: (value or "").strip() for key, value in row.items() if isinstance(key, str)} for row in reader]
+    table = read_table(path)
+    words, patients = table.words("section"), table.patients() or [""] * len(table.rows)
+    if words is None:
+        raise DataError(f"{path} has the columns {list(table.columns)}; it needs case,section (and may have patient)")
     known = {pair["case"]: pair["patient"] for pair in pairs}
+    names = Names({pair["case"]: _file_name(pair) for pair in pairs})
     listed: dict[str, tuple[str, str]] = {}
-    sides: dict[str, str] = {}
-    for line, row in enumerate(rows, start=2):
-        case, where = row["case"], row["section"]
-        patient = row.get("patient") or known.get(case, case)
-        if case not in known:
-            raise DataError(f"{path}, line {line}: no image is called {case!r}; {nearest(case, known)}")
-        if where not in SECTIONS:
-            raise DataError(f"{path}, line {line}: no section {where!r}; {nearest(where, SECTIONS)}")
+    sides: dict[tuple[str, str], str] = {}
+    for (line, name, case), word, given in zip(table.cases(names, "case,section (and may have patient)"), words, patients):
+        where = SECTION_WORDS.get(word.lower())
+        if case is None:
+            raise DataError(f"{path}, line {line}: no image is called {name!r}; {nearest(name, known)}")
+        if where is None:
+            raise DataError(f"{path}, line {line}: no section {word!r}; {nearest(word, SECTIONS)}")
         if case in listed:
-            raise DataError(f"{path}, line {line}: the case {case!r} stands there twice; keep one line per case")
-        if sides.setdefault(patient, where) != where:
-            raise DataError(
-                f"{path}, line {line}: patient {patient!r} is in {sides[patient]} and in {where}; keep a patient on one side"
-            )
-        listed[case] = (patient, where)
+            raise DataError(f"{path}, line {line}: the case {name!r} stands there twice; keep one line per case")
+        for source, patient in (("split", given), ("labels", known[case])):
+            if patient and sides.setdefault((source, patient), where) != where:
+                raise DataError(
+                    f"{path}, line {line}: patient {patient!r} is in {sides[source, patient]} and in {where}; keep a patient on "
+                    "one side"
+                )
+        listed[case] = (given or known[case], where)
     missing = sorted(known.keys() - listed.keys())
     if missing:
-        raise DataError(
-            f"{path} leaves out {len(missing)} cases ({', '.join(missing[:5])}); give each a section, or remove its files"
-        )
+        raise DataError(f"{path} leaves out {len(missing)} cases ({some(missing)}); give each a section, or remove its files")
     return [({**pair, "patient": listed[pair["case"]][0]}, listed[pair["case"]][1]) for pair in pairs]
+
+
+def _file_name(pair: Pair) -> str:
+    """The name of the image's file; of a case of several files, its own name."""
+    return Path(pair["image"]).name if isinstance(pair["image"], str) else pair["case"]

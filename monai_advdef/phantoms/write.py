@@ -70,15 +70,16 @@ def write_fundus_phantoms(
 ) -> list[Path]:
     """Write phantom fundus photographs: as :func:`write_skin_phantoms`, and ``masks_cup/`` and ``labels.csv`` besides.
 
-    ``labels.csv`` has the columns ``image,diagnosis,vertical_cup_disc_ratio``, the ratio as drawn, and names all ``cases`` before
-    the first of them is drawn. The masks in ``masks/`` are the optic disc, cup included.
+    ``labels.csv`` has the columns ``image,patient,diagnosis,vertical_cup_disc_ratio``, the ratio as drawn, and names all ``cases``
+    before the first of them is drawn. The masks in ``masks/`` are the optic disc, cup included.
     """
     place = PhantomFolder(Path(folder), "fundus", ("images", "masks", "masks_cup"), sizes, seed)
     place.claim(cases, overwrite=overwrite)
-    lines = ["image,diagnosis,vertical_cup_disc_ratio"]
+    lines = ["image,patient,diagnosis,vertical_cup_disc_ratio"]
     for index in range(cases):
         eye = Eye.of(place.generator(index)[0])
-        lines.append(f"{place.files(index)[0].name},{eye.diagnosis},{eye.cup_disc_ratio:.3f}")
+        image = place.files(index)[0]
+        lines.append(f"{image.name},{image.stem},{eye.diagnosis},{eye.cup_disc_ratio:.3f}")
     write_text(place.root / "labels.csv", "\n".join(lines) + "\n")
     return place.write(cases, lambda index: fundus_case(*place.generator(index)))
 

@@ -8,18 +8,18 @@ from typing import NamedTuple
 
 import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
-from PIL import Image
 
 from monai_advdef.data.ct.layouts import Scan
 from monai_advdef.data.ct.organs import Organs
 from monai_advdef.data.mri.checks import Grid
 from monai_advdef.data.pairs import MASK_TYPES
+from monai_advdef.data.pictures.masks import read_mask
 from monai_advdef.data.volume_files import odd_values, read_header, read_voxels, whole_values
 from monai_advdef.dicom.label_files import label_reader
 from monai_advdef.dicom.seg_read import read_seg
 from monai_advdef.dicom.series import read_series
 from monai_advdef.dicom.series_subject import check_same_grid
-from monai_advdef.errors import DataError, reading
+from monai_advdef.errors import DataError
 
 
 class ClassMap(NamedTuple):
@@ -47,8 +47,7 @@ def read_class_map(label: Path, image: Path, organs: Organs, *, known: Collectio
     if label.suffix.lower() == ".dcm":
         return _from_dicom(label, image, organs)
     if label.suffix.lower() in MASK_TYPES:
-        with reading(label), Image.open(label) as file:
-            values, affine = np.asarray(file).T, np.eye(4)
+        values, affine = read_mask(label).T, np.eye(4)
     else:
         values, affine = _on_grid_of(image, label)
     values = whole_values(values)

@@ -15,6 +15,7 @@ from monai_advdef.data.ct.layouts import Scan, ct_kind, find_scans, holds_ct, la
 from monai_advdef.data.ct.organs import Organs, organ_map, read_label_names
 from monai_advdef.data.mri.layouts import names_series
 from monai_advdef.data.pairs import image_mask_pairs
+from monai_advdef.data.tables import find_table
 from monai_advdef.errors import DataError, nearest
 
 Annotated = str | Mapping[str, Sequence[str]]
@@ -103,8 +104,9 @@ def inspect_scans(
             items.append(item | _label_of(scan, chosen, annotated, names, str(table or "")) if labelled else item)
         except DataError as error:
             problems.append(str(error))
-    if labelled and items and (root / "labels.csv").is_file():
-        items = with_patients(items, root / "labels.csv")
+    told = find_table(root, "labels")
+    if labelled and items and told is not None:
+        items = with_patients(items, told)
     return items, problems, notes
 
 
@@ -139,7 +141,8 @@ def _slices(root: Path, organs: Organs, annotated: Annotated) -> list[dict[str, 
         raise DataError(f"annotated must be 'all' for slices, got {annotated!r}: an organ that a slice lacks is out of the picture")
     known = sorted({0, *names, *organs.class_of})
     pairs = image_mask_pairs(root, classes=max(2, known[-1] + 1))
-    pairs = with_patients(pairs, root / "labels.csv") if (root / "labels.csv").is_file() else pairs
+    told = find_table(root, "labels")
+    pairs = with_patients(pairs, told) if told is not None else pairs
     about = {"annotated": [True] * organs.classes, "known_values": known, "grade": ""}
     return [{**pair, **about} for pair in pairs]
 

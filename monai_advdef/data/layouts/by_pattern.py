@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
+from monai_advdef.data.columns import SECTION_WORDS
 from monai_advdef.data.layouts.patterns import listed_by_patterns
-from monai_advdef.data.layouts.rows import SECTION_OF, Listed, Row, bare, inside
+from monai_advdef.data.layouts.rows import Listed, Row, bare, inside
 from monai_advdef.data.layouts.tables import rows_of
 from monai_advdef.data.listing import IMAGE_SUFFIXES
 
@@ -77,14 +78,14 @@ def ham_reason(root: Path) -> str:
 def read_ham(root: Path) -> Listed:
     """The images of all parts; views of one lesion (``HAM10000_metadata``) are one patient."""
     listed = listed_by_patterns(root, [HAM_IMAGES], [HAM_MASKS])
-    table = next((root / name for name in ("HAM10000_metadata.csv", "HAM10000_metadata") if (root / name).is_file()), None)
+    table = next((path for path in inside(root) if path.is_file() and path.stem.lower() == "ham10000_metadata"), None)
     rows = rows_of(table) if table else []
-    if not rows or not {"lesion_id", "image_id"} <= rows[0].keys():
+    if not rows or not {"lesionid", "imageid"} <= rows[0].keys():
         listed.notes.append(
             "no HAM10000_metadata with lesion_id and image_id: views of one lesion may lie in train and in test, put it there"
         )
         return listed
-    lesion_of = {row["image_id"]: row["lesion_id"] for row in rows}
+    lesion_of = {row["imageid"]: row["lesionid"] for row in rows}
     absent = [row.case for row in listed.rows if not lesion_of.get(row.case)]
     if absent:
         listed.problems.append(
@@ -128,16 +129,16 @@ def read_ph2(root: Path) -> Listed:
 def _section_patterns(root: Path) -> tuple[str, str] | None:
     """The folders of images and of masks with ``{section}`` in them, where a data set has such."""
     top = {path.name for path in inside(root) if path.is_dir()}
-    words = [name for name in top if name.lower() in SECTION_OF]
+    words = [name for name in top if name.lower() in SECTION_WORDS]
     for image, mask in product(IMAGE_FOLDERS, MASK_FOLDERS):
         if any(pictures(root / word / image) and (root / word / mask).is_dir() for word in words):
             return f"{{section}}/{image}", f"{{section}}/{mask}"
-        if image in top and mask in top and any(p.name.lower() in SECTION_OF and pictures(p) for p in inside(root / image)):
+        if image in top and mask in top and any(p.name.lower() in SECTION_WORDS and pictures(p) for p in inside(root / image)):
             return f"{image}/{{section}}", f"{mask}/{{section}}"
         for pattern in ("{0}_{section}", "{section}_{0}", "{0}-{section}", "{section}-{0}"):
             named = [
                 word
-                for word in SECTION_OF
+                for word in SECTION_WORDS
                 if pattern.format(image, section=word) in top and pattern.format(mask, section=word) in top
             ]
             if any(pictures(root / pattern.format(image, section=word)) for word in named):
@@ -158,9 +159,9 @@ def read_sections(root: Path) -> Listed:
     """Every case, in the section of its folder."""
     images, masks = _section_patterns(root) or ("{section}/images", "{section}/masks")
     named = [path.name for path in (*inside(root), *(below for path in inside(root) for below in inside(path))) if path.is_dir()]
-    words = sorted({*SECTION_OF, *(name for name in named if name.lower() in SECTION_OF)})
+    words = sorted({*SECTION_WORDS, *(name for name in named if name.lower() in SECTION_WORDS)})
     suffix = _suffix(*([root / pattern.replace("{section}", word) for word in words] for pattern in (images, masks)))
-    drawn = {SECTION_OF[word.lower()] for word in words if inside(root / masks.replace("{section}", word))}
+    drawn = {SECTION_WORDS[word.lower()] for word in words if inside(root / masks.replace("{section}", word))}
     unlabelled = sorted({"train", "validation", "test"} - drawn)
     return listed_by_patterns(root, [f"{images}/{{case}}.*"], [f"{masks}/{{case}}{suffix}.*"], unlabelled=unlabelled)
 
@@ -217,7 +218,7 @@ def read_paired(root: Path) -> Listed:
         return Listed()
     folder = (
         "{section}/"
-        if len(found[0].parts) > 1 and found[0].parts[0].lower() in SECTION_OF
+        if len(found[0].parts) > 1 and found[0].parts[0].lower() in SECTION_WORDS
         else "{patient}/"
         if len(found[0].parts) > 1
         else ""

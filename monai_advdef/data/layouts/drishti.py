@@ -18,12 +18,9 @@ size, they are stretched to it (nearest neighbour), more is an error.
 
 from __future__ import annotations
 
-import csv
-import zipfile
 from pathlib import Path
 
-import openpyxl
-
+from monai_advdef.data.cells import lines_of
 from monai_advdef.data.listing import Entry, Listing, first_below, images_in
 from monai_advdef.errors import DataError
 
@@ -74,16 +71,6 @@ def read(folder: Path) -> Listing:
     return listing
 
 
-def _sheet(path: Path) -> list[list[str]]:
-    """The cells of the first sheet as text; an empty cell is an empty string."""
-    try:
-        with path.open("rb") as file:
-            sheet = openpyxl.load_workbook(file, read_only=True).worksheets[0]
-            return [["" if cell is None else str(cell).strip() for cell in row] for row in sheet.iter_rows(values_only=True)]
-    except (OSError, KeyError, IndexError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read as a spreadsheet ({error}); save it as .xlsx again") from error
-
-
 def _diagnoses(root: Path, listing: Listing) -> dict[str, str]:
     """The diagnosis of each case by the spreadsheet (or the same saved as CSV) in ``root`` or a folder around it."""
     places = [place / f"{TABLE}{kind}" for place in (root, *list(root.parents)[:2]) for kind in (".xlsx", ".csv")]
@@ -91,7 +78,7 @@ def _diagnoses(root: Path, listing: Listing) -> dict[str, str]:
     if table is None:
         return {}
     try:
-        rows = _sheet(table) if table.suffix == ".xlsx" else list(csv.reader(table.open(newline="", encoding="utf-8-sig")))
+        rows = [cells for _, cells in lines_of(table)]
     except DataError as error:
         listing.problems.append(str(error))
         return {}

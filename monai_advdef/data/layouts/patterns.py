@@ -9,13 +9,14 @@ words such as train, val, test. Whether a name is written with composed or with 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from monai_advdef.data.layouts.rows import SECTION_OF, SECTION_WORDS, Listed, Row, inside, settle, some
+from monai_advdef.data.columns import SECTION_WORDS
+from monai_advdef.data.layouts.rows import SECTIONS, Listed, Row, inside, settle, some
+from monai_advdef.data.listing import normal
 from monai_advdef.errors import DataError
 
 PLACES = ("case", "patient", "section")
@@ -111,9 +112,9 @@ def _matches(
             continue
         used.add(path)
         word = said.get("section", "")
-        section = SECTION_OF.get(word.lower(), "")
+        section = SECTION_WORDS.get(word.lower(), "")
         if word and not section:
-            known = ", ".join(words[0] for words in SECTION_WORDS.values())
+            known = ", ".join(SECTIONS)
             listed.problems.append(f"{path}: {word!r} is no section (known: {known}); write another pattern, or rename it")
             continue
         twice[Key(said["case"], said.get("patient", ""), section)].append(path)
@@ -126,7 +127,7 @@ def _matches(
 
 def _parts(pattern: str, what: str) -> list[re.Pattern[str]]:
     """The regular expression of each folder or file name of a pattern."""
-    told = unicodedata.normalize("NFC", pattern).replace("\\", "/").removeprefix("./")
+    told = normal(pattern).replace("\\", "/").removeprefix("./")
     names = told.split("/")
     if told.startswith("/") or ".." in names or "" in names or re.match(r"^[A-Za-z]:/", told):
         raise ValueError(f"{what} pattern {pattern!r} must be a path below the data set's folder, such as 'images/{{case}}.png'")
@@ -159,7 +160,7 @@ def _expression(name: str) -> re.Pattern[str]:
 def _walk(folder: Path, parts: list[re.Pattern[str]]) -> Iterator[tuple[Path, dict[str, str]]]:
     """Every path below a folder whose names fit, with what the placeholders stand for."""
     for path in inside(folder):
-        name = unicodedata.normalize("NFC", path.name)
+        name = normal(path.name)
         match = parts[0].fullmatch(name)
         said = match.groupdict() if match else {}
         if match and len(parts) == 1:

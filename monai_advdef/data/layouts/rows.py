@@ -9,12 +9,7 @@ from pathlib import Path
 
 from monai_advdef.data.layouts.volume_case import VolumeCase
 
-SECTION_WORDS = {
-    "train": ("train", "training", "tr", "trn"),
-    "validation": ("validation", "validate", "valid", "val", "dev"),
-    "test": ("test", "testing", "ts", "tst"),
-}
-SECTION_OF = {word: section for section, words in SECTION_WORDS.items() for word in words}
+SECTIONS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -106,7 +101,7 @@ def settle(listed: Listed) -> Listed:
     if without and len(without) < len(listed.rows):
         listed.problems.append(
             f"{len(without)} of {len(listed.rows)} cases have no section ({some(without)}); give each one of "
-            f"{', '.join(SECTION_WORDS)}, or none at all"
+            f"{', '.join(SECTIONS)}, or none at all"
         )
     return listed
 

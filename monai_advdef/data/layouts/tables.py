@@ -1,26 +1,19 @@
-"""The tables that travel with a data set, read in one place."""
+"""The tables that travel with a data set as rows by column name, so that layouts ask for what they know."""
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
-from monai_advdef.errors import DataError
+from monai_advdef.data.columns import key_of
+from monai_advdef.data.tables import read_table
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file by column name in small letters, cells without blanks around them.
+    """The rows of a table by column name in small letters, without spaces and signs (``image_id`` is ``imageid``).
 
     Raises:
-        DataError: a file that cannot be read, naming it.
+        DataError: what :func:`read_table` refuses.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            head = file.readline()
-            file.seek(0)
-            delimiter = max(",;\t", key=head.count)
-            rows = list(csv.reader(file, delimiter=delimiter, skipinitialspace=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a table ({error}); save it as CSV in UTF-8") from error
-    names = [name.strip().lower() for name in rows[0]] if rows else []
-    return [dict(zip(names, (cell.strip() for cell in row))) for row in rows[1:] if any(cell.strip() for cell in row)]
+    table = read_table(path)
+    names = [key_of(column) for column in table.columns]
+    return [dict(zip(names, cells)) for _, cells in table.rows]

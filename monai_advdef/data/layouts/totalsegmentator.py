@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from monai_advdef.data.layouts.rows import SECTION_OF, Listed, Row, bare, inside, is_volume, settle, some
+from monai_advdef.data.columns import SECTION_WORDS
+from monai_advdef.data.layouts.rows import Listed, Row, bare, inside, is_volume, settle, some
 from monai_advdef.data.layouts.tables import rows_of
 
 SCANS = {"ct": "CT", "mri": "MRI"}
@@ -59,10 +60,10 @@ def _sections(root: Path, listed: Listed) -> dict[str, str]:
     """The section of each subject by ``meta.csv``."""
     table = root / "meta.csv"
     rows = rows_of(table) if table.is_file() else []
-    if rows and not {"image_id", "split"} <= rows[0].keys():
+    if rows and not {"imageid", "split"} <= rows[0].keys():
         listed.notes.append(f"{table} has no columns image_id and split: no official sections")
         return {}
-    odd = [row for row in rows if row["split"].lower() not in SECTION_OF]
+    odd = [row for row in rows if row["split"].lower() not in SECTION_WORDS]
     if odd:
-        listed.problems.append(f"{table}: {odd[0]['image_id']} has the split {odd[0]['split']!r}; known: train, val, test")
-    return {row["image_id"]: SECTION_OF.get(row["split"].lower(), "") for row in rows}
+        listed.problems.append(f"{table}: {odd[0]['imageid']} has the split {odd[0]['split']!r}; known: train, val, test")
+    return {row["imageid"]: SECTION_WORDS.get(row["split"].lower(), "") for row in rows}

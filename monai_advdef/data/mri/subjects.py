@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import warnings
 from collections.abc import Sequence
@@ -10,9 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from monai_advdef.data.annotations import tell_no_patients
+from monai_advdef.data.columns import Names, like_patients
 from monai_advdef.data.ct.layouts import holds_ct
 from monai_advdef.data.mri.checks import check_headers, check_voxels
 from monai_advdef.data.mri.layouts import Subject, find_subjects, holds_subjects, left_out, names_series
+from monai_advdef.data.tables import find_table, read_table
 from monai_advdef.data.tasks import Task, find_task
 from monai_advdef.errors import DataError, nearest
 
@@ -62,8 +64,9 @@ def inspect_subjects(
     root = Path(folder)
     _check_kind(root, task)
     subjects = find_subjects(root, task, labelled=labelled)
-    if (root / "labels.csv").is_file():
-        annotate(subjects, root / "labels.csv")
+    table = find_table(root, "labels")
+    if table is not None:
+        annotate(subjects, table)
 
     def inspect(subject: Subject) -> tuple[str, list[str]]:
         try:
@@ -94,30 +97,30 @@ def _check_kind(root: Path, task: Task) -> None:
 
 
 def annotate(subjects: Sequence[Subject], table: Path) -> None:
-    """Give subjects the ``grade`` and ``patient`` of a CSV file with the column ``case`` (or ``image``) and one of these or both.
+    """Give subjects the ``grade`` and ``patient`` of a table (see :func:`read_table`) with the column ``case`` and one of
+    these or both.
 
     Subjects that the file leaves out, and empty cells, stay as they are.
 
     Raises:
         DataError: no column ``case``, an unknown subject or grade, or a subject twice.
     """
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        columns = reader.fieldnames or ()
-        rows = [{key: (value or "").strip() for key, value in row.items() if isinstance(key, str)} for row in reader]
-    key = next((name for name in ("case", "image") if name in columns), "")
-    if not key:
-        raise DataError(f"{table} has the columns {list(columns)}; it needs case, and grade or patient")
+    read = read_table(table)
+    needs = "case, and grade or patient"
+    grades, patients = read.words("grade") or [""] * len(read.rows), read.patients()
+    if patients is None and like_patients(read.columns):
+        tell_no_patients(read, "subject")
     known = {subject.name: subject for subject in subjects}
+    names = Names({name: name for name in known})
     seen = set()
-    for line, row in enumerate(rows, start=2):
-        name, grade = row[key], row.get("grade", "").lower()
-        if name not in known:
-            raise DataError(f"{table}, line {line}: no subject is called {name!r}; {nearest(name, known)}")
-        if name in seen:
-            raise DataError(f"{table}, line {line}: the subject {name!r} stands there twice; keep one line per subject")
+    for (line, word, case), told, patient in zip(read.cases(names, needs), grades, patients or [""] * len(read.rows)):
+        grade = told.lower()
+        if case is None:
+            raise DataError(f"{table}, line {line}: no subject is called {word!r}; {nearest(word, known)}")
+        if case in seen:
+            raise DataError(f"{table}, line {line}: the subject {word!r} stands there twice; keep one line per subject")
         if grade not in GRADES:
-            raise DataError(f"{table}, line {line}: no grade {row['grade']!r}; {nearest(grade, [word for word in GRADES if word])}")
-        seen.add(name)
-        known[name].grade = GRADES[grade] or known[name].grade
-        known[name].patient = row.get("patient", "") or known[name].patient
+            raise DataError(f"{table}, line {line}: no grade {told!r}; {nearest(grade, [name for name in GRADES if name])}")
+        seen.add(case)
+        known[case].grade = GRADES[grade] or known[case].grade
+        known[case].patient = patient or known[case].patient

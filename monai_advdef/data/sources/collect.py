@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,11 +12,13 @@ from monai_advdef.data.ct.organs import Organs
 from monai_advdef.data.ct.subjects import Annotated
 from monai_advdef.data.image_files import image_size
 from monai_advdef.data.layouts.rows import Listed
+from monai_advdef.data.notes import note
 from monai_advdef.data.pairs import Pair
 from monai_advdef.data.sources.distributed import decoded_pairs
 from monai_advdef.data.sources.find import Source
 from monai_advdef.data.sources.pictures import meaning_of, part_of, picture_pairs
 from monai_advdef.data.sources.volumes import scan_items, series_items
+from monai_advdef.data.tables import find_table
 from monai_advdef.data.tasks import Task
 from monai_advdef.data.volume_files import read_header
 from monai_advdef.errors import DataError
@@ -44,15 +45,15 @@ class Collected:
         Raises:
             DataError: there are problems (all are named), or with ``skip_bad`` no case is left; otherwise problems are a warning.
         """
-        for note in self.notes:
-            warnings.warn(note, stacklevel=2)
+        for text in self.notes:
+            note(text)
         if self.problems:
             told = self.problems[0]
             if len(self.problems) > 1:
                 told = f"{len(self.problems)} problems in {where}:\n  " + "\n  ".join(self.problems)
             if not skip_bad or not self.pairs:
                 raise DataError(told)
-            warnings.warn(f"left out: {told}", stacklevel=2)
+            note(f"left out: {told}")
         if not self.pairs:
             raise DataError(f"no case in {where} can be used; monai-advdef check {where} tells what it holds")
         return self.pairs
@@ -136,10 +137,10 @@ def _listed(source: Source, listed: Listed, task: Task, options: Options, found:
 
 
 def _with_patients(source: Source, found: Collected) -> None:
-    """The patients of ``labels.csv``, where there is one and the names of the files do not tell them."""
-    table = source.root / "labels.csv"
+    """The patients of the table ``labels``, where there is one and the names of the files do not tell them."""
+    table = find_table(source.root, "labels") if source.tables else None
     told = source.listed is not None and any(row.patient != row.case for row in source.listed.rows)
-    if source.tables and not told and table.is_file() and found.pairs:
+    if table and not told and found.pairs:
         found.pairs = with_patients(found.pairs, table)
 
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from monai_advdef.data.decoding import Case, decode
 from monai_advdef.data.image_files import image_size
 from monai_advdef.data.layouts.core import Layout
 from monai_advdef.data.listing import Entry
 from monai_advdef.data.pairs import MASK_TYPES, Pair
+from monai_advdef.data.pictures.read import read_picture
 from monai_advdef.data.sources.pictures import stored_png
 from monai_advdef.errors import DataError
 
@@ -50,8 +50,9 @@ def _pair(entry: Entry, case: Case, store: Path, cups: bool, multi: bool) -> Pai
         raise DataError(f"{entry.image} has no masks of the single structures; leave multi at false, or unpack them too")
     image = entry.image if case.pixels is None else stored_png(case.pixels, entry.case, store)
     if case.pixels is None and image_size(entry.image) != _size(case):
-        with Image.open(entry.image) as file:
-            image = stored_png(np.asarray(file.crop(case.box)), entry.case, store)
+        left, top, right, bottom = case.box
+        pixels = read_picture(entry.image)[top:bottom, left:right]
+        image = stored_png(np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), entry.case, store)
     files = [
         path if kept and path.suffix.lower() in MASK_TYPES else stored_png(np.ascontiguousarray(mask), entry.case, store)
         for path, mask, kept in zip([path for path in (entry.mask, entry.cup) if path], case.masks, case.kept)

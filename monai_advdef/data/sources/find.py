@@ -18,6 +18,7 @@ from monai_advdef.data.layouts.rows import Listed
 from monai_advdef.data.mri.layouts import ROLE_OF, holds_subjects, volume_stem
 from monai_advdef.data.sources.lists import ENDINGS, listed_by_list
 from monai_advdef.data.sources.meaning import class_of, name_values, parse_values
+from monai_advdef.data.tables import find_table
 from monai_advdef.data.tasks import TASKS, Task, find_task
 from monai_advdef.data.volume_files import read_voxels
 from monai_advdef.errors import DataError
@@ -44,9 +45,8 @@ class Source:
 
     @property
     def split_file(self) -> Path | None:
-        """The ``split.csv`` of the folder, where there is one and it counts."""
-        table = self.root / "split.csv"
-        return table if self.tables and table.is_file() else None
+        """The table ``split`` of the folder, where there is one and it counts."""
+        return find_table(self.root, "split") if self.tables else None
 
     @property
     def plain(self) -> bool:

@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from monai_advdef.data.image_files import check_pair
+from monai_advdef.data.image_files import inspect_pair
 from monai_advdef.data.layouts.rows import Listed, Row
 from monai_advdef.data.pairs import IMAGE_TYPES, MASK_TYPES, Pair
+from monai_advdef.data.pictures.masks import read_mask
 from monai_advdef.data.sources.meaning import class_of, classes_of, unknown_structures
 from monai_advdef.errors import DataError
 
@@ -92,16 +93,19 @@ def picture_pairs(
         results = list(pool.map(functools.partial(_pair, meaning=meaning, store=store, cup=cup), listed.rows))
     problems = [result for result in results if isinstance(result, str)]
     found = [result for result in results if not isinstance(result, str)]
-    overlaps = [over for _, over in found if over]
-    notes = []
+    overlaps = [over for _, over, _ in found if over]
+    notes = [
+        f"{sum(told in these for *_, these in found)} of {len(found)} images {told}"
+        for told in sorted({t for *_, these in found for t in these})
+    ]
     if overlaps:
         told = f"masks of different structures overlap in {len(overlaps)} cases, by up to {max(overlaps)} pixels"
         notes.append(f"{told}: there the first structure counts")
-    return [pair for pair, _ in found], problems, notes
+    return [pair for pair, *_ in found], problems, notes
 
 
-def _pair(row: Row, *, meaning: Meaning, store: Path, cup: Meaning | None) -> tuple[Pair, int] | str:
-    """The pair of a case and by how many pixels its structures overlap, or what is wrong with it."""
+def _pair(row: Row, *, meaning: Meaning, store: Path, cup: Meaning | None) -> tuple[Pair, int, list[str]] | str:
+    """The pair of a case, by how many pixels its structures overlap and what is done with its image; or what is wrong with it."""
     try:
         if len(row.images) != 1:
             names = ", ".join(path.name for path in row.images)
@@ -111,9 +115,9 @@ def _pair(row: Row, *, meaning: Meaning, store: Path, cup: Meaning | None) -> tu
             raise DataError(f"{image} is no {', '.join(IMAGE_TYPES)} file; convert it, or choose a task on volumes")
         label, overlap = _label(row, meaning, store)
         pair: Pair = {"image": str(image), "label": str(label), "case": row.case, "patient": row.patient}
-        check_pair(pair, classes=meaning.highest + 1)
+        told = inspect_pair(pair, classes=meaning.highest + 1)
         pair |= {"cup": str(_label(row, cup, store)[0])} if cup else {}
-        return pair, overlap
+        return pair, overlap, told
     except DataError as error:
         return str(error)
     except OSError as error:  # a link that leads nowhere, a file that may not be read
@@ -130,7 +134,7 @@ def _label(row: Row, meaning: Meaning, store: Path) -> tuple[Path, int]:
         number = meaning.structures.get(row.structures[place]) if row.structures else 1
         if number is None:
             continue
-        stored = stored_values(path)
+        stored = read_mask(path)
         drawn = _classes(stored, path, meaning, alone)
         if row.structures:
             drawn = np.where(drawn > 0, np.uint8(number), np.uint8(0))
@@ -184,28 +188,6 @@ def _classes(stored: np.ndarray, path: Path, meaning: Meaning, alone: bool) -> n
             "(0-127=0,128-255=1 cuts a soft or JPEG mask in the middle)"
         )
     return (stored > 0).astype(np.uint8)
-
-
-def stored_values(path: Path) -> np.ndarray:
-    """The whole numbers ``(height, width)`` that a mask file holds; of equal channels one, without alpha.
-
-    Raises:
-        DataError: a file that cannot be read, channels that differ, or values that are no whole numbers of 0 or more.
-    """
-    try:
-        with Image.open(path) as file:
-            bands, stored = file.getbands(), np.asarray(file)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as a mask ({error}); fetch it again, or leave the case out") from error
-    if stored.ndim == 3 and bands[-1] == "A":
-        stored = stored[..., :-1]
-    if stored.ndim == 3 and (stored == stored[..., :1]).all():
-        stored = stored[..., 0]
-    if stored.ndim != 2 or stored.dtype.kind not in "biu" or not stored.size or stored.min() < 0:
-        raise DataError(
-            f"{path} is no mask of one channel with whole numbers ({'/'.join(bands)}, {stored.dtype}); save it as 8-bit grey"
-        )
-    return stored.astype(np.int64)
 
 
 def stored_png(array: np.ndarray, case: str, store: Path) -> Path:
