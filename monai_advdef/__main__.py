@@ -20,7 +20,10 @@ from monai_advdef.neighbours import Stopped, stoppable
 FINE, USAGE, UNFINISHED, PIPE = 0, 2, 3, 141
 VERBS = ("demo", "phantom", "check", "prepare", "list", "report")
 TASKS = ("skin", "fundus", "lung", "glioma", "abdomen")
-LAYOUTS = ("isic2018", "isbi2016", "drishti_gs1", "rim_one_dl", "rim_one_r3", "jsrt")
+LAYOUTS = (
+    *("isic2018", "isbi2016", "drishti_gs1", "rim_one_dl", "rim_one_r3", "jsrt"),
+    *("nnunet", "msd", "totalsegmentator", "ham10000", "montgomery", "ph2", "sections", "folders", "paired"),
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -83,19 +86,37 @@ def _add_data_verbs(verbs: Any) -> None:
     add.add_argument(
         "folder",
         metavar="DIR",
-        help="folder with images and masks, MRI subjects or CT volumes, or a public data set as distributed",
+        help="folder with images and masks, MRI subjects or CT volumes, a public data set as distributed, or a list (CSV, JSON)",
     )
     known = (*LAYOUTS, "plain")
     add.add_argument(
         "--layout", choices=known, default="", metavar="NAME", help=f"{' | '.join(known)} (default: what it looks like)"
     )
-    add.add_argument("--task", choices=TASKS, default="", metavar="TASK", help="of a plain folder (default: what it looks like)")
-    add = verbs.add_parser(
-        "prepare", help="convert a public data set as it is distributed into images/, masks/, labels.csv, split.csv"
-    )
-    add.add_argument("source", metavar="SOURCE", help="folder into which its archives were unpacked")
+    _add_patterns(add)
+    add = verbs.add_parser("prepare", help="convert a data set into images/, masks/, labels.csv, split.csv (volumes: labels/)")
+    add.add_argument("source", metavar="SOURCE", help="folder into which its archives were unpacked, or a list (CSV, JSON)")
     add.add_argument("folder", metavar="DIR", help="new folder for the converted files (linked where they stay as they are)")
     add.add_argument("--layout", choices=LAYOUTS, default="", metavar="NAME", help=f"{' | '.join(LAYOUTS)} (default: recognised)")
+    _add_patterns(add)
+
+
+def _add_patterns(add: argparse.ArgumentParser) -> None:
+    """The options that say what the files of a data set are; the same words as a bundle takes."""
+    add.add_argument("--task", choices=TASKS, default="", metavar="TASK", help="what it is for (default: what it looks like)")
+    add.add_argument(
+        "--images",
+        nargs="+",
+        action="extend",
+        metavar="PATTERN",
+        help="which files are images: 'CXR_png/{case}.png', with {patient} and {section} where names tell them; of gliomas four, "
+        "one a series (t1, t1ce, t2, flair)",
+    )
+    several = "several are united, or one a structure: 'liver=seg/{case}/liver.nii.gz'"
+    add.add_argument(
+        "--masks", nargs="+", action="extend", metavar="PATTERN", help=f"which files are masks: 'mask/{{case}}_mask.png'; {several}"
+    )
+    add.add_argument("--values", nargs="+", metavar="VALUE=CLASS", help="what masks store, as class numbers: 0=2,128=1,255=0")
+    add.add_argument("--multi", action="store_true", help="lung only: the single structures (left lung, right lung, heart)")
 
 
 def _list(args: argparse.Namespace) -> None:
@@ -135,16 +156,21 @@ def _phantom(args: argparse.Namespace) -> None:
 def _check(args: argparse.Namespace) -> None:
     from monai_advdef.data import DataError, check_folder
 
-    report = check_folder(args.folder, layout=args.layout, task=args.task)
+    report = check_folder(args.folder, layout=args.layout, **_told(args))
     print(report)
     if report.problems:
         raise DataError(f"{len(report.problems)} problem{'s' * (len(report.problems) > 1)} in {args.folder}")
 
 
+def _told(args: argparse.Namespace) -> dict[str, Any]:
+    """What the command says of the files of a data set."""
+    return {name: getattr(args, name) for name in ("task", "images", "masks", "values", "multi")}
+
+
 def _prepare(args: argparse.Namespace) -> None:
     from monai_advdef.data import prepare
 
-    print(prepare(args.source, args.folder, layout=args.layout))
+    print(prepare(args.source, args.folder, layout=args.layout, **_told(args)))
     print(f"converted into {Path(args.folder).resolve()}; give it as --dataset_dir")
 
 

@@ -98,8 +98,11 @@ def test_converted_with_both_kinds_of_masks_and_the_folds(source, tmp_path):
     assert {name: len(pairs) for name, pairs in finer.items()} == {name: len(pairs) for name, pairs in found.items()}
     plain = check_folder(tmp_path / "out")
     assert "task lung" in plain.title and plain.cases == 30 and not plain.problems
-    with pytest.raises(DataError, match="convert it once: monai-advdef prepare"):
-        dataset("lung", source)
+    direct = dataset("lung", source, tmp_path / "bundle" / "phantom", multi=True)
+    assert {name: len(pairs) for name, pairs in direct.items()} == {name: len(pairs) for name, pairs in found.items()}
+    (pair,) = [pair for pair in direct["train"] + direct["validation"] if pair["case"] == "JPCLN003"]
+    np.testing.assert_array_equal(pixels(pair["image"]), read_raw(raw, size=SIZE))
+    np.testing.assert_array_equal(pixels(pair["label"]), multi)
 
 
 def test_without_hearts_there_are_no_finer_masks(source, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,8 +44,14 @@ def test_recognised_checked_and_converted(tmp_path, name):
     assert all({"cup", "diagnosis"} <= pair.keys() for pair in pairs) == (name not in TASKS)
     assert not check_folder(tmp_path / "out").problems
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == [], "no partial folder is left"
-    with pytest.raises(DataError, match=rf"monai-advdef prepare .*{tmp_path.name}"):
-        dataset(TASKS.get(name, "fundus"), tmp_path / "source")
+    direct = dataset(TASKS.get(name, "fundus"), tmp_path / "source", tmp_path / "bundle" / "phantom")
+    for section, there in found.items():
+        assert [pair["case"] for pair in there] == sorted(pair["case"] for pair in direct[section])
+    where = {pair["case"]: pair for section in direct.values() for pair in section}
+    for pair in pairs:
+        for key in ("image", "label", "cup"):
+            if key in pair:
+                np.testing.assert_array_equal(pixels(Path(pair[key])) > 0, pixels(Path(where[pair["case"]][key])) > 0)
 
 
 def test_isic_keeps_its_sections_and_its_files(tmp_path):

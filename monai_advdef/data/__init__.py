@@ -22,6 +22,8 @@ from monai_advdef.data.pictures.items import picture_items
 from monai_advdef.data.pictures.masks import read_mask
 from monai_advdef.data.pictures.read import read_picture
 from monai_advdef.data.prepare import prepare
+from monai_advdef.data.sections import Sections, cases_in
+from monai_advdef.data.sources.find import scan_kind
 from monai_advdef.data.splits import fold_pairs, split_pairs
 from monai_advdef.data.tasks import TASKS, Task, find_task
 from monai_advdef.errors import DataError
@@ -70,6 +72,7 @@ __all__ = [
     "Organs",
     "SaveSegd",
     "SaveVolumesd",
+    "Sections",
     "Series",
     "StandardizeSubjectd",
     "Task",
@@ -77,6 +80,7 @@ __all__ = [
     "ToRGBd",
     "UnmapLabelsd",
     "WindowHUd",
+    "cases_in",
     "check_folder",
     "check_pair",
     "check_same_grid",
@@ -96,6 +100,7 @@ __all__ = [
     "read_seg",
     "read_series",
     "require_diagnoses",
+    "scan_kind",
     "split_pairs",
     "subject_items",
     "to_eight_bits",

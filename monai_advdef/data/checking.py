@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from monai_advdef.data.ct.layouts import ct_kind, holds_ct
-from monai_advdef.data.ct.subjects import inspect_scans
+from monai_advdef.data.ct.layouts import ct_kind
+from monai_advdef.data.ct.organs import Organs
+from monai_advdef.data.ct.subjects import inspect_scans, organs_of
 from monai_advdef.data.dataset import data_set_pairs
-from monai_advdef.data.decoding import decode
 from monai_advdef.data.image_files import image_size
-from monai_advdef.data.layouts.core import Layout, find_layout, recognise
+from monai_advdef.data.layouts.core import Layout
 from monai_advdef.data.listing import Listing
-from monai_advdef.data.mri.checks import read_header
-from monai_advdef.data.mri.layouts import holds_subjects
 from monai_advdef.data.mri.subjects import inspect_subjects
 from monai_advdef.data.notes import noted
-from monai_advdef.data.splits import SECTIONS, split_pairs
+from monai_advdef.data.pairs import Pair
+from monai_advdef.data.sections import sections_of
+from monai_advdef.data.sources.collect import Collected, Options, collect
+from monai_advdef.data.sources.find import Patterns, Source, find_source, guess_task, with_values
+from monai_advdef.data.sources.meaning import parse_values
 from monai_advdef.data.tables import find_table
-from monai_advdef.data.tasks import find_task
+from monai_advdef.data.tasks import TASKS, Task, find_task
+from monai_advdef.data.volume_files import read_header
 from monai_advdef.errors import DataError
 
 
@@ -38,11 +43,15 @@ class Report:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     grades: Counter[str] = field(default_factory=Counter)
+    recognised: str = ""
+    patients: int = 0
+    volumes: bool = False
 
     def __str__(self) -> str:
         counted = [(f"{self.cases} cases", self.sections), ("diagnosis", self.diagnoses), ("grade", self.grades)]
-        lines = [self.title]
+        lines = [self.title] + [f"  {self.recognised}"] * bool(self.recognised)
         lines += [f"  {name}: {', '.join(f'{n} {what}' for what, n in counts.items())}" for name, counts in counted if counts]
+        lines += [f"  of {self.patients} patients"] * bool(self.patients)
         lines += [f"  {self.cups} with cup mask"] * bool(self.cups)
         if self.sizes:
             (often, number), least, most = self.sizes.most_common(1)[0], min(self.sizes), max(self.sizes)
@@ -52,60 +61,123 @@ class Report:
         return "\n".join(lines)
 
 
-def check_folder(folder: str | os.PathLike[str], *, layout: str = "", task: str = "") -> Report:
-    """Open every file of a data set and tell what it holds and what is wrong with it.
+def check_folder(
+    folder: str | os.PathLike[str],
+    *,
+    layout: str = "",
+    task: str = "",
+    images: Patterns = None,
+    masks: Patterns = None,
+    values: Any = None,
+    multi: bool = False,
+) -> Report:
+    """Open every file of a data set and tell what it holds, what of it will be used, and what is wrong with it.
 
     Args:
-        folder: with ``images/`` and ``masks/``, with MRI subjects or CT volumes, or one of :data:`LAYOUTS` as distributed.
-        layout: a name of :data:`LAYOUTS`, or ``"plain"``; empty: what it looks like.
-        task: of a plain folder; empty: ``"fundus"`` where there is a ``masks_cup/``, ``"lung"`` where there is a ``masks_multi/``,
-            ``"abdomen"`` where there are CT volumes, ``"glioma"`` where sub-folders hold other NIfTI files, else ``"skin"``.
+        folder: with ``images/`` and ``masks/``, MRI subjects or CT volumes, in one of the layouts that are known, or a list file.
+        layout: a name of :data:`LAYOUTS` or :data:`DIRECT`, or ``"plain"``; empty: what it looks like.
+        task: what it is to be used for; empty: what it looks like.
+        images, masks, values, multi: as :func:`~monai_advdef.data.dataset` takes them.
 
     Raises:
-        ValueError: unknown layout or task.
-        DataError: a folder that is not of that layout. Whatever is wrong with its files is a problem of the report instead.
+        ValueError: unknown layout or task, patterns or values that are none.
+        DataError: a folder that is not of that layout, or of none that is known. Whatever is wrong with its files is a problem of
+            the report instead.
     """
     with noted() as notes:
-        report = _check(Path(folder), layout, task)
+        report = _check(Path(folder), layout, task, images, masks, values, multi)
     report.notes += [text for text in notes if text not in report.notes]
     return report
 
 
-def _check(root: Path, layout: str, task: str) -> Report:
-    if layout == "plain" or (not layout and recognise(root) is None):
-        return _check_plain(root, task)
-    chosen = find_layout(root, layout)
-    listing = chosen.read(root)
-    sizes: Counter[tuple[int, int]] = Counter()
-    stretched = 0
-    for entry in listing.entries:
-        try:
-            case = decode(entry, chosen)
-        except DataError as error:
-            listing.problems.append(str(error))
-        else:
-            stretched += case.stretched
-            sizes[(case.box[2] - case.box[0], case.box[3] - case.box[1])] += 1
-    return listing_report(chosen, listing, sizes, stretched)
+def _check(root: Path, layout: str, task: str, images: Patterns, masks: Patterns, values: Any, multi: bool) -> Report:
+    about = find_task(task) if task else None
+    source = find_source(root, layout=layout, images=images, masks=masks, values=values, task=task, multi=multi)
+    if source.plain:
+        report = _check_plain(source.root, find_task(source.task))
+        why = "" if task else f" (task {source.task}: a guess, --task says another)"
+        report.recognised = f"recognised as {source.title} because {source.reason}{why}"
+        return report
+    with tempfile.TemporaryDirectory() as store:
+        return source_report(source, about.name if about else "", values, Path(store), multi)[0]
 
 
-def _check_plain(root: Path, task: str) -> Report:
-    told = {"masks_cup": "fundus", "masks_multi": "lung"}
-    other = "abdomen" if holds_ct(root) else "glioma" if holds_subjects(root) else "skin"
-    task = task or next((task for name, task in told.items() if (root / name).is_dir()), other)
-    if find_task(task).modality == "CT" and ct_kind(root) == "volumes":
+def source_report(
+    source: Source, task: str, values: Any, store: Path, multi: bool
+) -> tuple[Report, Collected, Task | None, Organs | None]:
+    """The report on a data set that is used where it lies, or decoded first, by the code that loads it; and what was loaded.
+
+    Args:
+        store: gets the files that have to be written.
+    """
+    guess, why = guess_task(source)
+    report = Report(f"{source.root}: {source.title}", 0, 0, Counter(), Counter(), Counter())
+    report.recognised = f"recognised as {source.title} because {source.reason}"
+    listed = source.listed
+    if not task and guess:
+        report.recognised += f"; task {guess}, because {why} (--task says another)"
+    named = bool(listed and listed.rows and (listed.volumes or listed.class_names or listed.rows[0].structures))
+    if not task and not guess and listed is not None and named:
+        report.cases, report.notes = len(listed.rows), listed.notes
+        report.problems = [*listed.problems, _no_task(source)]
+        return report, Collected(), None, None
+    about = find_task(task or guess or "skin")
+    if not task and not guess:
+        about = replace(about, classes=_unnamed(values))
+        report.notes.append(
+            "nothing tells the task (skin, fundus, lung): checked as pictures with the structures that its masks hold"
+        )
+    report.volumes = bool(listed and listed.rows and listed.volumes)
+    organs = organs_of(source.root, "abdomen" if report.volumes else "curvas") if about.modality == "CT" else None
+    source = with_values(source, values, about, multi=multi, organs=organs)
+    found = collect(source, about, Options(store, multi=multi, organs=organs))
+    report.problems += found.problems
+    report.notes += [*found.notes, *found.remarks]
+    report.cases, report.sizes = len(found.pairs), found.sizes
+    report.cups = sum("cup" in pair for pair in found.pairs)
+    report.diagnoses = Counter(pair["diagnosis"] for pair in found.pairs if "diagnosis" in pair)
+    _count_sections(report, source.root, found.pairs, about.split, source.split_file, found.section)
+    if source.layout is not None:
+        split = ", ".join(f"{count} {section}" for section, count in report.sections.items())
+        report.notes.append(f"used as: {split}")
+        report.sections = Counter(found.section.get(pair["case"], "without official section") for pair in found.pairs)
+    return report, found, about, organs
+
+
+def _unnamed(values: Any) -> tuple[str, ...]:
+    """Classes without names, as many as the values tell of."""
+    return ("background", *(f"structure {number}" for number in range(1, max([1, *parse_values(values).values()]) + 1)))
+
+
+def _no_task(source: Source) -> str:
+    """The problem of a data set that is made for none of the tasks, as far as it tells."""
+    assert source.listed is not None
+    row = source.listed.rows[0]
+    names = [name for value, name in source.listed.class_names.items() if value] or list(row.structures)
+    known = "; ".join(f"{task.name} ({', '.join(task.classes[1:])})" for task in TASKS.values())
+    what = f"it names the structures {', '.join(names[:8])}" if names else "it does not tell what its labels mean"
+    images = f" and the images {', '.join(source.listed.channels)}" if source.listed.channels else ""
+    return (
+        f"{what}{images}, from which none of the tasks follows: {known}; to use it for one of these, give --task, and --values "
+        "(stored value=class) where its values mean something else"
+    )
+
+
+def _check_plain(root: Path, about: Task) -> Report:
+    task = about.name
+    if about.modality == "CT" and ct_kind(root) == "volumes":
         return _check_scans(root, task)
-    if find_task(task).series:
+    if about.series:
         return _check_subjects(root, task)
     report = Report(f"{root}: images and masks, task {task}", 0, 0, Counter(), Counter(), Counter())
     try:
         pairs = data_set_pairs(task, root)
-        if find_task(task).multi_classes and (root / "masks_multi").is_dir():
+        if about.multi_classes and (root / "masks_multi").is_dir():
             data_set_pairs(task, root, multi=True)
         report.cases, report.cups = len(pairs), sum("cup" in pair for pair in pairs)
         report.diagnoses = Counter(pair["diagnosis"] for pair in pairs if "diagnosis" in pair)
         report.sizes = Counter(image_size(pair["image"]) for pair in pairs)
-        report.sections = Counter({section: len(split_pairs(pairs, section)) for section in SECTIONS})
+        _count_sections(report, root, pairs, about.split, find_table(root, "split"))
     except DataError as error:
         report.problems.append(str(error))
     return report
@@ -124,7 +196,7 @@ def _check_subjects(root: Path, task: str) -> Report:
     report.cases, report.grades = len(subjects), Counter(subject.grade or "unknown" for subject in good)
     report.sizes = Counter(read_header(subject.files["seg"]).shape for subject in good)
     report.sections = Counter({"that cannot be used": len(problems)} if problems else {})
-    _count_sections(report, root, [subject.item(about.series) for subject in good], about.split)
+    _count_sections(report, root, [subject.item(about.series) for subject in good], about.split, find_table(root, "split"))
     return report
 
 
@@ -144,21 +216,34 @@ def _check_scans(root: Path, task: str) -> Report:
         absent = [name for name, there in zip(about.classes, item["annotated"]) if not there]
         if absent:
             report.notes.append(f"{item['case']} shows no {', '.join(absent)}: taken as not annotated, see the option annotated")
-    _count_sections(report, root, items, about.split)
+    _count_sections(report, root, items, about.split, find_table(root, "split"))
     return report
 
 
-def _count_sections(report: Report, root: Path, items: list, fractions: Sequence[float]) -> None:
-    """How many of the usable volumes each section has."""
-    table = find_table(root, "split")
+def _count_sections(
+    report: Report,
+    root: Path,
+    pairs: list[Pair],
+    fractions: Sequence[float],
+    table: Path | None,
+    official: Mapping[str, str] | None = None,
+) -> None:
+    """How many of the usable cases each section has, and how many patients they are."""
+    if not pairs:
+        report.problems += [] if report.problems else [f"no case in {root} can be used"]
+        return
     try:
-        for section in SECTIONS if items else ():
-            report.sections[section] = len(split_pairs(items, section, split_file=table, fractions=fractions))
+        sections = sections_of(pairs, fractions, official=official, split_file=table)
     except DataError as error:
-        if table:
-            report.problems.append(str(error))
-        else:
-            report.sections["too few to split, for test_only or a split.csv"] = len(items)
+        report.problems.append(str(error))
+        return
+    counts = {section: len(cases) for section, cases in sections.items()}
+    report.sections.update({"too few to split, for testing only": len(pairs)} if sections.few else counts)
+    report.patients = len({pair["patient"] for cases in sections.values() for pair in cases})
+    report.notes += sections.notes
+    empty = [section for section, cases in sections.items() if not cases]
+    if empty and not sections.notes:
+        report.notes.append(f"no case in the section{'s' * (len(empty) > 1)} {', '.join(empty)}: {sections.why}")
 
 
 def _by(lengths: tuple[int, ...]) -> str:
@@ -169,13 +254,7 @@ def listing_report(layout: Layout, listing: Listing, sizes: Counter[tuple[int, i
     """What a distributed data set holds, once its files were decoded: sizes counted, and how many cases have stretched masks."""
     entries = listing.entries
     sections = Counter(entry.section or "without official section" for entry in entries)
-    notes = list(listing.notes)
-    for section, count in layout.expected.items():
-        found = sections[section] if section else len(entries)
-        if found != count:
-            notes.append(f"the complete set has {count} {f'{section} images' if section else 'images'}, here are {found}")
-    if stretched:
-        notes.append(f"the masks of {stretched} cases differ in size from their image by up to 1 % and are stretched to it")
+    notes = [*listing.notes, *layout.remarks(entries, stretched)]
     return Report(
         title=f"{layout.title} ({layout.name})",
         cases=len(entries),

@@ -10,15 +10,17 @@ from typing import Any
 from monai_advdef.data.annotations import with_cups, with_diagnoses, with_patients
 from monai_advdef.data.ct.organs import Organs
 from monai_advdef.data.ct.subjects import Annotated, ct_items, organs_of
-from monai_advdef.data.layouts.core import recognise
 from monai_advdef.data.mri.subjects import subject_items
 from monai_advdef.data.pairs import Pair, image_mask_pairs
-from monai_advdef.data.splits import SECTIONS, fold_pairs, split_pairs
+from monai_advdef.data.sections import Sections, sections_of
+from monai_advdef.data.sources.collect import Options, collect
+from monai_advdef.data.sources.find import Patterns, find_source, with_values
 from monai_advdef.data.tables import find_table
 from monai_advdef.data.tasks import find_task
-from monai_advdef.errors import DataError
 from monai_advdef.phantoms.write import write_phantoms
 from monai_advdef.switches import truth
+
+STORE = "converted"  # the folder beside the phantoms for masks that have to be joined or re-valued
 
 
 def dataset(
@@ -37,7 +39,10 @@ def dataset(
     organ_map: str = "",
     organs: Sequence[str] | None = None,
     annotated: Annotated = "",
-) -> dict[str, list[Pair]]:
+    images: Patterns = None,
+    masks: Patterns = None,
+    values: Any = None,
+) -> Sections:
     """The files of a task by section.
 
     Args:
@@ -45,8 +50,9 @@ def dataset(
         dataset_dir: a folder with ``images/`` and ``masks/``, and ``split.csv`` if the split is fixed by hand; for optic discs also
             ``masks_cup/``, where they are known; ``labels.csv`` may tell the diagnosis of an optic disc (``image,diagnosis``) and
             the patient of any image (``image,patient``; else every image is a patient). For gliomas a folder of subjects (see
-            :mod:`monai_advdef.data.mri.layouts`), whose ``labels.csv`` may tell ``case,grade,patient``. Empty: phantoms.
-        phantom_dir: where the phantom images are, or are made.
+            :mod:`monai_advdef.data.mri.layouts`), whose ``labels.csv`` may tell ``case,grade,patient``. Or any of the layouts of
+            :mod:`~monai_advdef.data.layouts.core`, or a list file (:mod:`~monai_advdef.data.sources.lists`). Empty: phantoms.
+        phantom_dir: where the phantom images are, or are made; masks that have to be joined or re-valued are written beside it.
         phantoms: how many to make.
         multi: take the masks of ``masks_multi/``, which hold the numbers of the task's ``multi_classes``.
         test_only: every case is a test case: the images of another camera, for networks trained elsewhere.
@@ -56,35 +62,40 @@ def dataset(
         skip_bad: of volumes, go on without the subjects that cannot be used, and list them in a warning.
         organ_map, organs: of CT, which label values are which class, see :func:`organs_of`.
         annotated: of CT, which organs a volume counts for, see :func:`ct_items`.
+        images, masks: patterns of file names below ``dataset_dir``, see :func:`find_source`; of gliomas four patterns of images.
+        values: what is stored in masks, as class numbers, ``"0=2,128=1,255=0"``.
 
     Returns:
-        ``{"train": [...], "validation": [...], "test": [...]}`` of dictionaries with ``image``, ``label``, ``case`` and ``patient``,
-        and all of them or none with ``cup`` (a mask file) and with ``diagnosis`` (a word of the task's ``diagnoses``). For gliomas
-        ``image`` is a list of four files, and there are also the entries that :func:`subject_items` describes; for CT those of
-        :func:`ct_items`.
+        ``{"train": [...], "validation": [...], "test": [...]}`` (see :class:`Sections`) of dictionaries with ``image``, ``label``,
+        ``case`` and ``patient``, and all of them or none with ``cup`` (a mask file) and with ``diagnosis`` (a word of the task's
+        ``diagnoses``). For gliomas ``image`` is a list of four files, and there are also the entries that :func:`subject_items`
+        describes; for CT those of :func:`ct_items`.
 
     Raises:
-        ValueError: unknown task, ``multi`` where the task has one set of classes, or ``fold`` that is none of ``folds``.
-        DataError: see :func:`data_set_pairs`, :func:`split_pairs` and :func:`fold_pairs`; or ``folds`` where a ``split.csv`` says
-            how the data set is split.
+        ValueError: unknown task, ``multi`` where the task has one set of classes, ``fold`` that is none of ``folds``, or patterns or
+            values that are none.
+        DataError: see :func:`find_source`, :func:`data_set_pairs` and :func:`sections_of`.
     """
-    folder = Path(dataset_dir or phantom_dir)
-    if not dataset_dir:
+    about, folder = find_task(task), Path(str(dataset_dir) if dataset_dir != "" else phantom_dir)
+    multi, skip_bad, only = truth("multi", multi), truth("skip_bad", skip_bad), truth("test_only", test_only)
+    if dataset_dir == "":
+        if images or masks or values:
+            raise ValueError("images, masks and values tell of the files of dataset_dir; give it too")
         write_phantoms(task, folder, cases=phantoms)
-    chosen = organs_of(folder, organ_map, organs) if find_task(task).modality == "CT" else None
-    options: dict[str, Any] = {"organs": chosen, "annotated": annotated, "voxels": voxels, "skip_bad": truth("skip_bad", skip_bad)}
-    pairs = data_set_pairs(task, folder, cups=cups, multi=multi, **options)
-    if truth("test_only", test_only):
-        return {"train": [], "validation": [], "test": pairs}
-    return _sections(pairs, find_table(folder, "split"), find_task(task).split, folds, fold)
-
-
-def _sections(pairs: list[Pair], fixed: Path | None, fractions: Sequence[float], folds: int, fold: int) -> dict[str, list[Pair]]:
-    if not folds:
-        return {section: split_pairs(pairs, section, split_file=fixed, fractions=fractions) for section in SECTIONS}
-    if fixed:
-        raise DataError(f"{fixed} says how the data set is split; remove it for cross-validation, or leave folds at 0")
-    return fold_pairs(pairs, folds=folds, fold=fold)
+    source = find_source(folder, images=images, masks=masks, values=values, task=task, multi=multi)
+    chosen = organs_of(folder, organ_map, organs) if about.modality == "CT" else None
+    official: dict[str, str] = {}
+    if source.plain:
+        options: dict[str, Any] = {"organs": chosen, "annotated": annotated, "voxels": voxels, "skip_bad": skip_bad}
+        pairs = data_set_pairs(task, folder, cups=cups, multi=multi, **options)
+    else:
+        source = with_values(source, values, about, multi=multi, organs=chosen)
+        store = Path(phantom_dir).parent / STORE
+        found = collect(source, about, Options(store, cups, multi, chosen, annotated, voxels))
+        pairs, official = found.usable(folder, skip_bad=skip_bad), found.section
+    if only:
+        return Sections({"test": pairs}, "test_only says that all cases are for testing")
+    return sections_of(pairs, about.split, official=official, split_file=source.split_file, folds=folds, fold=fold)
 
 
 def data_set_pairs(
@@ -102,8 +113,8 @@ def data_set_pairs(
 
     Raises:
         ValueError: unknown task, or ``multi`` where the task has one set of classes.
-        DataError: a distributed folder that is not converted yet; else see :func:`image_mask_pairs`, :func:`with_cups`,
-            :func:`with_diagnoses` and :func:`with_patients`, of volumes :func:`subject_items`.
+        DataError: see :func:`image_mask_pairs`, :func:`with_cups`, :func:`with_diagnoses` and :func:`with_patients`, of volumes
+            :func:`subject_items` and :func:`ct_items`.
     """
     root, about = Path(folder), find_task(task)
     if multi and not about.multi_classes:
@@ -112,11 +123,6 @@ def data_set_pairs(
         return ct_items(root, organs=organs, annotated=annotated, voxels=voxels, skip_bad=skip_bad)
     if about.series:
         return subject_items(root, about, voxels=voxels, skip_bad=skip_bad)
-    layout = recognise(root)
-    if layout is not None:
-        raise DataError(
-            f"{root} is {layout.title} as it is distributed; convert it once: monai-advdef prepare {root} DIR, and give DIR"
-        )
     masks, classes = ("masks_multi", about.multi_classes) if multi else ("masks", about.classes)
     pairs = image_mask_pairs(root, masks=masks, classes=len(classes))
     if about.diagnoses and cups and (root / "masks_cup").is_dir():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,54 +16,87 @@ from PIL import Image
 from monai_advdef.data.checking import Report, listing_report
 from monai_advdef.data.decoding import Case, decode
 from monai_advdef.data.image_files import image_size
-from monai_advdef.data.layouts.core import find_layout
+from monai_advdef.data.layouts.core import Layout, find_layout, is_plain
 from monai_advdef.data.listing import Entry
 from monai_advdef.data.notes import noted
 from monai_advdef.data.pairs import Pair
 from monai_advdef.data.pictures.read import read_picture
-from monai_advdef.data.splits import section_of_patients
+from monai_advdef.data.prepare_listed import link, prepare_listed
+from monai_advdef.data.sections import sections_of
+from monai_advdef.data.sources.find import Patterns, find_source
 from monai_advdef.errors import DataError
 
 FRACTIONS = (0.6125, 0.0875, 0.30)
-WITHIN_TRAINING = (0.875, 0.125, 0.0)  # where the data set has a test part but no validation part: the same proportion of the two
 
 
-def prepare(source: str | os.PathLike[str], target: str | os.PathLike[str], *, layout: str = "") -> Report:
-    """Convert a distributed data set into ``target/images``, ``masks``, ``masks_cup``, ``masks_multi``, ``labels.csv`` and
-    ``split.csv``.
+def prepare(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    layout: str = "",
+    task: str = "",
+    images: Patterns = None,
+    masks: Patterns = None,
+    values: Any = None,
+    multi: bool = False,
+) -> Report:
+    """Convert a data set into ``target/images``, ``masks``, ``masks_cup``, ``masks_multi``, ``labels.csv`` and ``split.csv``; CT
+    volumes into ``images``, ``labels`` and ``labels.json``, gliomas into a folder a subject.
 
-    Files that can stay as they are are hard-linked (copied where that is not possible). The official sections are kept; where there
-    is no validation part, one eighth of the training part becomes it; where there are none, the sections are those of
-    :func:`split_pairs`, by patient. ``target`` appears when it is complete.
+    Files that can stay as they are are hard-linked (copied where that is not possible). The official sections are kept, see
+    :func:`sections_of`. ``target`` appears when it is complete.
+
+    Args:
+        layout, task, images, masks, values, multi: as :func:`check_folder` takes them.
 
     Raises:
-        ValueError: unknown ``layout``.
+        ValueError: unknown ``layout`` or ``task``, patterns or values that are none.
         DataError: ``target`` is not empty, or the first problems that :func:`check_folder` would report.
     """
     goal = Path(target)
     if goal.is_file() or (goal.is_dir() and any(goal.iterdir())):
         raise DataError(f"{goal} exists and is not an empty folder; name a new one")
-    chosen = find_layout(source, layout)
+    if images or masks or values or Path(source).is_file():
+        found = find_source(source, images=images, masks=masks, values=values, task=task, multi=multi)
+    else:
+        if not layout and is_plain(Path(source)):
+            raise DataError(f"{source} holds images/ and masks/ already; give it as dataset_dir")
+        chosen = find_layout(source, layout)
+        if isinstance(chosen, Layout):
+            return _prepare_distributed(Path(source), goal, chosen)
+        found = find_source(source, layout=chosen.name, task=task)
+    with _new_folder(goal) as partial:
+        return prepare_listed(found, partial, task=task, values=values, multi=multi)
+
+
+@contextmanager
+def _new_folder(goal: Path) -> Iterator[Path]:
+    """A folder beside ``goal`` that becomes it if all goes well, and is removed otherwise."""
+    goal.parent.mkdir(parents=True, exist_ok=True)
+    partial = goal.with_name(f".{goal.name}.{os.getpid()}")
+    try:
+        yield partial
+        partial.replace(goal)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _prepare_distributed(source: Path, goal: Path, chosen: Layout) -> Report:
     with noted() as notes:
-        listing = chosen.read(Path(source))
+        listing = chosen.read(source)
     listing.notes += notes
     if listing.problems or not listing.entries:
         problems = "; ".join(listing.problems[:3]) or "it holds no image"
         raise DataError(f"{source} cannot be used as {chosen.title}: {problems}; monai-advdef check {source} lists all problems")
-    goal.parent.mkdir(parents=True, exist_ok=True)
-    partial = goal.with_name(f".{goal.name}.{os.getpid()}")
     sizes: Counter[tuple[int, int]] = Counter()
     stretched = 0
-    try:
+    with _new_folder(goal) as partial:
         for entry in listing.entries:
             case = decode(entry, chosen)
             _write(entry, case, partial)
             stretched += case.stretched
             sizes[(case.box[2] - case.box[0], case.box[3] - case.box[1])] += 1
         _write_tables(listing.entries, partial)
-        partial.replace(goal)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return listing_report(chosen, listing, sizes, stretched)
 
 
@@ -73,7 +108,7 @@ def _write(entry: Entry, case: Case, root: Path) -> None:
     if case.pixels is not None:
         Image.fromarray(case.pixels).save(picture)
     elif whole:
-        _link(entry.image, picture)
+        link(entry.image, picture)
     else:
         left, top, right, bottom = case.box
         pixels = read_picture(entry.image)[top:bottom, left:right]
@@ -82,20 +117,13 @@ def _write(entry: Entry, case: Case, root: Path) -> None:
         path = root / folder / f"{entry.case}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         if kept and source is not None and source.suffix.lower() == ".png":
-            _link(source, path)
+            link(source, path)
         else:
             Image.fromarray(np.ascontiguousarray(pixels)).save(path)
     if case.multi is not None:
         path = root / "masks_multi" / f"{entry.case}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(case.multi).save(path)
-
-
-def _link(source: Path, path: Path) -> None:
-    try:
-        os.link(source, path)
-    except OSError:
-        shutil.copyfile(source, path)
 
 
 def _write_tables(entries: Sequence[Entry], root: Path) -> None:
@@ -110,13 +138,9 @@ def _write_tables(entries: Sequence[Entry], root: Path) -> None:
 
 
 def _sections(entries: Sequence[Entry], pairs: Sequence[Pair]) -> list[str]:
-    """The section of every entry, official where the data set has at least a training and a test part."""
-    official = {entry.section for entry in entries}
-    if not {"train", "test"} <= official:
-        where_of = section_of_patients(pairs, FRACTIONS)
-        return [where_of[pair["patient"]] for pair in pairs]
-    if "validation" in official:
-        return [entry.section for entry in entries]
-    training = [pair for pair, entry in zip(pairs, entries) if entry.section == "train"]
-    where_of = section_of_patients(training, WITHIN_TRAINING)
-    return ["test" if entry.section == "test" else where_of[pair["patient"]] for pair, entry in zip(pairs, entries)]
+    """The section of every entry, as the loaders would have it."""
+    official = {entry.case: entry.section for entry in entries if entry.section}
+    section_of = {
+        pair["case"]: section for section, cases in sections_of(pairs, FRACTIONS, official=official).items() for pair in cases
+    }
+    return [section_of[pair["case"]] for pair in pairs]

@@ -23,6 +23,7 @@ def split_pairs(
     split_file: str | os.PathLike[str] | None = None,
     fractions: Sequence[float] = (0.6125, 0.0875, 0.30),
     seed: int = 0,
+    allow_empty: bool = False,
 ) -> list[Pair]:
     """The pairs of one section: ``"train"``, ``"validation"`` or ``"test"``.
 
@@ -35,8 +36,8 @@ def split_pairs(
 
     Raises:
         ValueError: unknown section, or fractions that are not three shares with the sum 1.
-        DataError: an empty section, or a split file with an unknown, missing or doubled case, a wrong section word, or one patient
-            on two sides.
+        DataError: an empty section (unless ``allow_empty``), or a split file with an unknown, missing or doubled case, a wrong
+            section word, or one patient on two sides.
     """
     if section not in SECTIONS:
         raise ValueError(f"no section {section!r}; {nearest(section, SECTIONS)}")
@@ -53,7 +54,7 @@ def split_pairs(
         where_of = section_of_patients(pairs, fractions, seed)
         chosen = [(pair, where_of[pair["patient"]]) for pair in pairs]
     picked = [pair for pair, where in chosen if where == section]
-    if not picked:
+    if not picked and not allow_empty:
         raise DataError(
             f"the section {section!r} of the {len(pairs)} cases is empty; write a split.csv with the columns case,section into "
             f"{folder} that names the cases of {', '.join(SECTIONS)}"

@@ -18,6 +18,7 @@ class Task:
     ``masks_multi/`` where the task has finer masks too; ``diagnoses`` are the words of ``labels.csv`` where images of the task may
     carry a diagnosis, the healthy one first. Where a case is several volumes, ``series`` names them in the order of the channels,
     ``label_values`` are the numbers that stand for the classes in a label file, and ``regions`` are unions of classes by number.
+    ``parts`` are structures within the last class that data sets draw apart; they are numbered after the classes.
     ``split`` are the shares of train, validation and test where no file says how a data set is split.
     """
 
@@ -32,6 +33,7 @@ class Task:
     classes: tuple[str, ...]
     multi_classes: tuple[str, ...] = ()
     diagnoses: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
     series: tuple[str, ...] = ()
     label_values: tuple[int, ...] = ()
     regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
@@ -61,6 +63,7 @@ TASKS: dict[str, Task] = {
         value_range=(0.0, 255.0),
         classes=("background", "optic disc"),
         diagnoses=("normal", "glaucoma"),
+        parts=("optic cup",),
     ),
     "lung": Task(
         name="lung",

@@ -6,20 +6,24 @@ What is known of each layout, and from where, stands in the module of its reader
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from monai_advdef.data.layouts import drishti, isic, jsrt, rim_one
-from monai_advdef.data.listing import Listing
+from monai_advdef.data.layouts import by_pattern, drishti, isic, jsrt, msd, nnunet, rim_one, totalsegmentator
+from monai_advdef.data.layouts.patterns import suggest
+from monai_advdef.data.layouts.rows import Listed, inside, some
+from monai_advdef.data.listing import Entry, Listing
+from monai_advdef.data.tasks import Task
 from monai_advdef.errors import DataError, nearest
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One distributed layout.
+    """One distributed layout of pictures that has to be decoded.
 
     ``home`` finds its top folder (known by its ``mark``) at or below a folder, ``read`` lists it;
     ``expected`` is the number of images of each section in
@@ -37,6 +41,56 @@ class Layout:
     levels: tuple[int, ...] = ()
     image_pixels: Callable[[Path], np.ndarray] | None = None
     expected: Mapping[str, int] = field(default_factory=dict)
+
+    def remarks(self, entries: Sequence[Entry], stretched: int) -> list[str]:
+        """What one should know of the cases found: how many the complete set has, and whose masks were stretched."""
+        counts = Counter(entry.section for entry in entries)
+        notes = []
+        for section, count in self.expected.items():
+            found = counts[section] if section else len(entries)
+            if found != count:
+                notes.append(f"the complete set has {count} {f'{section} images' if section else 'images'}, here are {found}")
+        if stretched:
+            notes.append(f"the masks of {stretched} cases differ in size from their image by up to 1 % and are stretched to it")
+        return notes
+
+
+@dataclass(frozen=True)
+class DirectLayout:
+    """One layout that is used where it lies.
+
+    ``reason`` says of a folder why it has this layout (known by its ``mark``), or nothing; ``read`` lists it; ``task`` is what it is
+    made for, empty for layouts of any task.
+    """
+
+    name: str
+    title: str
+    mark: str
+    reason: Callable[[Path], str]
+    read: Callable[[Path], Listed]
+    task: str = ""
+
+    def homes(self, folder: Path, depth: int = 2) -> list[Path]:
+        """The folder, or those below it (archives often unpack into a folder of their own), that have this layout."""
+        if self.reason(folder):
+            return [folder]
+        below = [path for path in inside(folder) if path.is_dir()] if depth else []
+        return [home for path in below for home in self.homes(path, depth - 1)]
+
+    def home(self, folder: Path) -> Path | None:
+        """The first of :meth:`homes`."""
+        return next(iter(self.homes(folder)), None)
+
+    def listed(self, folder: Path) -> Listed:
+        """What the folder holds; several data sets side by side are a problem, for one of them would be lost."""
+        homes = self.homes(folder)
+        if len(homes) > 1:
+            names = ", ".join(str(home.relative_to(folder)) for home in homes[:5])
+            return Listed(problems=[f"{folder} holds {len(homes)} data sets ({names}); give one of them"])
+        try:
+            return self.read(homes[0] if homes else folder)
+        except DataError as error:
+            return Listed(problems=[str(error)])
 
 
 LAYOUTS: dict[str, Layout] = {
@@ -105,27 +159,95 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
-def recognise(folder: str | os.PathLike[str]) -> Layout | None:
-    """The distributed layout that ``folder`` has, or ``None``."""
-    return next((layout for layout in LAYOUTS.values() if layout.home(Path(folder)) is not None), None)
+DIRECT: dict[str, DirectLayout] = {
+    layout.name: layout
+    for layout in (
+        DirectLayout("nnunet", "nnU-Net raw", "imagesTr/*_0000.* with labelsTr/ and dataset.json", nnunet.reason, nnunet.read),
+        DirectLayout("msd", "Medical Segmentation Decathlon", "imagesTr/, labelsTr/ and dataset.json", msd.reason, msd.read),
+        DirectLayout(
+            "totalsegmentator",
+            "TotalSegmentator",
+            "folders with ct.nii.gz and segmentations/",
+            totalsegmentator.reason,
+            totalsegmentator.read,
+        ),
+        DirectLayout("ham10000", "HAM10000", "folders HAM10000_images*", by_pattern.ham_reason, by_pattern.read_ham, task="skin"),
+        DirectLayout(
+            "montgomery",
+            "Montgomery or Shenzhen chest radiographs",
+            "CXR_png/ with ManualMask/ or mask/",
+            by_pattern.lungs_reason,
+            by_pattern.read_lungs,
+            task="lung",
+        ),
+        DirectLayout("ph2", "PH2", "folders IMD*/IMD*_Dermoscopic_Image", by_pattern.ph2_reason, by_pattern.read_ph2, task="skin"),
+        DirectLayout(
+            "sections",
+            "train and test folders",
+            "train/ and test/ (or images/train, train_images, ...) with images and masks",
+            by_pattern.sections_reason,
+            by_pattern.read_sections,
+        ),
+        DirectLayout(
+            "folders",
+            "a folder of images and one of masks",
+            "two folders such as image/ and label/",
+            by_pattern.folders_reason,
+            by_pattern.read_folders,
+        ),
+        DirectLayout(
+            "paired",
+            "pairs in one folder",
+            "001.jpg beside 001_mask.png (or _segmentation, _seg, ...)",
+            by_pattern.paired_reason,
+            by_pattern.read_paired,
+        ),
+    )
+}
 
 
-def find_layout(folder: str | os.PathLike[str], name: str = "") -> Layout:
+def recognise(folder: str | os.PathLike[str]) -> Layout | DirectLayout | None:
+    """The layout that ``folder`` has, or ``None``: it is a plain folder, or none that is known."""
+    root = Path(folder)
+    known = next((layout for layout in LAYOUTS.values() if layout.home(root) is not None), None)
+    if known is not None or is_plain(root):
+        return known
+    return next((layout for layout in DIRECT.values() if layout.home(root) is not None), None)
+
+
+def is_plain(root: Path) -> bool:
+    """Whether pictures lie in ``images/`` and files in ``masks/``."""
+    return bool(by_pattern.pictures(root / "images")) and any(path.is_file() for path in inside(root / "masks"))
+
+
+def find_layout(folder: str | os.PathLike[str], name: str = "") -> Layout | DirectLayout:
     """The layout called ``name``, or the one that ``folder`` has.
 
     Raises:
         ValueError: unknown ``name``.
         DataError: no such folder, or none of the layouts, saying what was looked for.
     """
-    if name and name not in LAYOUTS:
-        raise ValueError(f"no layout {name!r}; {nearest(name, LAYOUTS)}")
+    every: dict[str, Layout | DirectLayout] = {**LAYOUTS, **DIRECT}
+    if name and name not in every:
+        raise ValueError(f"no layout {name!r}; {nearest(name, every)}")
     if not Path(folder).is_dir():
         raise DataError(f"{folder} is not a folder; give the folder into which the archives of the data set were unpacked")
-    layout = LAYOUTS[name] if name else recognise(folder)
+    layout = every[name] if name else recognise(folder)
     if layout is None or layout.home(Path(folder)) is None:
-        there = ", ".join(sorted(path.name for path in Path(folder).iterdir())[:5]) or "nothing"
-        raise DataError(
-            f"{folder} does not look like {layout.title if layout else 'any of ' + ', '.join(LAYOUTS)} (it holds: {there}): "
-            + "; ".join(f"{known.name} has {known.mark}" for known in ([layout] if layout else LAYOUTS.values()))
-        )
+        raise unknown_layout(Path(folder), layout)
     return layout
+
+
+def unknown_layout(folder: Path, wanted: Layout | DirectLayout | None = None, task: Task | None = None) -> DataError:
+    """The error about a folder that has not the layout ``wanted``, or none at all: what was looked for, and how to say it."""
+    there = some(sorted(path.name for path in folder.iterdir())) or "nothing"
+    every: list[Layout | DirectLayout] = [*LAYOUTS.values(), *DIRECT.values()] if wanted is None else [wanted]
+    form = "images/ and masks/" if task is None or task.spatial_dims == 2 else "images/ and labels/, or dicom/"
+    form = f"a folder a subject with {', '.join(f'{name}.nii.gz' for name in task.series)}" if task and task.series else form
+    return DataError(
+        f"{folder} does not look like {wanted.title if wanted else 'any of ' + ', '.join((*LAYOUTS, *DIRECT))} (it holds: {there})"
+        + (f", nor is it a folder for {task.name}, with {form}" if task else "")
+        + ": "
+        + "; ".join(f"{known.name} has {known.mark}" for known in every)
+        + f". Or say it by patterns: {suggest(folder)}"
+    )

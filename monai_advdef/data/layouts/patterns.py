@@ -1,0 +1,220 @@
+"""A data set told by patterns: which files are images and which are masks, ``CXR_png/{case}.png`` and ``mask/{case}_mask.png``.
+
+In a pattern ``{case}``, ``{patient}`` and ``{section}`` stand for a part of a name without ``/``, as short as it can be, and ``*``
+for any such part, at the end ``.*`` for the ending of a picture or volume; a placeholder that stands there twice means the same both
+times. Everything else means itself: brackets, dots, spaces. What fits a pattern of masks is no image. ``{section}`` stands for
+words such as train, val, test. Whether a name is written with composed or with decomposed accents makes no difference.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from monai_advdef.data.columns import SECTION_WORDS
+from monai_advdef.data.layouts.rows import SECTIONS, Listed, Row, inside, settle, some
+from monai_advdef.data.listing import normal
+from monai_advdef.errors import DataError
+
+PLACES = ("case", "patient", "section")
+ENDINGS = ("png", "jpg", "jpeg", "bmp", "tif", "tiff", "gif", "nii.gz", "nii")  # what .* stands for at the end of a pattern
+
+
+class Key(NamedTuple):
+    """What a name says, empty where its pattern does not ask."""
+
+    case: str
+    patient: str = ""
+    section: str = ""
+
+
+def listed_by_patterns(
+    root: Path, images: Sequence[str], masks: Sequence[str], structures: Sequence[str] = (), *, unlabelled: Collection[str] = ()
+) -> Listed:
+    """The cases of a folder by one pattern for the images (or one a channel) and one or more for the masks.
+
+    Args:
+        structures: what the masks of each pattern draw; empty: the masks of one case are one structure, drawn together.
+        unlabelled: sections that are known to have no masks; their images are left out.
+
+    Raises:
+        ValueError: a pattern without ``{case}``, with an unknown placeholder, or that leaves the folder.
+        DataError: no such folder, or no file that fits the images, with what there is and a pattern that would fit.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder; patterns are read from the folder that holds the files")
+    if not images or not masks:
+        raise ValueError(f"images and masks belong together, got images {list(images)} and masks {list(masks)}; give both")
+    listed = Listed()
+    used: set[Path] = set()
+    found_masks = [_matches(root, pattern, listed, used, "masks") for pattern in masks]
+    drawings = frozenset(used)
+    found_images = [_matches(root, pattern, listed, used, "images", drawings) for pattern in images]
+    if not any(found_images):
+        raise DataError(f"no file in {root} fits the images {' or '.join(images)!r}; {suggest(root)}")
+    if not any(found_masks) and not listed.problems:
+        raise DataError(f"no file in {root} fits the masks {' or '.join(masks)!r}; {suggest(root)}")
+    wanted = sorted({key for found in found_images for key in found if not key.section or key.section not in unlabelled})
+    left = len({key for found in found_images for key in found}) - len(wanted)
+    if left:
+        listed.notes.append(f"{left} images of {', '.join(unlabelled)} have no masks and are left out: they can be predicted only")
+    served: set[tuple[int, Key]] = set()
+    lonely: dict[str, list[str]] = defaultdict(list)
+    for key in wanted:
+        pictures = [found.get(key) for found in found_images]
+        drawn = [_of(found, key, masks[place]) for place, found in enumerate(found_masks)]
+        served |= {(place, mask[0]) for place, mask in enumerate(drawn) if mask}
+        for pattern in [p for p, path in zip((*images, *masks), (*pictures, *drawn)) if path is None]:
+            lonely[pattern].append(key.case)
+        if all(pictures) and all(drawn):
+            paths = tuple(path for path in pictures if path)
+            section = key.section or next((m[0].section for m in drawn if m and m[0].section), "")
+            patient = key.patient or next((m[0].patient for m in drawn if m and m[0].patient), "") or key.case
+            listed.rows.append(Row(key.case, patient, paths, tuple(m[1] for m in drawn if m), section, tuple(structures)))
+    for pattern, cases in lonely.items():
+        what = "image" if pattern in images else "mask"
+        listed.problems.append(
+            f"{len(cases)} of {len(wanted)} cases have no {what} {pattern} ({some(cases)}); add the files, or move the others away"
+        )
+    idle = [path for place, found in enumerate(found_masks) for key, path in found.items() if (place, key) not in served]
+    if idle:
+        listed.notes.append(f"{len(idle)} masks without an image are left out ({some([p.relative_to(root) for p in idle])})")
+    _tell_unused(root, used, listed)
+    return settle(listed)
+
+
+def _of(found: dict[Key, Path], key: Key, pattern: str) -> tuple[Key, Path] | None:
+    """The mask of an image: the one that agrees in everything both patterns name."""
+    named = set(re.findall(r"\{(\w+)\}", pattern))
+    if key in found:
+        return key, found[key]
+    wanted = Key(key.case, key.patient if "patient" in named else "", key.section if "section" in named else "")
+    if wanted in found:
+        return wanted, found[wanted]
+    told = [(other, path) for other, path in found.items() if other.case == key.case and _agree(other, key)]
+    return told[0] if len(told) == 1 else None
+
+
+def _agree(one: Key, other: Key) -> bool:
+    return all(a == b or not a or not b for a, b in zip(one, other))
+
+
+def _matches(
+    root: Path, pattern: str, listed: Listed, used: set[Path], what: str, but: frozenset[Path] = frozenset()
+) -> dict[Key, Path]:
+    """The files of a pattern by what their names say; two files of one key, and a section of no known name, are problems."""
+    twice: dict[Key, list[Path]] = defaultdict(list)
+    for path, said in _walk(root, _parts(pattern, what)):
+        if path in but:
+            continue
+        used.add(path)
+        word = said.get("section", "")
+        section = SECTION_WORDS.get(word.lower(), "")
+        if word and not section:
+            known = ", ".join(SECTIONS)
+            listed.problems.append(f"{path}: {word!r} is no section (known: {known}); write another pattern, or rename it")
+            continue
+        twice[Key(said["case"], said.get("patient", ""), section)].append(path)
+    for key, paths in twice.items():
+        if len(paths) > 1:
+            names = ", ".join(str(path.relative_to(root)) for path in paths)
+            listed.problems.append(f"{len(paths)} {what} of the case {key.case!r} fit {pattern} ({names}); keep one")
+    return {key: paths[0] for key, paths in twice.items()}
+
+
+def _parts(pattern: str, what: str) -> list[re.Pattern[str]]:
+    """The regular expression of each folder or file name of a pattern."""
+    told = normal(pattern).replace("\\", "/").removeprefix("./")
+    names = told.split("/")
+    if told.startswith("/") or ".." in names or "" in names or re.match(r"^[A-Za-z]:/", told):
+        raise ValueError(f"{what} pattern {pattern!r} must be a path below the data set's folder, such as 'images/{{case}}.png'")
+    asked = re.findall(r"\{([^{}]*)\}", told)
+    odd = [word for word in asked if word not in PLACES]
+    if odd:
+        raise ValueError(f"{what} pattern {pattern!r} has {{{odd[0]}}}; known: {', '.join(f'{{{word}}}' for word in PLACES)}")
+    if "case" not in asked:
+        raise ValueError(f"{what} pattern {pattern!r} has no {{case}}; it stands for the part of a name that image and mask share")
+    return [_expression(name) for name in names]
+
+
+def _expression(name: str) -> re.Pattern[str]:
+    """What a folder or file name of a pattern fits: a placeholder anything the first time, then the same again."""
+    told, seen = "", set()
+    any_ending = name.endswith(".*")
+    for piece in re.split(r"(\{\w+\}|\*)", name.removesuffix(".*")):
+        word = piece[1:-1]
+        if piece == "*":
+            told += "[^/]*?"
+        elif piece == f"{{{word}}}" and word in PLACES:
+            told += f"(?P={word})" if word in seen else f"(?P<{word}>[^/]+?)"
+            seen.add(word)
+        else:
+            told += re.escape(piece)
+    ending = rf"\.(?i:{'|'.join(map(re.escape, ENDINGS))})" if any_ending else ""
+    return re.compile(told + ending, re.DOTALL)
+
+
+def _walk(folder: Path, parts: list[re.Pattern[str]]) -> Iterator[tuple[Path, dict[str, str]]]:
+    """Every path below a folder whose names fit, with what the placeholders stand for."""
+    for path in inside(folder):
+        name = normal(path.name)
+        match = parts[0].fullmatch(name)
+        said = match.groupdict() if match else {}
+        if match and len(parts) == 1:
+            yield path, said
+        for found, more in _walk(path, parts[1:]) if match and len(parts) > 1 and path.is_dir() else ():
+            if all(said[word] == more[word] for word in said.keys() & more.keys()):
+                yield found, said | more
+
+
+def _tell_unused(root: Path, used: set[Path], listed: Listed) -> None:
+    """A note on the image files that no pattern fits, counted by folder."""
+    left: Counter[str] = Counter()
+    for path in _files(root):
+        if path not in used and not used & set(path.parents):
+            left[str(path.parent.relative_to(root))] += 1
+    if left:
+        where = ", ".join(f"{count} in {folder if folder != '.' else root.name}" for folder, count in left.most_common(5))
+        listed.notes.append(f"{sum(left.values())} files fit no pattern and are left out ({where})")
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path in inside(folder):
+        if path.is_dir():
+            yield from _files(path)
+        elif path.name.lower().endswith(tuple(f".{ending}" for ending in ENDINGS)):
+            yield path
+
+
+def suggest(root: Path) -> str:
+    """What there is, and the patterns that the names of the files suggest: a sentence for an error."""
+    kinds: dict[str, list[Path]] = defaultdict(list)
+    for path in _files(root):
+        kinds[str(path.parent.relative_to(root))].append(path)
+    if not kinds:
+        others = Counter(path.suffix.lower() or "no ending" for path in root.rglob("*") if path.is_file())
+        told = ", ".join(f"{count} {kind}" for kind, count in others.most_common(5)) or "no file"
+        kinds_known = f"no picture ({', '.join(ENDINGS[:6])}) and no volume (.nii.gz, .nii)"
+        return f"it holds {kinds_known}, but {told}; convert them, or give the folder that does"
+    seen = ", ".join(f"{len(paths)} in {folder} ({paths[0].name}, ...)" for folder, paths in sorted(kinds.items())[:6])
+    pair = _guess(root, [path for paths in kinds.values() for path in paths]) or ("FOLDER/{case}.png", "FOLDER/{case}_mask.png")
+    return f"it holds {seen}; say which are which, such as --images {pair[0]!r} --masks {pair[1]!r}"
+
+
+def _guess(root: Path, files: Sequence[Path]) -> tuple[str, str] | None:
+    """The patterns of the first image and of a mask that carries its name, or lies beside it in a folder a case."""
+    masked = re.compile(r"mask|seg|label|truth|gt|annot|manual|contour", re.IGNORECASE)
+    told = {path: path.relative_to(root).as_posix() for path in files}
+    drawings = [path for path in files if masked.search(told[path])]
+    often = Counter(path.name for path in files)
+    for image in [path for path in files if path not in drawings]:
+        stem, folder = image.name.split(".")[0], image.parent.name
+        for mask in drawings:
+            if mask.parent == image.parent and often[image.name] > 1 and often[mask.name] > 1:
+                return told[image].replace(folder, "{case}"), told[mask].replace(folder, "{case}")
+            if stem and stem in mask.name:
+                return told[image].replace(stem, "{case}"), told[mask].replace(stem, "{case}")
+    return None
