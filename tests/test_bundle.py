@@ -111,6 +111,7 @@ def test_bundle_has_the_shape_of_the_model_zoo(bundle):
 # -- training and evaluation
 
 
+@pytest.mark.slow
 def test_stock_command_trains(phantom_bundle):
     saved = torch.load(phantom_bundle.root / "models" / "model.pt", weights_only=True)
     assert saved["mean"].item() == 127.5 and "Epoch[10]" in phantom_bundle.log

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import settings
 
 from monai_advdef.bundle import bundles, home
 
@@ -92,6 +94,11 @@ def test_setup_lists_the_packages_that_there_are():
     moved = {"monai_advdef.bundles", "monai_advdef.workflows"}  # these two stand at the root of the checkout
     assert len(set(listed)) == len(listed) and set(listed) == there | moved
     assert {f"monai_advdef.{home(name).name}" for name in ("bundles", "workflows")} == moved
+
+
+def test_what_must_pass_before_a_change_lands_tries_the_same_examples_each_time():
+    """Of every worker: each loads the profile by itself."""
+    assert settings.default.derandomize or not os.environ.get("CI")  # type: ignore[attr-defined]
 
 
 # -- what bundles have in common, and each says for itself: MONAI reads one file where one is named

@@ -92,6 +92,7 @@ def test_wrong_tables_are_refused():
         Table(name="t", bundle_root=".", settings={"output_dir": "o", "ckpt_dir": "m"}).page(pd.DataFrame())
 
 
+@pytest.mark.slow
 def test_table_two_runs_from_one_command_and_crafts_each_image_once(phantom_bundle, tmp_path):
     """The stock command, with fewer columns and steps; a second run takes every adversarial image from the cache."""
     words = phantom_bundle.words(tmp_path, workflows()["papers/frequency_refinement/table2"])

@@ -136,6 +136,16 @@ def test_the_words_around_the_numbers(card):
     assert "worst · .91 → .00" in text and "×16, −8 … +8 grey levels" in text
 
 
+def test_quantities_have_the_words_of_the_field(card, page):
+    assert re.findall("<h2>(.*?)</h2>", card[0])[:4] == [
+        *("Dice under attack", "Attacks without a bound", "Dice under attack over ε", "Defence gain, paired")
+    ]
+    heads = [" ".join(cell.split()) for cell in page.rows[0]]
+    assert heads[0].startswith("Dice, mean") and heads[1] == "clean" and heads[-1].replace(" ", "") == "costoncleanimages"
+    assert [head.replace(" ", "") for head in heads[3:5]] == ["underattack,oblivious", "underattack,adaptive"]
+    assert "Dice under attack (robust Dice) is the worst case" in card[0] and "ε, grey levels (L∞)" in card[0]
+
+
 def test_the_verdicts_of_a_sound_study(tmp_path):
     write(tmp_path, [cell for cell in cells((4, 8)) if cell["defense"] in ("none", "FR(30,5,80)")])
     found = verdicts(read_scope(tmp_path / "records"))

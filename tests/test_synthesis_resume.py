@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 from monai.data import DataLoader, Dataset
 from torch import Tensor, nn
@@ -74,6 +75,7 @@ def weights(folder: Path) -> dict[str, Tensor]:
     return load_generator(str(folder / "generator.pt"))[0].state_dict()
 
 
+@pytest.mark.slow
 def test_killed_training_ends_as_an_uninterrupted_one(tmp_path):
     parts, whole = tmp_path / "parts", tmp_path / "whole"
     killed = child(parts, 0.1)  # most of a second an epoch

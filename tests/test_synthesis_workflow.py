@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from unittest.mock import patch
 
+import pytest
 import torch
 from generators import SMALL
 
@@ -28,6 +29,7 @@ def train(bundle, folder: Path, epochs: int) -> SynthesisObjective:
     return made.parser.get_parsed_content("synthesis::trainer").objective
 
 
+@pytest.mark.slow
 def test_generator_is_trained_resumed_and_attacks(phantom_bundle, tmp_path):
     before = (phantom_bundle.root / "models" / "model.pt").read_bytes()
     train(phantom_bundle, tmp_path, 1)

@@ -186,6 +186,7 @@ def test_the_files_tell_it_all_and_the_table_reads_back(trained, tmp_path, band_
             assert min(shown.size) > 400
 
 
+@pytest.mark.slow
 def test_a_search_that_was_stopped_goes_on_and_the_other_grid_reuses_it(trained, tmp_path, band_std):
     whole = search(trained, tmp_path / "whole", band_std)[1]()
     first, run = search(trained, tmp_path / "parts", band_std, limit=300)

@@ -45,6 +45,7 @@ def test_another_seed_another_table(trained, tmp_path, name):
     assert (one["l2"] != two["l2"]).all() and (one["fingerprint"] != two["fingerprint"]).all()
 
 
+@pytest.mark.slow
 def test_killed_bundle_run_is_resumed_with_identical_records(phantom_bundle, tmp_path):
     """The stock command is killed amid its cases; the same evaluation again ends with the table of an undisturbed run."""
     slow = {"attack__steps": 40, "batch_size": 1}

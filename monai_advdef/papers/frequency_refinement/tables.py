@@ -58,8 +58,8 @@ class FrequencyRefinementTable(Table):
     def __init__(self, *, number: int, task: str = "", title: str = "", reference: str = "FR(30,5,80)", **options: Any) -> None:
         if number not in (1, 2, 3):
             raise ValueError(f"number must be 1, 2 or 3, got {number!r}")
-        super().__init__(**{"name": f"frequency_refinement_table{number}", **options})
-        self.number, self.task, self.title, self.reference = number, task, title, reference
+        super().__init__(**{"name": f"frequency_refinement_table{number}", **options}, title=title)
+        self.number, self.task, self.reference = number, task, reference
 
     def page(self, rows: pd.DataFrame) -> str:
         """The table in Markdown, of overlap or of the diagnosis, and the protocol."""
