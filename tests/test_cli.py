@@ -185,7 +185,9 @@ def test_a_reader_that_has_seen_enough_is_no_error(words):
     os.close(receiver)
     done = subprocess.run([sys.executable, "-m", "monai_advdef", *words], stdout=sender, stderr=subprocess.PIPE, text=True)
     os.close(sender)
-    assert done.returncode in ((2,) if words == ["lst"] else (0, 141)) and "roken" not in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode in ((2,) if words == ["lst"] else (0, 141)) and "roken" not in done.stderr and "Traceback" not in done.stderr
+    )
 
 
 def test_output_that_cannot_be_written_is_told():

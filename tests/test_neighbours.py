@@ -188,6 +188,20 @@ def test_alone_lets_one_in_at_a_time_and_leaves_no_file(tmp_path):
             pass
 
 
+def test_a_file_system_without_locks_is_served_by_files(tmp_path, monkeypatch):
+    def none(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", none)
+    for _ in range(2):
+        owned = Ownership(tmp_path / "c", "the cell")
+        owned.take()
+        with pytest.raises(TimeoutError), alone(tmp_path / "c.lock", timeout=0.2):
+            pass
+        owned.release()
+        assert list(tmp_path.iterdir()) == []
+
+
 def test_lines_that_somebody_changed_are_refused(tmp_path):
     path = tmp_path / "part"
     for change, told in (
