@@ -84,9 +84,10 @@ MOMENTS = {
 }
 
 
-def kill_once(bundle: PhantomBundle, output: Path, log: Path, draw: random.Random) -> bool:
-    """One start, killed at a moment drawn among all that it goes through; ``False`` if it had ended before."""
-    moment = draw.choice(list(MOMENTS))
+def kill_once(bundle: PhantomBundle, output: Path, log: Path, draw: random.Random, cases: int) -> bool:
+    """One start, killed at a moment drawn among all that it will go through; ``False`` if it had ended before."""
+    crafted = len(list(output.glob("adversarial/*.npz"))) == cases
+    moment = draw.choice([name for name in MOMENTS if not (crafted and name == "crafting")])
     pattern, span = MOMENTS[moment]
     wait, since = draw.uniform(0, span), time.time()
     process = start(bundle, output, 8, log)
@@ -105,7 +106,7 @@ def kill(bundle: PhantomBundle, folder: Path, expected: pd.DataFrame, *, kills: 
     """Killed ``kills`` times, then finished."""
     output, log, draw, done = folder / "killed", folder / "killed.log", random.Random(seed), 0
     while done < kills:
-        done += kill_once(bundle, output, log, draw)
+        done += kill_once(bundle, output, log, draw, expected["case"].nunique())
     finish(start(bundle, output, 8, log), log)
     return check(output, expected)
 

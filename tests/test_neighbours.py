@@ -241,6 +241,21 @@ def test_a_signal_ends_the_block_with_words_and_its_exit_code(capfd, number):
         signal.signal(number, before)
 
 
+def test_a_second_signal_does_not_disturb_what_the_first_one_closes():
+    closed, before = [], signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with pytest.raises(Stopped), stoppable(""):
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(5)
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+                closed.append(1)
+        assert closed == [1]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_what_others_handle_or_ignore_stays_and_other_threads_do_nothing():
     heard = []
     before = signal.signal(signal.SIGTERM, lambda *_: heard.append(1)), signal.signal(signal.SIGHUP, signal.SIG_IGN)
