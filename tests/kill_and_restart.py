@@ -2,7 +2,7 @@
 
 ``python tests/kill_and_restart.py --kills 20 --starts 10`` makes a small bundle on phantoms, then
 
-1. starts one evaluation ``--kills`` times in one folder and ends each by SIGKILL at a random moment, then lets it run to its end;
+1. starts one evaluation in one folder and ends it by SIGKILL ``--kills`` times, at random moments, then lets it run to its end;
 2. starts two evaluations (``--starts`` processes in all) in one folder at once.
 
 Both times the records must equal those of an undisturbed run in every column but ``seconds``, every run of MLflow must be closed,
@@ -12,7 +12,7 @@ and no part, lock, owner or temporary file may be left.
 from __future__ import annotations
 
 import argparse
-import os
+import contextlib
 import random
 import shutil
 import signal
@@ -67,16 +67,46 @@ def check(output: Path, expected: pd.DataFrame) -> list[str]:
     return found
 
 
-def kill(bundle: PhantomBundle, folder: Path, expected: pd.DataFrame, *, kills: int, span: float, seed: int) -> list[str]:
-    """Killed ``kills`` times, within ``span`` seconds of each start, then finished."""
-    output, log, draw = folder / "killed", folder / "killed.log", random.Random(seed)
-    for number in range(kills):
-        process = start(bundle, output, 8, log)
-        time.sleep(draw.uniform(0.1, 1.0) * span)
-        os.kill(process.pid, signal.SIGKILL)
-        code = process.wait()
-        crafted, rows = (len(list(output.glob(name))) for name in ("adversarial/*.npz", "records/*.parquet"))
-        print(f"kill {number + 1} of {kills}: exit code {code}, {crafted} images crafted, {rows} tables", flush=True)
+def newer(output: Path, pattern: str, since: float) -> bool:
+    """Whether a file of that kind was written after ``since``."""
+    with contextlib.suppress(FileNotFoundError):  # it is renamed while it is looked at
+        return any(path.stat().st_mtime > since and path.stat().st_size > 0 for path in output.glob(pattern))
+    return False
+
+
+# What a start has come to when the clock of its kill begins, and how many seconds that clock runs at most.
+MOMENTS = {
+    "starting": (None, 20.0),
+    "making or opening the store": ("mlruns.db*", 2.0),
+    "crafting": ("adversarial/*", 0.5),
+    "recording": ("records/_unfinished/*.part.jsonl", 0.5),
+    "closing": ("records/*.parquet", 2.0),
+}
+
+
+def kill_once(bundle: PhantomBundle, output: Path, log: Path, draw: random.Random, cases: int) -> bool:
+    """One start, killed at a moment drawn among all that it will go through; ``False`` if it had ended before."""
+    crafted = len(list(output.glob("adversarial/*.npz"))) == cases
+    moment = draw.choice([name for name in MOMENTS if not (crafted and name == "crafting")])
+    pattern, span = MOMENTS[moment]
+    wait, since = draw.uniform(0, span), time.time()
+    process = start(bundle, output, 8, log)
+    while pattern and process.poll() is None and not newer(output, pattern, since):
+        time.sleep(0.002)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(wait)
+    process.kill()
+    code = process.wait()
+    told = (len(list(output.glob(pattern))) for pattern in ("adversarial/*.npz", "records/*.parquet"))
+    print(f"{moment}, {wait:.2f} s later: exit code {code}; %d images crafted, %d tables" % tuple(told), flush=True)
+    return code == -signal.SIGKILL
+
+
+def kill(bundle: PhantomBundle, folder: Path, expected: pd.DataFrame, *, kills: int, seed: int) -> list[str]:
+    """Killed ``kills`` times, then finished."""
+    output, log, draw, done = folder / "killed", folder / "killed.log", random.Random(seed), 0
+    while done < kills:
+        done += kill_once(bundle, output, log, draw, expected["case"].nunique())
     finish(start(bundle, output, 8, log), log)
     return check(output, expected)
 
@@ -95,13 +125,10 @@ def together(bundle: PhantomBundle, folder: Path, expected: pd.DataFrame, *, sta
 def run(bundle: PhantomBundle, folder: Path, *, kills: int, starts: int, seed: int = 0) -> None:
     """Both trials against undisturbed runs."""
     log, wholes = folder / "whole.log", [folder / "whole_8", folder / "whole_4"]
-    began = time.monotonic()
     finish(start(bundle, wholes[0], 8, log), log)
-    span = time.monotonic() - began
     finish(start(bundle, wholes[1], 4, log), log)
     both = pd.concat([table(w) for w in wholes]).sort_values("fingerprint", kind="stable", ignore_index=True)
-    print(f"an undisturbed run takes {span:.0f} s; killing {kills} times", flush=True)
-    closed = kill(bundle, folder, table(wholes[0]), kills=kills, span=span, seed=seed)
+    closed = kill(bundle, folder, table(wholes[0]), kills=kills, seed=seed)
     print(f"MLflow after {kills} kills and one run to the end: {closed}", flush=True)
     closed = together(bundle, folder, both, starts=starts)
     print(f"MLflow after {starts} starts at once: {closed}", flush=True)

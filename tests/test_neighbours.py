@@ -188,6 +188,20 @@ def test_alone_lets_one_in_at_a_time_and_leaves_no_file(tmp_path):
             pass
 
 
+def test_a_file_system_without_locks_is_served_by_files(tmp_path, monkeypatch):
+    def none(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", none)
+    for _ in range(2):
+        owned = Ownership(tmp_path / "c", "the cell")
+        owned.take()
+        with pytest.raises(TimeoutError), alone(tmp_path / "c.lock", timeout=0.2):
+            pass
+        owned.release()
+        assert list(tmp_path.iterdir()) == []
+
+
 def test_lines_that_somebody_changed_are_refused(tmp_path):
     path = tmp_path / "part"
     for change, told in (
@@ -225,6 +239,21 @@ def test_a_signal_ends_the_block_with_words_and_its_exit_code(capfd, number):
         assert f"stopped by {number.name}; all is kept" in capfd.readouterr().err
     finally:
         signal.signal(number, before)
+
+
+def test_a_second_signal_does_not_disturb_what_the_first_one_closes():
+    closed, before = [], signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with pytest.raises(Stopped), stoppable(""):
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(5)
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+                closed.append(1)
+        assert closed == [1]
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_what_others_handle_or_ignore_stays_and_other_threads_do_nothing():

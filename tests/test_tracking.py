@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,11 +11,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 
 import mlflow
 import pytest
 import torch
 from engines import evaluator, items, loader, network
+from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from monai.handlers import StatsHandler
 
@@ -29,11 +32,14 @@ def default_store(monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
-def cell(trained, folder, attack=None, attached=True):
+def cell(trained, folder, attack=None, attached=True, then=None):
     records = RecordHandler(folder, ["lesion"], attack=attack, task="blobs", model="small")
     tracker = EvaluationTracker(records, experiment_name="blobs")
     handlers = [records, tracker, StatsHandler(iteration_log=False), *([attack] if attack and attached else [])]
-    evaluate(evaluator(network(trained), handlers, data=items(3)), attack, records)
+    engine = evaluator(network(trained), handlers, data=items(3))
+    if then is not None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), then)
+    evaluate(engine, attack, records)
     return records
 
 
@@ -128,9 +134,10 @@ def server(tmp_path):
                     break
                 except (urllib.error.URLError, OSError):
                     time.sleep(0.1)
-            yield uri
+            yield uri, process
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
             try:
                 process.wait(30)
             except subprocess.TimeoutExpired:
@@ -139,10 +146,19 @@ def server(tmp_path):
 
 @pytest.mark.slow
 def test_the_same_on_a_server(trained, tmp_path, server, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    uri, process = server
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     clean, attacked = cell(trained, tmp_path / "out"), cell(trained, tmp_path / "out", AttackHandler("FGSM", eps=4.0))
-    check_two_cells(*runs(server), clean, attacked)
+    check_two_cells(*runs(uri), clean, attacked)
     assert list((tmp_path / "artifacts").rglob("card.html")) and not (tmp_path / "out" / "mlruns").exists()
     with pytest.raises(ValueError, match="random start"):
         cell(trained, tmp_path / "out", AttackHandler("PGD", norm="unbounded"))
-    assert [r.info.status for r in runs(server)[1]] == ["FINISHED", "FINISHED", "FAILED"]
+    assert [r.info.status for r in runs(uri)[1]] == ["FINISHED", "FINISHED", "FAILED"]
+
+    shutil.rmtree(tmp_path / "out" / "records")
+    die = lambda engine: (os.killpg(process.pid, signal.SIGKILL), process.wait())  # noqa: E731
+    start = time.monotonic()
+    with pytest.warns(UserWarning, match=rf"MLflow at {uri} did not take .*the same command again") as told:
+        cell(trained, tmp_path / "out", then=die)
+    assert sum("MLflow" in str(w.message) for w in told) == 1 and time.monotonic() - start < 60
+    assert len(read_records(tmp_path / "out" / "records")) == 6

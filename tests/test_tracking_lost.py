@@ -94,8 +94,9 @@ def test_metrics_of_any_kind_become_numbers_and_parameters_texts():
     assert len(cut["k"]) == 6000 and cut["k"].endswith("x ... (7000 characters)") and cut["_"] == "1"
 
 
-def test_every_class_has_its_metrics_whatever_it_is_called(trained, tmp_path, monkeypatch):
-    """All classes of one run: the prediction is told as many of them."""
+def test_every_class_has_its_metrics_whatever_it_is_called(trained, tmp_path, monkeypatch, made_store):
+    """All in one run."""
+    (tmp_path / "mlruns.db").write_bytes(made_store.read_bytes())
     classes = [name for name in NAMES if name != "\ud800"]
     values = {(c, "dice"): i / 100 for i, c in enumerate(classes)} | {("a_b", "hd95_mm"): float("inf"), ("..", "iou"): float("nan")}
     monkeypatch.setattr(RecordHandler, "_values", lambda self, *_: values)
@@ -109,7 +110,8 @@ def test_every_class_has_its_metrics_whatever_it_is_called(trained, tmp_path, mo
     assert sum(name.startswith("x" * 100) for name in metrics) == 2 * 3
 
 
-def test_a_parameter_that_is_too_long_is_cut(trained, tmp_path):
+def test_a_parameter_that_is_too_long_is_cut(trained, tmp_path, made_store):
+    (tmp_path / "mlruns.db").write_bytes(made_store.read_bytes())
     cell(trained, tmp_path, experiment_param={"cases (all)": "c" * 9000, **{f"p{i}": i for i in range(120)}})
     assert found(tmp_path)[0] == ["FINISHED"]
     with closing(sqlite3.connect(tmp_path / "mlruns.db")) as store:

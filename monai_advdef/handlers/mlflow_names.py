@@ -49,6 +49,8 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Metrics by valid name: scalars of any kind, vectors entry by entry; what is no number is left out."""
     found: dict[str, float] = {}
     for name, value in flatten_dict(dict(metrics)).items():
+        if value is None:
+            continue
         try:
             entries = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value, dtype=float).ravel()
         except (TypeError, ValueError):

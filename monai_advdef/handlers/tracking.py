@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,8 @@ class TrainingTracker(MLFlowHandler):
         run, self.cur_run = self.cur_run, None
         if run is not None:
             self.store.last(lambda: self.client.set_terminated(run.info.run_id, status))
-            dispose(self.client)
+            with suppress(Exception):  # a store that was lost
+                dispose(self.client)
 
     def _log(self, what: str, act: Any) -> None:
         if self.cur_run is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -11,10 +12,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from monai_advdef.neighbours.processes import Process, me
 
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 PATIENCE = (1.0, 59.0)  # seconds until the first word about waiting, and then between one and the next
 
 
@@ -26,9 +28,8 @@ def alone(path: str | os.PathLike[str], *, timeout: float) -> Iterator[None]:
         TimeoutError: another process held it for ``timeout`` seconds.
         OSError: the file cannot be made.
     """
-    lock = FileLock(path, thread_local=False)
     try:
-        lock.acquire(timeout=timeout)
+        lock = _locked(path, timeout)
     except Timeout as error:
         raise TimeoutError(f"another process has held {path} for {timeout:.0f} s") from error
     try:
@@ -49,7 +50,8 @@ class Ownership:
 
     def __init__(self, path: str | os.PathLike[str], what: str) -> None:
         self.what, self._owner = what, Path(f"{path}.owner.json")
-        self._lock = FileLock(f"{path}.lock", thread_local=False)
+        self._path = f"{path}.lock"
+        self._lock: BaseFileLock | None = None
 
     def take(self) -> None:
         """Wait until nobody else holds it, with a word at the start and one a minute.
@@ -61,7 +63,7 @@ class Ownership:
         start, pauses = time.monotonic(), iter(PATIENCE)
         while True:
             try:
-                self._lock.acquire(timeout=next(pauses, PATIENCE[-1]))
+                self._lock = _locked(self._path, next(pauses, PATIENCE[-1]))
                 break
             except Timeout:
                 self._tell(time.monotonic() - start)
@@ -69,9 +71,10 @@ class Ownership:
 
     def release(self) -> None:
         """Give it up; without effect where it is not held."""
-        if self._lock.is_locked:
+        lock, self._lock = self._lock, None
+        if lock is not None:
             self._owner.unlink(missing_ok=True)
-            _give_up(self._lock)
+            _give_up(lock)
 
     def __del__(self) -> None:
         with suppress(Exception):  # what a dying interpreter has already taken away
@@ -95,7 +98,28 @@ class Ownership:
         )
 
 
-def _give_up(lock: FileLock) -> None:
+def _locked(path: str | os.PathLike[str], timeout: float) -> BaseFileLock:
+    """The lock, held. Where a network file system knows no locks, a file that its holder makes and removes stands in for it.
+
+    Raises:
+        Timeout: another process held it for ``timeout`` seconds.
+        OSError: it cannot be made.
+    """
+    try:
+        lock: BaseFileLock = FileLock(path, thread_local=False)
+        lock.acquire(timeout=timeout)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        with suppress(OSError):  # the empty file that could not be locked, or another's
+            if not os.path.getsize(path):
+                os.unlink(path)
+        lock = SoftFileLock(path, thread_local=False)
+        lock.acquire(timeout=timeout)
+    return lock
+
+
+def _give_up(lock: BaseFileLock) -> None:
     """Remove the file while it is locked: who waits for a file that is gone tries again with a new one."""
     with suppress(OSError):  # Windows removes no open file
         os.unlink(lock.lock_file)

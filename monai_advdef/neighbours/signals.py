@@ -6,12 +6,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+GRACE = 5.0  # seconds in which the first signal may close what is open, whatever follows it
 
 
 class Stopped(SystemExit):
@@ -20,20 +22,24 @@ class Stopped(SystemExit):
 
 @contextmanager
 def stoppable(told: str) -> Iterator[None]:
-    """Within the block, SIGTERM and SIGHUP raise :class:`Stopped` after the words ``told``.
+    """Within the block, SIGTERM and SIGHUP raise :class:`Stopped` after the words ``told``; repeated ones do nothing for a while.
 
     A signal that is ignored (``nohup``), or that somebody else handles, is left as it is; so is everything outside the main thread,
     where Python handles no signals.
     """
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        process = os.getpid()
+        process, since = os.getpid(), -GRACE
 
         def stop(number: int, frame: FrameType | None) -> None:
             if os.getpid() != process:  # a worker that was forked within the block
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
                 return
+            nonlocal since
+            if time.monotonic() - since < GRACE:  # schedulers ask more than once
+                return
+            since = time.monotonic()
             with suppress(OSError):  # nobody may be listening any more
                 print(f"stopped by {signal.Signals(number).name}; {told}", file=sys.stderr, flush=True)
             raise Stopped(128 + number)
