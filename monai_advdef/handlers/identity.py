@@ -87,9 +87,7 @@ def known(what: str, digest_of: Callable[[], str]) -> str:
     try:
         return digest_of()
     except Unidentified as error:
-        logger.warning(
-            "%s cannot be recognised when it comes again, so this evaluation is recorded as one of its own: %s", what, error
-        )
+        logger.warning("%s cannot be recognised again, so this evaluation is recorded as one of its own: %s", what, error)
         return f"unidentified {uuid.uuid4().hex[:16]}"
 
 
@@ -228,7 +226,8 @@ class Walk:
             ) from error
 
     def _add_network(self, module: nn.Module) -> None:
-        own = {k: v for k, v in vars(module).items() if k not in _OF_MODULES and k not in self.without}
+        made = {name.rpartition("_")[0] for name in module._parameters if name.endswith(("_orig", "_g"))}  # anew by a hook
+        own = {k: v for k, v in vars(module).items() if k not in _OF_MODULES | self.without | made}
         state = {**module._parameters, **module._buffers}
         self.add(["network", type(module), own, state if self.weights else sorted(state)])
         self.add([list(getattr(module, name).values()) for name in _HOOKS])
