@@ -27,6 +27,7 @@ from torch import nn
 from monai_advdef.defenses import DefendedInferer
 from monai_advdef.handlers import AttackHandler, RecordHandler, evaluate
 from monai_advdef.handlers.cases import Cases, bare_name
+from monai_advdef.handlers.cell import network_identity
 from monai_advdef.handlers.identity import weights_hash
 from monai_advdef.records import COLUMNS, RecordWriter, check_row, read_provenance, read_records
 from monai_advdef.report import build, markdown_table
@@ -81,12 +82,13 @@ def test_networks_inferers_defences_and_what_follows_them_are_told_apart(trained
     assert recorded(tmp_path, network(trained), inferer=DefendedInferer(SimpleInferer(), Halved(0.5))) == names[5]
 
 
-def test_the_same_weights_in_another_structure_are_another_network(trained):
-    relu, tanh = (nn.Sequential(nn.Conv2d(1, 1, 1), act) for act in (nn.ReLU(), nn.Tanh()))
+def test_the_same_weights_in_another_structure_are_another_network(trained, tmp_path):
+    relu, tanh = (nn.Sequential(nn.Conv2d(3, 2, 1), act) for act in (nn.ReLU(), nn.Tanh()))
     tanh.load_state_dict(relu.state_dict())
-    assert weights_hash(relu) == weights_hash(tanh)
-    attack = {name: AttackHandler("FGSM", source=net).identity() for name, net in (("relu", relu), ("tanh", tanh))}
-    assert attack["relu"] != attack["tanh"] == AttackHandler("FGSM", source=copy.deepcopy(tanh)).identity()
+    assert weights_hash(relu) == weights_hash(tanh) and network_identity(relu) != network_identity(tanh)
+    sources = (relu, tanh, copy.deepcopy(tanh))
+    names = [recorded(tmp_path, network(trained), attack=AttackHandler("FGSM", source=s, cache_dir=tmp_path / "c")) for s in sources]
+    assert names[0] != names[1] == names[2] and len(list((tmp_path / "c").iterdir())) == 2 * 6
 
 
 def test_files_moved_elsewhere_and_a_cache_before_them_change_nothing(trained, tmp_path):
