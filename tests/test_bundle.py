@@ -315,3 +315,43 @@ def test_two_networks_may_share_an_output_folder(phantom_bundle, tmp_path):
 
 def test_bundles_and_workflows_are_found():
     assert home("workflows").is_dir() and NAME in bundles()
+
+
+# -- what is the same evaluation
+
+
+def test_two_clinics_with_the_same_file_names_and_another_size_are_three_evaluations(phantom_bundle, tmp_path):
+    for clinic, light in (("A", 1.0), ("B", 0.6)):
+        shutil.copytree(phantom_bundle.root / "phantom", tmp_path / clinic)
+        for file in (tmp_path / clinic / "images").iterdir():
+            pixels = np.asarray(Image.open(file).convert("RGB"))
+            Image.fromarray((pixels * light).astype(np.uint8)).save(file)
+    told = {"record_def::gallery": False}
+    for clinic, size in (("A", 64), ("B", 64), ("A", 96), ("A", 64)):
+        files = [CONFIGS / "train.yaml", CONFIGS / "evaluate.yaml"]
+        run_files(phantom_bundle, tmp_path / "out", files, dataset_dir=str(tmp_path / clinic), image_size=size, **told)
+    table = read_records(tmp_path / "out" / "records")
+    assert table["fingerprint"].nunique() == table["data"].nunique() == 3 and table["weights"].nunique() == 1
+    assert table.groupby("fingerprint")["case"].agg(tuple).nunique() == 1
+    assert "not shown here: 1 run on data" in (tmp_path / "out" / "card.html").read_text()
+    done = command("monai_advdef", "report", "out", "--markdown", cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.count("| unet, data ") == 3
+
+
+def test_switches_given_as_text_mean_what_they_say_on_the_command_line(phantom_bundle, tmp_path):
+    told = {"attack_def::relative": "false", "attack_def::compiled": "false", "attack_def::steps": 2, "record_def::card": "false"}
+    told |= {"record_def::undefended": "false", "record_def::gradients": "false", "record_def::gallery": "false"}
+    overlays = (workflows()["attacks/pgd"], workflows()["defenses/jpeg"])
+    done = command(*phantom_bundle.words(tmp_path, *overlays, **told), cwd=phantom_bundle.root)
+    assert done.returncode == 0, done.stderr
+    table = read_records(tmp_path / "records")
+    assert (table["linf"] <= 8).all() and (table["eps"] == 8).all() and set(table["metric"]) == {"dice", "iou"}
+    assert not (tmp_path / "card.html").exists() and not (tmp_path / "gallery").exists()
+
+
+def test_a_budget_for_each_channel_is_recorded_and_told(phantom_bundle, tmp_path):
+    for eps in (8, [8, 0, 0]):
+        phantom_bundle.evaluate(tmp_path, "attacks/fgsm", attack__eps=eps)
+    table = read_records(tmp_path / "records")
+    assert set(table["budget"]) == {"8", "[8, 0, 0]"} and (table["eps"] == 8).all()
+    assert "[8, 0, 0] grey levels" in (tmp_path / "card.html").read_text()

@@ -160,13 +160,13 @@ class AttackHandler:
         return plain({**told, **({} if source is None else {"source": weights_of(source)})})
 
     def identity(self, threat: ThreatModel | None = None) -> str:
-        """One digest of what the images depend on besides the deployed network, its inferer, the defence and the case.
+        """One digest of what the images depend on besides the network they are crafted on, its inferer, the defence and the case.
 
         Raises:
-            Unidentified: the attack, the normaliser or the source cannot be told from another of its kind.
+            Unidentified: the attack or the normaliser cannot be told from another of its kind.
         """
         view = self.view
-        settings = [self.seed, self.stored, view.plain(), "none" if view.source is None else network_identity(view.source)]
+        settings = [self.seed, self.stored, view.plain()]
         modes = [m.training for m in view.normalize.modules()] if isinstance(view.normalize, nn.Module) else []
         rights = asdict(threat or self.threat)
         rights |= {"eps": rights["eps"][0]} if isinstance(rights["eps"], (list, tuple)) and len(set(rights["eps"])) == 1 else {}
@@ -230,7 +230,7 @@ class AttackHandler:
         """What the images of each budget depend on, besides the case; nothing where that cannot be told, and then none is kept."""
         try:
             defense = defense_identity(defense_of(engine) if self.adaptive else None)
-            network = network_identity(networks_of(engine)) if self.view.source is None else ""
+            network = network_identity(networks_of(engine) if self.view.source is None else self.view.source)
             of = [defense, network, inferer_identity(engine.inferer)]
             return [digest(self.identity(threat), *of) for threat in self.threats]
         except Unidentified as error:

@@ -52,9 +52,13 @@ def digest(*parts: bytes | str) -> str:
 
 def tensor_bytes(x: Tensor) -> bytes:
     """Shape, type and contents."""
+    return f"{tuple(x.shape)}{x.dtype}".encode() + _entries(x).tobytes()
+
+
+def _entries(x: Tensor) -> np.ndarray:
     x = x.detach().cpu().contiguous()
     x = x.as_tensor() if hasattr(x, "as_tensor") else x
-    return f"{tuple(x.shape)}{x.dtype}".encode() + x.resolve_conj().resolve_neg().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return x.resolve_conj().resolve_neg().reshape(-1).view(torch.uint8).numpy()
 
 
 def weights_hash(network: nn.Module) -> str:
@@ -87,9 +91,7 @@ def known(what: str, digest_of: Callable[[], str]) -> str:
     try:
         return digest_of()
     except Unidentified as error:
-        logger.warning(
-            "%s cannot be recognised when it comes again, so this evaluation is recorded as one of its own: %s", what, error
-        )
+        logger.warning("%s cannot be recognised again, so this evaluation is recorded as one of its own: %s", what, error)
         return f"unidentified {uuid.uuid4().hex[:16]}"
 
 
@@ -130,9 +132,11 @@ class Walk:
         elif isinstance(value, (str, os.PathLike)):
             self._add_text(os.fspath(value))
         elif isinstance(value, Tensor):
-            self.note("array", tensor_bytes(value))
+            self.note("array", f"{tuple(value.shape)}{value.dtype}")
+            self._sha.update(_entries(value).data)  # without a copy
         elif isinstance(value, np.ndarray) and value.dtype != object:
-            self.note("array", f"{value.shape}{value.dtype}", np.ascontiguousarray(value).tobytes())
+            self.note("array", f"{value.shape}{value.dtype}")
+            self._sha.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
         elif type(value) in (tuple, frozenset):
             self._add_many(value)
         elif id(value) in self._met:
@@ -228,7 +232,8 @@ class Walk:
             ) from error
 
     def _add_network(self, module: nn.Module) -> None:
-        own = {k: v for k, v in vars(module).items() if k not in _OF_MODULES and k not in self.without}
+        made = {name.rpartition("_")[0] for name in module._parameters if name.endswith(("_orig", "_g"))}  # anew by a hook
+        own = {k: v for k, v in vars(module).items() if k not in _OF_MODULES | self.without | made}
         state = {**module._parameters, **module._buffers}
         self.add(["network", type(module), own, state if self.weights else sorted(state)])
         self.add([list(getattr(module, name).values()) for name in _HOOKS])

@@ -157,13 +157,14 @@ class RecordHandler:
             found, names[:] = loaded(loader, self.cases)
             return found
 
-        networks = networks_of(engine)
+        networks, source = networks_of(engine), None if attack is None else attack.view.source
         told = {
             "data": known("the data", data),
             "network": known("the network", lambda: network_identity(networks)),
             "inferer": known("the inferer", lambda: inferer_identity(engine.inferer)),  # type: ignore[attr-defined]
             "defense": known("the defence", lambda: defense_identity(defense)),
             "attack": "none" if attack is None else known("the attack", attack.identity),
+            "source": "none" if source is None else known("the source", lambda: network_identity(source)),
             "after": known("the postprocessing", lambda: postprocessing_identity(engine)),
         }
         measured = {"activation": self.activation, "undefended": self.undefended, "gradients": self.gradients}

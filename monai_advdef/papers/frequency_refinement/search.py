@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from monai_advdef.dct import block_dct, block_idct, crop_to, pad_to_block
 from monai_advdef.defenses import JPEG, frequency_table
 from monai_advdef.errors import nearest
 from monai_advdef.handlers import AttackHandler
-from monai_advdef.handlers.cell import inferer_identity, network_identity
-from monai_advdef.handlers.identity import digest, tensor_bytes
+from monai_advdef.handlers.cell import network_identity
+from monai_advdef.handlers.identity import digest, identity, tensor_bytes
 from monai_advdef.papers.attacked import AttackedBatch, attacked_batch, check_cases, deployed, overlap
 from monai_advdef.papers.frequency_refinement.band_statistics import read_band_std
 from monai_advdef.papers.frequency_refinement.search_result import REFERENCES, Found, SearchResult, setting_name, write_result
@@ -130,7 +130,7 @@ class TableSearch:
 
     def __call__(self, engine: Any, batch: Any) -> dict[str, Any]:
         """One batch of the evaluator."""
-        self._network = self._network or digest(network_identity(engine.network), inferer_identity(engine.inferer))
+        self._network = self._network or digest(network_identity(engine.network), _settings(engine.inferer))
         cases, victim = attacked_batch(engine, self.attack), deployed(engine, self.attack)
         found = [self._known.get(self._key(cases, i), {}) for i in range(len(cases.names))]
         with engine.mode(engine.network), open(self.progress, "a", encoding="utf-8") as file:
@@ -173,6 +173,18 @@ class TableSearch:
         """Changes with the network, the band statistics, the images and the label."""
         tensors = (cases.clean[i], cases.adversarial[i], cases.label[i])
         return digest(self._network, self.band_std.read_bytes(), *(tensor_bytes(t) for t in tensors))
+
+
+def _settings(inferer: Any) -> str:
+    """What tells an inferer from another one. An object in it that computes nothing itself counts by what it says of itself: a meter
+    goes on counting while a search that was stopped goes on."""
+    held = {name: repr(value) if _bystander(value) else value for name, value in vars(inferer).items()}
+    return identity(type(inferer), held)
+
+
+def _bystander(value: Any) -> bool:
+    speaks = type(value).__repr__ is not object.__repr__
+    return speaks and hasattr(value, "__dict__") and not callable(value) and not isinstance(value, (Tensor, Sequence, Mapping))
 
 
 def read_progress(path: Path) -> dict[str, dict[str, Found]]:
