@@ -97,6 +97,10 @@ def _check(root: Path, layout: str, task: str, images: Patterns, masks: Patterns
         report = _check_plain(source.root, find_task(source.task))
         why = "" if task else f" (task {source.task}: a guess, --task says another)"
         report.recognised = f"recognised as {source.title} because {source.reason}{why}"
+        if report.problems and not task:
+            report.notes.append(
+                f"if it is not for {source.task}, the problems may be none: say what it is by --task, or --images and --masks"
+            )
         return report
     with tempfile.TemporaryDirectory() as store:
         return source_report(source, about.name if about else "", values, Path(store), multi)[0]
@@ -122,7 +126,7 @@ def source_report(
         report.problems = [*listed.problems, _no_task(source)]
         return report, Collected(), None, None
     about = find_task(task or guess or "skin")
-    if not task and not guess:
+    if not task and not guess and listed and listed.rows:
         about = replace(about, classes=_unnamed(values))
         report.notes.append(
             "nothing tells the task (skin, fundus, lung): checked as pictures with the structures that its masks hold"

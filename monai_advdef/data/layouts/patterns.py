@@ -181,10 +181,12 @@ def _tell_unused(root: Path, used: set[Path], listed: Listed) -> None:
         listed.notes.append(f"{sum(left.values())} files fit no pattern and are left out ({where})")
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _files(folder: Path, seen: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """Every picture and volume at or below a folder; a link back to a folder around it is not followed."""
+    seen = seen | {folder.resolve()}
     for path in inside(folder):
-        if path.is_dir():
-            yield from _files(path)
+        if path.is_dir() and path.resolve() not in seen:
+            yield from _files(path, seen)
         elif path.name.lower().endswith(tuple(f".{ending}" for ending in ENDINGS)):
             yield path
 
@@ -212,9 +214,19 @@ def _guess(root: Path, files: Sequence[Path]) -> tuple[str, str] | None:
     often = Counter(path.name for path in files)
     for image in [path for path in files if path not in drawings]:
         stem, folder = image.name.split(".")[0], image.parent.name
+        numbers = re.findall(r"\d+", stem)
         for mask in drawings:
             if mask.parent == image.parent and often[image.name] > 1 and often[mask.name] > 1:
                 return told[image].replace(folder, "{case}"), told[mask].replace(folder, "{case}")
-            if stem and stem in mask.name:
-                return told[image].replace(stem, "{case}"), told[mask].replace(stem, "{case}")
+            shared = (
+                stem if stem and stem in mask.name else numbers[-1] if numbers and numbers == re.findall(r"\d+", mask.name) else ""
+            )
+            if shared:
+                return _with_case(image, shared, root), _with_case(mask, shared, root)
     return None
+
+
+def _with_case(path: Path, shared: str, root: Path) -> str:
+    """The pattern of a file: the last place of what its name shares with another is the case."""
+    before, _, after = path.name.rpartition(shared)
+    return (path.parent.relative_to(root) / f"{before}{{case}}{after}").as_posix()
