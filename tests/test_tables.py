@@ -67,6 +67,7 @@ TABLES = {
     "blank lines": lines().replace("\r\n", "\r\n\r\n").encode(),
     "old Mac line ends": lines().replace("\r\n", "\r").encode(),
     "trailing delimiters": lines(";").replace("\r\n", ";;\r\n").encode(),
+    "kept as text": lines(";", rows=[(f'="{c}"', f'="{PATIENT[c]}"') for c in CASES]).encode(),
     "endings": lines(rows=[(f"{c}.png", PATIENT[c]) for c in CASES]).encode(),
     "paths": lines(rows=[(f"images/{c}.png", PATIENT[c]) for c in CASES]).encode(),
     "Windows paths, other ending": lines(rows=[(f"D:\\study\\{c}.JPG", PATIENT[c]) for c in CASES]).encode(),

@@ -37,6 +37,10 @@ def with_cups(pairs: Sequence[Pair], folder: str | os.PathLike[str], *, check: b
             f"{len(lonely)} of {len(pairs)} cases have no cup mask in {folder}: {some(lonely)}; a cup mask is called as the disc "
             "mask: add the missing ones, or do without cups (cups=False)"
         )
+    wanted = {normal(Path(pair["label"]).stem) for pair in pairs}
+    idle = [path.name for case, path in cup_of.items() if case not in wanted]
+    if idle:
+        note(f"{len(idle)} of {len(cup_of)} cup masks in {folder} belong to no disc mask and are left aside: {some(idle)}")
     found = [{**pair, "cup": str(cup_of[normal(Path(pair["label"]).stem)])} for pair in pairs]
     if check:
         with ThreadPoolExecutor() as pool:

@@ -82,10 +82,16 @@ def _split(path: Path, text: str, delimiter: str) -> list[Line]:
     rows: list[Line] = []
     try:
         for cells in reader:
-            rows.append((reader.line_num, [cell.strip() for cell in cells]))
+            rows.append((reader.line_num, [_cell(cell) for cell in cells]))
     except csv.Error as error:
         rows.append((reader.line_num, [f"{path}, line {reader.line_num}: {error}; close the quotation mark, or {AGAIN}", "\0"]))
     return rows
+
+
+def _cell(word: str) -> str:
+    """A word of a CSV file; of ``="007"``, by which spreadsheets are kept from making a number of it, what is meant."""
+    word = word.strip()
+    return word[2:-1].strip() if word.startswith('="') and word.endswith('"') and len(word) > 3 else word
 
 
 def _says(lines: list[Line]) -> tuple[int, int]:
