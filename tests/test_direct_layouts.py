@@ -423,3 +423,12 @@ def test_an_unknown_folder_is_told_how_to_say_it(tmp_path):
         check_folder(tmp_path / "other")
     with pytest.raises(DataError, match="there is no list .*cases.csv"):
         check_folder(tmp_path / "cases.csv")
+
+
+def test_class_numbers_that_nothing_names_are_no_error_about_a_lesion(tmp_path):
+    for k in range(6):
+        picture(tmp_path / f"images/{k}.png", k, grey=True)
+        mask(tmp_path / f"masks/{k}.png", k, value=1 + k % 3)
+    (problem,) = check_folder(tmp_path).problems
+    assert "the masks hold the class numbers 0, 1, 2, 3, and nothing tells of what; say what it is by --task" in problem
+    assert not check_folder(tmp_path, task="abdomen").problems
