@@ -61,29 +61,51 @@ def listed_by_patterns(
     left = len({key for found in found_images for key in found}) - len(wanted)
     if left:
         listed.notes.append(f"{left} images of {', '.join(unlabelled)} have no masks and are left out: they can be predicted only")
-    served: set[tuple[int, Key]] = set()
+    served = _fill(listed, wanted, found_images, found_masks, (*images, *masks), tuple(structures))
+    for path, cases in served.items():
+        if len(cases) > 1:
+            listed.problems.append(
+                f"{path} fits {len(cases)} images ({some(cases)}); put what tells these apart ({{patient}}, {{section}}) into the "
+                "pattern of masks too"
+            )
+    idle = [path for found in found_masks for path in found.values() if path not in served]
+    if idle:
+        listed.notes.append(f"{len(idle)} masks without an image are left out ({some([p.relative_to(root) for p in idle])})")
+    _tell_unused(root, used, listed)
+    return settle(listed)
+
+
+def _fill(
+    listed: Listed,
+    wanted: Sequence[Key],
+    found_images: Sequence[dict[Key, Path]],
+    found_masks: Sequence[dict[Key, Path]],
+    patterns: Sequence[str],
+    structures: tuple[str, ...],
+) -> dict[Path, list[str]]:
+    """Add a row for every case whose files are all there, a problem for the others; the cases that each mask serves."""
+    served: dict[Path, list[str]] = defaultdict(list)
     lonely: dict[str, list[str]] = defaultdict(list)
+    count = len(found_images)
     for key in wanted:
         pictures = [found.get(key) for found in found_images]
-        drawn = [_of(found, key, masks[place]) for place, found in enumerate(found_masks)]
-        served |= {(place, mask[0]) for place, mask in enumerate(drawn) if mask}
-        for pattern in [p for p, path in zip((*images, *masks), (*pictures, *drawn)) if path is None]:
+        drawn = [_of(found, key, pattern) for found, pattern in zip(found_masks, patterns[count:])]
+        for mask in drawn:
+            if mask:
+                served[mask[1]].append("/".join(word for word in (key.section, key.patient, key.case) if word))
+        for pattern in [p for p, path in zip(patterns, (*pictures, *drawn)) if path is None]:
             lonely[pattern].append(key.case)
         if all(pictures) and all(drawn):
             paths = tuple(path for path in pictures if path)
             section = key.section or next((m[0].section for m in drawn if m and m[0].section), "")
             patient = key.patient or next((m[0].patient for m in drawn if m and m[0].patient), "") or key.case
-            listed.rows.append(Row(key.case, patient, paths, tuple(m[1] for m in drawn if m), section, tuple(structures)))
+            listed.rows.append(Row(key.case, patient, paths, tuple(m[1] for m in drawn if m), section, structures))
     for pattern, cases in lonely.items():
-        what = "image" if pattern in images else "mask"
+        what = "image" if pattern in patterns[:count] else "mask"
         listed.problems.append(
             f"{len(cases)} of {len(wanted)} cases have no {what} {pattern} ({some(cases)}); add the files, or move the others away"
         )
-    idle = [path for place, found in enumerate(found_masks) for key, path in found.items() if (place, key) not in served]
-    if idle:
-        listed.notes.append(f"{len(idle)} masks without an image are left out ({some([p.relative_to(root) for p in idle])})")
-    _tell_unused(root, used, listed)
-    return settle(listed)
+    return served
 
 
 def _of(found: dict[Key, Path], key: Key, pattern: str) -> tuple[Key, Path] | None:
