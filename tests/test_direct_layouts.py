@@ -374,3 +374,61 @@ def test_a_list_of_cases_in_dataset_json_is_not_needed(tmp_path):
     msd(tmp_path)
     write_json(tmp_path / "dataset.json", {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "spleen"}})
     assert check_folder(tmp_path).cases == 4
+
+
+def test_folders_of_pairs_are_patients_or_not_and_that_is_told(tmp_path):
+    for finding, count in (("benign", 8), ("malignant", 6)):
+        for k in range(count):
+            picture(tmp_path / f"busi/{finding}/{finding} ({k}).png", k + len(finding))
+            mask(tmp_path / f"busi/{finding}/{finding} ({k})_mask.png", k)
+    report = check_folder(tmp_path / "busi")
+    assert report.patients == 14 and any("benign, malignant are not taken for patients" in note for note in report.notes)
+    for k in range(6):
+        picture(tmp_path / f"one/images/{k}.jpg", k)
+        mask(tmp_path / f"one/images/{k}_seg.png", k)
+    assert check_folder(tmp_path / "one").patients == 6
+
+
+def test_words_of_the_brats_challenges(tmp_path):
+    brain(tmp_path, {"background": 0, "ED": 1, "NCR": 2, "ET": 3})
+    items = cases_of(dataset("glioma", tmp_path, tmp_path / "p")).values()
+    assert all(tuple(item["label_values"]) == (0, 2, 1, 3) for item in items)
+
+
+def test_a_dataset_json_that_lists_files_of_any_folders(tmp_path):
+    for k in range(4):
+        scan(tmp_path / f"scans/{k}.nii.gz", k)
+        volume(tmp_path / f"truth/{k}_liver.nii.gz", organ(k))
+    training = [{"image": f"scans/{k}.nii.gz", "label": f"truth/{k}_liver.nii.gz"} for k in range(4)]
+    write_json(
+        tmp_path / "dataset.json", {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "liver"}, "training": training}
+    )
+    report = check_folder(tmp_path)
+    assert report.cases == 4 and not report.problems and "dataset.json lists the cases" in str(report)
+
+
+def test_an_unknown_folder_is_told_how_to_say_it(tmp_path):
+    for k in range(3):
+        scan(tmp_path / f"Training/img/img{k:04}.nii.gz", k)
+        volume(tmp_path / f"Training/label/label{k:04}.nii.gz", organ(k))
+    (tmp_path / "Training" / "loop").symlink_to(tmp_path)
+    with pytest.raises(DataError) as caught:
+        check_folder(tmp_path)
+    said = str(caught.value)
+    assert "--images 'Training/img/img{case}.nii.gz' --masks 'Training/label/label{case}.nii.gz'" in said
+    assert "3 in Training/img (img0000.nii.gz, ...)" in said and "totalsegmentator has folders with ct.nii.gz" in said
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.webp").touch()
+    with pytest.raises(DataError, match=r"(?s)it holds no picture .* but 1 .webp; convert them"):
+        check_folder(tmp_path / "other")
+    with pytest.raises(DataError, match="there is no list .*cases.csv"):
+        check_folder(tmp_path / "cases.csv")
+
+
+def test_class_numbers_that_nothing_names_are_no_error_about_a_lesion(tmp_path):
+    for k in range(6):
+        picture(tmp_path / f"images/{k}.png", k, grey=True)
+        mask(tmp_path / f"masks/{k}.png", k, value=1 + k % 3)
+    (problem,) = check_folder(tmp_path).problems
+    assert "the masks hold the class numbers 0, 1, 2, 3, and nothing tells of what; say what it is by --task" in problem
+    assert not check_folder(tmp_path, task="abdomen").problems

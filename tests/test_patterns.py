@@ -102,6 +102,15 @@ def test_patients_and_sections_in_names(tmp_path):
     assert any("'holdout' is no section (known: train, validation, test)" in p for p in check_folder(tmp_path, **patterns).problems)
 
 
+def test_one_mask_is_not_taken_for_two_images(tmp_path):
+    for patient in "ab":
+        for k in range(3):
+            picture(tmp_path / patient / f"{k}.png", 2 * ord(patient) + k)
+            mask(tmp_path / "gt" / f"{k}.png", k)
+    problems = check_folder(tmp_path, images="{patient}/{case}.png", masks="gt/{case}.png").problems
+    assert len(problems) == 3 and "0.png fits 2 images (a/0, b/0); put what tells these apart" in problems[0]
+
+
 @pytest.mark.parametrize(
     ("images", "masks", "told"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -226,6 +227,10 @@ def test_ct_for_the_mri_task_and_the_reverse_are_refused_by_both_names(ct, tmp_p
     (tmp_path / "total" / "s0001").mkdir(parents=True)
     shutil.copy(tmp_path / "nifti" / "images" / "phantom_0000.nii.gz", tmp_path / "total" / "s0001" / "ct.nii.gz")
     with pytest.raises(DataError, match="no volume called like one of these.*for CT choose the task abdomen"):
+        subject_items(tmp_path / "total", "glioma")
+    about = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "spleen"}, "training": []}
+    (tmp_path / "total" / "dataset.json").write_text(json.dumps(about))
+    with pytest.raises(DataError, match="a data set of CT, and the task glioma takes MRI .*choose the task abdomen"):
         subject_items(tmp_path / "total", "glioma")
     with pytest.raises(DataError, match="holds MRI subjects .*this task takes CT; choose the task glioma"):
         ct_items(data_set(tmp_path / "mri"))

@@ -6,59 +6,33 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from monai_advdef.data.ct.layouts import ct_kind
 from monai_advdef.data.ct.organs import Organs
 from monai_advdef.data.ct.subjects import inspect_scans, organs_of
 from monai_advdef.data.dataset import data_set_pairs
 from monai_advdef.data.image_files import image_size
-from monai_advdef.data.layouts.core import Layout
-from monai_advdef.data.listing import Listing
+from monai_advdef.data.layouts.rows import inside
 from monai_advdef.data.mri.subjects import inspect_subjects
 from monai_advdef.data.notes import noted
-from monai_advdef.data.pairs import Pair
+from monai_advdef.data.pairs import MASK_TYPES, Pair
+from monai_advdef.data.pictures.masks import read_mask
 from monai_advdef.data.sections import sections_of
 from monai_advdef.data.sources.collect import Collected, Options, collect
 from monai_advdef.data.sources.find import Patterns, Source, find_source, guess_task, with_values
 from monai_advdef.data.sources.meaning import parse_values
+from monai_advdef.data.sources.report import Report
 from monai_advdef.data.tables import find_table
 from monai_advdef.data.tasks import TASKS, Task, find_task
 from monai_advdef.data.volume_files import read_header
 from monai_advdef.errors import DataError
 
-
-@dataclass
-class Report:
-    """What a folder holds, for people; it can be used where there are no ``problems``."""
-
-    title: str
-    cases: int
-    cups: int
-    sections: Counter[str]
-    diagnoses: Counter[str]
-    sizes: Counter[tuple[int, ...]]
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    grades: Counter[str] = field(default_factory=Counter)
-    recognised: str = ""
-    patients: int = 0
-    volumes: bool = False
-
-    def __str__(self) -> str:
-        counted = [(f"{self.cases} cases", self.sections), ("diagnosis", self.diagnoses), ("grade", self.grades)]
-        lines = [self.title] + [f"  {self.recognised}"] * bool(self.recognised)
-        lines += [f"  {name}: {', '.join(f'{n} {what}' for what, n in counts.items())}" for name, counts in counted if counts]
-        lines += [f"  of {self.patients} patients"] * bool(self.patients)
-        lines += [f"  {self.cups} with cup mask"] * bool(self.cups)
-        if self.sizes:
-            (often, number), least, most = self.sizes.most_common(1)[0], min(self.sizes), max(self.sizes)
-            what = "pixels" if len(often) == 2 else "voxels"
-            lines.append(f"  {what}: {_by(least)} to {_by(most)}, {number} of {_by(often)}")
-        lines += [f"  note: {note}" for note in self.notes] + [f"  problem: {problem}" for problem in self.problems]
-        return "\n".join(lines)
+MANY = 64  # above, values in masks are grey levels and no class numbers
 
 
 def check_folder(
@@ -94,12 +68,41 @@ def _check(root: Path, layout: str, task: str, images: Patterns, masks: Patterns
     about = find_task(task) if task else None
     source = find_source(root, layout=layout, images=images, masks=masks, values=values, task=task, multi=multi)
     if source.plain:
-        report = _check_plain(source.root, find_task(source.task))
-        why = "" if task else f" (task {source.task}: a guess, --task says another)"
+        numbers = _class_numbers(source) if not task else ""
+        report = _unnamed_numbers(source, numbers) if numbers else _check_plain(source.root, find_task(source.task))
+        why = "" if task or numbers else f" (task {source.task}: a guess, --task says another)"
         report.recognised = f"recognised as {source.title} because {source.reason}{why}"
+        if report.problems and not task and not numbers:
+            text = f"if it is not for {source.task}, the problems may be none: say what it is by --task, or --images and --masks"
+            report.notes.append(text)
         return report
     with tempfile.TemporaryDirectory() as store:
         return source_report(source, about.name if about else "", values, Path(store), multi)[0]
+
+
+def _class_numbers(source: Source) -> str:
+    """The values in the masks of a plain folder that nothing tells the task of, where they are more than one structure's."""
+    masks = [path for path in inside(source.root / "masks") if path.suffix.lower() in MASK_TYPES]
+    if source.task != "skin":
+        return ""
+    held: set[int] = set()
+    for path in masks:
+        try:
+            held |= set(np.unique(read_mask(path)).tolist())
+        except (DataError, OSError):
+            return ""  # the check itself says it
+    several = len(held - {0}) > 1 and max(held) < MANY
+    return ", ".join(map(str, sorted(held))) if several else ""
+
+
+def _unnamed_numbers(source: Source, numbers: str) -> Report:
+    """The report on pictures whose masks hold class numbers that nothing names."""
+    report = Report(f"{source.root}: {source.title}", 0, 0, Counter(), Counter(), Counter())
+    report.problems.append(
+        f"the masks hold the class numbers {numbers}, and nothing tells of what; say what it is by --task (abdomen: slices of CT), "
+        "or by --task and --values (stored value=class)"
+    )
+    return report
 
 
 def source_report(
@@ -122,7 +125,7 @@ def source_report(
         report.problems = [*listed.problems, _no_task(source)]
         return report, Collected(), None, None
     about = find_task(task or guess or "skin")
-    if not task and not guess:
+    if not task and not guess and listed and listed.rows:
         about = replace(about, classes=_unnamed(values))
         report.notes.append(
             "nothing tells the task (skin, fundus, lung): checked as pictures with the structures that its masks hold"
@@ -244,24 +247,3 @@ def _count_sections(
     empty = [section for section, cases in sections.items() if not cases]
     if empty and not sections.notes:
         report.notes.append(f"no case in the section{'s' * (len(empty) > 1)} {', '.join(empty)}: {sections.why}")
-
-
-def _by(lengths: tuple[int, ...]) -> str:
-    return "x".join(map(str, lengths))
-
-
-def listing_report(layout: Layout, listing: Listing, sizes: Counter[tuple[int, int]], stretched: int) -> Report:
-    """What a distributed data set holds, once its files were decoded: sizes counted, and how many cases have stretched masks."""
-    entries = listing.entries
-    sections = Counter(entry.section or "without official section" for entry in entries)
-    notes = [*listing.notes, *layout.remarks(entries, stretched)]
-    return Report(
-        title=f"{layout.title} ({layout.name})",
-        cases=len(entries),
-        cups=sum(entry.cup is not None for entry in entries),
-        sections=sections,
-        diagnoses=Counter(entry.diagnosis for entry in entries if entry.diagnosis),
-        sizes=Counter(sizes.elements()),
-        problems=listing.problems,
-        notes=notes,
-    )

@@ -76,9 +76,10 @@ def dataset(
             values that are none.
         DataError: see :func:`find_source`, :func:`data_set_pairs` and :func:`sections_of`.
     """
-    about, folder = find_task(task), Path(str(dataset_dir) if dataset_dir != "" else phantom_dir)
+    told = dataset_dir is not None and str(dataset_dir) != ""
+    about, folder = find_task(task), Path(str(dataset_dir) if told else phantom_dir)
     multi, skip_bad, only = truth("multi", multi), truth("skip_bad", skip_bad), truth("test_only", test_only)
-    if dataset_dir == "":
+    if not told:
         if images or masks or values:
             raise ValueError("images, masks and values tell of the files of dataset_dir; give it too")
         write_phantoms(task, folder, cases=phantoms)

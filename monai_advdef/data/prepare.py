@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from monai_advdef.data.checking import Report, listing_report
 from monai_advdef.data.decoding import Case, decode
 from monai_advdef.data.image_files import image_size
 from monai_advdef.data.layouts.core import Layout, find_layout, is_plain
@@ -24,6 +23,7 @@ from monai_advdef.data.pictures.read import read_picture
 from monai_advdef.data.prepare_listed import link, prepare_listed
 from monai_advdef.data.sections import sections_of
 from monai_advdef.data.sources.find import Patterns, find_source
+from monai_advdef.data.sources.report import Report, listing_report
 from monai_advdef.errors import DataError
 
 FRACTIONS = (0.6125, 0.0875, 0.30)

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from monai_advdef.data.checking import Report, source_report
+from monai_advdef.data.checking import source_report
 from monai_advdef.data.layouts.rows import is_volume
 from monai_advdef.data.pairs import Pair
 from monai_advdef.data.sections import sections_of
 from monai_advdef.data.sources.collect import Collected
 from monai_advdef.data.sources.find import Source
+from monai_advdef.data.sources.report import Report
 from monai_advdef.data.sources.volumes import save_volume
 from monai_advdef.data.tasks import Task
 from monai_advdef.data.volume_files import read_header, read_voxels, whole_values

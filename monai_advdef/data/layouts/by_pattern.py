@@ -12,7 +12,7 @@ from pathlib import Path
 
 from monai_advdef.data.columns import SECTION_WORDS
 from monai_advdef.data.layouts.patterns import listed_by_patterns
-from monai_advdef.data.layouts.rows import Listed, Row, bare, inside
+from monai_advdef.data.layouts.rows import Listed, Row, bare, inside, some
 from monai_advdef.data.layouts.tables import rows_of
 from monai_advdef.data.listing import IMAGE_SUFFIXES
 
@@ -62,6 +62,8 @@ SUFFIXES = (
     ".mask",
     ".seg",
 )
+LEAST_PATIENTS = 4  # folders, below which they are rather sites or findings
+FINDINGS = {"benign", "malignant", "normal", "abnormal", "healthy", "glaucoma", "positive", "negative", "control", "hgg", "lgg"}
 
 
 def pictures(folder: Path) -> list[Path]:
@@ -212,15 +214,22 @@ def _paired(root: Path) -> tuple[Path, Path, str] | None:
 
 
 def read_paired(root: Path) -> Listed:
-    """Every picture; where they lie in folders, a folder is a patient, or a section if it is called like one."""
+    """Every picture; where they lie in folders, a folder is a patient, unless it is called like a section or a finding."""
     found = _paired(root)
     if found is None:
         return Listed()
-    folder = (
-        "{section}/"
-        if len(found[0].parts) > 1 and found[0].parts[0].lower() in SECTION_WORDS
-        else "{patient}/"
-        if len(found[0].parts) > 1
-        else ""
-    )
-    return listed_by_patterns(root, [f"{folder}{{case}}.*"], [f"{folder}{{case}}{found[2]}.*"])
+    image, _, suffix = found
+    if len(image.parts) == 1:
+        return listed_by_patterns(root, ["{case}.*"], [f"{{case}}{suffix}.*"])
+    folders = [path.name for path in inside(root) if pictures(path)]
+    if len(folders) == 1:
+        return listed_by_patterns(root, [f"{folders[0]}/{{case}}.*"], [f"{folders[0]}/{{case}}{suffix}.*"])
+    if {name.lower() for name in folders} <= SECTION_WORDS.keys():
+        return listed_by_patterns(root, ["{section}/{case}.*"], [f"{{section}}/{{case}}{suffix}.*"])
+    listed = listed_by_patterns(root, ["{patient}/{case}.*"], [f"{{patient}}/{{case}}{suffix}.*"])
+    if len(folders) < LEAST_PATIENTS or {name.lower() for name in folders} & FINDINGS:
+        listed.rows = [Row(row.case, row.case, row.images, row.masks) for row in listed.rows]
+        listed.notes.append(f"the folders {some(folders)} are not taken for patients: every case is one (a list can say otherwise)")
+    else:
+        listed.notes.append(f"each of the {len(folders)} folders ({some(folders)}) is taken for a patient")
+    return listed

@@ -249,5 +249,5 @@ def unknown_layout(folder: Path, wanted: Layout | DirectLayout | None = None, ta
         + (f", nor is it a folder for {task.name}, with {form}" if task else "")
         + ": "
         + "; ".join(f"{known.name} has {known.mark}" for known in every)
-        + f". Or say it by patterns: {suggest(folder)}"
+        + f".\nOr say it by patterns: {suggest(folder)}"
     )

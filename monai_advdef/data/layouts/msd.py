@@ -30,7 +30,19 @@ def reason(root: Path) -> str:
         if images and (root / f"labels{part}").is_dir():
             told = "dataset.json names modality and labels, and " if (root / "dataset.json").is_file() else ""
             return f"{told}images{part}/ and labels{part}/ hold files of one name, such as {images[0].name}"
-    return ""
+    listed = _listed(root)
+    return f"dataset.json lists the cases for training, such as {listed[0]}" if listed else ""
+
+
+def _listed(root: Path) -> list[str]:
+    """The images that a ``dataset.json`` lists with a label, in whatever folders."""
+    try:
+        about = read_about(root)
+    except DataError:
+        return []
+    entries = about.raw.get("training") if about and about.class_names else None
+    told = entries if isinstance(entries, list) else []
+    return [str(entry["image"]) for entry in told if isinstance(entry, dict) and {"image", "label"} <= entry.keys()]
 
 
 def read(root: Path) -> Listed:

@@ -61,29 +61,51 @@ def listed_by_patterns(
     left = len({key for found in found_images for key in found}) - len(wanted)
     if left:
         listed.notes.append(f"{left} images of {', '.join(unlabelled)} have no masks and are left out: they can be predicted only")
-    served: set[tuple[int, Key]] = set()
+    served = _fill(listed, wanted, found_images, found_masks, (*images, *masks), tuple(structures))
+    for path, cases in served.items():
+        if len(cases) > 1:
+            listed.problems.append(
+                f"{path} fits {len(cases)} images ({some(cases)}); put what tells these apart ({{patient}}, {{section}}) into the "
+                "pattern of masks too"
+            )
+    idle = [path for found in found_masks for path in found.values() if path not in served]
+    if idle:
+        listed.notes.append(f"{len(idle)} masks without an image are left out ({some([p.relative_to(root) for p in idle])})")
+    _tell_unused(root, used, listed)
+    return settle(listed)
+
+
+def _fill(
+    listed: Listed,
+    wanted: Sequence[Key],
+    found_images: Sequence[dict[Key, Path]],
+    found_masks: Sequence[dict[Key, Path]],
+    patterns: Sequence[str],
+    structures: tuple[str, ...],
+) -> dict[Path, list[str]]:
+    """Add a row for every case whose files are all there, a problem for the others; the cases that each mask serves."""
+    served: dict[Path, list[str]] = defaultdict(list)
     lonely: dict[str, list[str]] = defaultdict(list)
+    count = len(found_images)
     for key in wanted:
         pictures = [found.get(key) for found in found_images]
-        drawn = [_of(found, key, masks[place]) for place, found in enumerate(found_masks)]
-        served |= {(place, mask[0]) for place, mask in enumerate(drawn) if mask}
-        for pattern in [p for p, path in zip((*images, *masks), (*pictures, *drawn)) if path is None]:
+        drawn = [_of(found, key, pattern) for found, pattern in zip(found_masks, patterns[count:])]
+        for mask in drawn:
+            if mask:
+                served[mask[1]].append("/".join(word for word in (key.section, key.patient, key.case) if word))
+        for pattern in [p for p, path in zip(patterns, (*pictures, *drawn)) if path is None]:
             lonely[pattern].append(key.case)
         if all(pictures) and all(drawn):
             paths = tuple(path for path in pictures if path)
             section = key.section or next((m[0].section for m in drawn if m and m[0].section), "")
             patient = key.patient or next((m[0].patient for m in drawn if m and m[0].patient), "") or key.case
-            listed.rows.append(Row(key.case, patient, paths, tuple(m[1] for m in drawn if m), section, tuple(structures)))
+            listed.rows.append(Row(key.case, patient, paths, tuple(m[1] for m in drawn if m), section, structures))
     for pattern, cases in lonely.items():
-        what = "image" if pattern in images else "mask"
+        what = "image" if pattern in patterns[:count] else "mask"
         listed.problems.append(
             f"{len(cases)} of {len(wanted)} cases have no {what} {pattern} ({some(cases)}); add the files, or move the others away"
         )
-    idle = [path for place, found in enumerate(found_masks) for key, path in found.items() if (place, key) not in served]
-    if idle:
-        listed.notes.append(f"{len(idle)} masks without an image are left out ({some([p.relative_to(root) for p in idle])})")
-    _tell_unused(root, used, listed)
-    return settle(listed)
+    return served
 
 
 def _of(found: dict[Key, Path], key: Key, pattern: str) -> tuple[Key, Path] | None:
@@ -181,10 +203,12 @@ def _tell_unused(root: Path, used: set[Path], listed: Listed) -> None:
         listed.notes.append(f"{sum(left.values())} files fit no pattern and are left out ({where})")
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _files(folder: Path, seen: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """Every picture and volume at or below a folder; a link back to a folder around it is not followed."""
+    seen = seen | {folder.resolve()}
     for path in inside(folder):
-        if path.is_dir():
-            yield from _files(path)
+        if path.is_dir() and path.resolve() not in seen:
+            yield from _files(path, seen)
         elif path.name.lower().endswith(tuple(f".{ending}" for ending in ENDINGS)):
             yield path
 
@@ -212,9 +236,19 @@ def _guess(root: Path, files: Sequence[Path]) -> tuple[str, str] | None:
     often = Counter(path.name for path in files)
     for image in [path for path in files if path not in drawings]:
         stem, folder = image.name.split(".")[0], image.parent.name
+        numbers = re.findall(r"\d+", stem)
         for mask in drawings:
             if mask.parent == image.parent and often[image.name] > 1 and often[mask.name] > 1:
                 return told[image].replace(folder, "{case}"), told[mask].replace(folder, "{case}")
-            if stem and stem in mask.name:
-                return told[image].replace(stem, "{case}"), told[mask].replace(stem, "{case}")
+            shared = (
+                stem if stem and stem in mask.name else numbers[-1] if numbers and numbers == re.findall(r"\d+", mask.name) else ""
+            )
+            if shared:
+                return _with_case(image, shared, root), _with_case(mask, shared, root)
     return None
+
+
+def _with_case(path: Path, shared: str, root: Path) -> str:
+    """The pattern of a file: the last place of what its name shares with another is the case."""
+    before, _, after = path.name.rpartition(shared)
+    return (path.parent.relative_to(root) / f"{before}{{case}}{after}").as_posix()

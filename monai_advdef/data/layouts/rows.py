@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from monai_advdef.data.layouts.volume_case import VolumeCase
-
 SECTIONS = ("train", "validation", "test")
 
 
@@ -45,19 +43,6 @@ class Listed:
     def volumes(self) -> bool:
         """Whether the images are volumes (NIfTI files or folders of DICOM slices), not pictures."""
         return any(is_volume(path) or path.is_dir() for row in self.rows[:1] for path in row.images)
-
-    def volume_cases(self) -> tuple[VolumeCase, ...]:
-        """The rows as what the tasks on volumes turn into items."""
-        return tuple(_volume_case(row) for row in self.rows)
-
-
-def _volume_case(row: Row) -> VolumeCase:
-    label: Path | Mapping[str, Path] | None = row.masks[0] if row.masks else None
-    if row.structures:
-        label = dict(zip(row.structures, row.masks))
-    elif len(row.masks) > 1:
-        label = {f"structure {place}": path for place, path in enumerate(row.masks, start=1)}
-    return VolumeCase(row.case, row.patient, row.images, label, row.section)
 
 
 def is_volume(path: Path) -> bool:

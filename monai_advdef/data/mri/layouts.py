@@ -172,6 +172,12 @@ def _decathlon(root: Path, task: Task, labelled: bool) -> list[Subject]:
     value_of = {_class_of(name): number for number, name in labels.items()}
     absent = [name for name in task.series if name not in series_of]
     absent += [name for number, name in enumerate(task.classes) if number not in value_of]
+    if not set(series_of) & set(task.series):
+        named = ", ".join(volumes.values())
+        raise DataError(
+            f"{path} is of a data set of {named}, and the task {task.name} takes MRI with the series {', '.join(task.series)}; "
+            f"{'choose the task abdomen' if 'CT' in volumes.values() else 'correct the names'}, or another folder"
+        )
     if absent:
         raise DataError(f"{path} names no {absent[0]} (modality {volumes}, labels {labels}); correct the names")
     order = tuple(series_of[name] for name in task.series)

@@ -85,6 +85,8 @@ def find_source(
         names, plain = _structures(drawings, about, multi)
         told = f"images {' and '.join(pictures)}, masks {' and '.join(drawings)}"
         return Source(root, "files told by patterns", told, task, listed_by_patterns(root, pictures, plain, names))
+    if root.name.lower().endswith(ENDINGS) and not root.exists():
+        raise DataError(f"there is no list {root}; give the path of a table or JSON file with image and label of every case")
     if root.is_file() and root.name.lower().endswith(ENDINGS):
         listed = listed_by_list(root)
         return Source(root.parent, f"the list {root.name}", "it names image and label of every case", task, listed, tables=False)

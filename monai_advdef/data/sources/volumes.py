@@ -33,6 +33,7 @@ from monai_advdef.errors import DataError
 
 Items = tuple[list[dict[str, Any]], list[str], list[str]]
 PARTS = re.compile(r"tumou?r|cancer|lesion|cyst|mass|metasta", re.IGNORECASE)  # of an organ, and belong to it
+ABBREVIATIONS = {"bg": 0, "ncr": 1, "net": 1, "ncrnet": 1, "netc": 1, "ed": 2, "snfh": 2, "et": 3}  # of the BraTS challenges
 
 
 def scan_items(listed: Listed, organs: Organs, store: Path, *, annotated: Annotated = "", voxels: bool = True) -> Items:
@@ -41,6 +42,9 @@ def scan_items(listed: Listed, organs: Organs, store: Path, *, annotated: Annota
     An organ counts for a volume if the data set names it (in ``dataset.json``, or by a mask file), for then somebody looked for it.
     """
     number_of, notes = _organ_numbers(listed, organs)
+    if not number_of and not any(row.structures for row in listed.rows):
+        held = ", ".join(f"{'/'.join(map(str, values))} {organ}" for organ, values in organs.values.items())
+        notes.append(f"what labels store is taken as the organ map {organs.source} has it ({held}); --values says it otherwise")
 
     def item(row: Row) -> dict[str, Any]:
         if len(row.images) != 1:
@@ -151,8 +155,10 @@ def _tumour_numbers(listed: Listed, task: Task) -> tuple[dict[int, int], list[st
 
 def _tumour_class(name: str, task: Task) -> int:
     word = re.sub(r"[^a-z]", "", name.lower())
+    if name in task.classes or word in ABBREVIATIONS:
+        return task.classes.index(name) if name in task.classes else ABBREVIATIONS[word]
     kinds: Mapping[str, int] = {"background": 0, "nonenhanc": 1, "necro": 1, "edema": 2, "enhanc": 3}
-    return task.classes.index(name) if name in task.classes else next((n for kind, n in kinds.items() if kind in word), -1)
+    return next((number for kind, number in kinds.items() if kind in word), -1)
 
 
 def _joined(masks: Sequence[tuple[Path, int]], number_of: Mapping[int, int], value_of: Sequence[int], row: Row, store: Path) -> Path:
