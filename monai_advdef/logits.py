@@ -65,7 +65,7 @@ def logits_of(network: Callable[..., Any], x: Images, normalize: Callable[[Tenso
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError, torch.jit.Error) as error:
-        words = _why(named, given, str(error))
+        words = why_not(named, given, str(error))
         if words is None:
             raise
         raise ValueError(words) from error
@@ -138,8 +138,8 @@ def _deployed_head(out: Any, x: Tensor, name: str) -> Tensor:
     return out
 
 
-def _why(network: Any, x: Tensor, message: str) -> str | None:
-    """What an error of the network means, and what helps; ``None`` for one that speaks of something else."""
+def why_not(network: Any, x: Tensor, message: str) -> str | None:
+    """What an error of a network that was given ``x`` means, and what helps; ``None`` for one that speaks of something else."""
     name, shape, lines = name_of(network), tuple(x.shape), message.strip().splitlines() or [""]
     first = lines[-1 if "TorchScript" in lines[0] else 0].removeprefix("RuntimeError: ")
     if found := CHANNELS.search(message):

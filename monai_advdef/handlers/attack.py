@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from monai_advdef.attacks import Attack, Outcome, run_sweep
 from monai_advdef.defenses import DefendedInferer
+from monai_advdef.handlers.batches import batch_images, network_of, put_image
 from monai_advdef.handlers.cache import AdversarialCache
 from monai_advdef.handlers.cell import (
     Engine,
@@ -185,21 +186,18 @@ class AttackHandler:
 
     def __call__(self, engine: Engine) -> None:
         batch, device = engine.state.batch, engine.state.device
-        image, label = (batch[k].to(device) for k in (self.image_key, self.label_key))
+        image, label = (x.to(device) for x in batch_images(batch, self.image_key, self.label_key))
         names = case_names(batch, self.image_key)
         trainer = isinstance(engine, Trainer)
         if self._victim is None or trainer:
-            self._victim = self._make_victim(engine)
+            self._victim = self._make_victim(engine).knowing(self._victim)
             self._bases = self._fingerprints(engine) if self.cache else []
         seeds = case_seeds(self.seed, names, f"epoch {engine.state.epoch}" if trainer else "")
         target = self._other_case(engine, label) if self.attack.target == "other_case" else None
         adversarial, aim, columns = self._craft(image, label, target, seeds)
         clean = image.as_tensor() if isinstance(image, MetaTensor) else image
         engine.state.attack = Attacked(engine.state.iteration, clean, aim, **columns)  # type: ignore[attr-defined]
-        if isinstance(image, MetaTensor):
-            batch[self.image_key] = MetaTensor(adversarial).copy_meta_from(image)
-        else:
-            batch[self.image_key] = adversarial
+        put_image(batch, self.image_key, adversarial)
         self.touched, self.seen = self.touched + 1, self.seen + len(names)
         if not trainer:
             logger.info(
@@ -214,7 +212,7 @@ class AttackHandler:
         inferer = getattr(engine, "inferer", None)
         if isinstance(inferer, DefendedInferer) and not self.adaptive:
             inferer = inferer.inferer
-        network = engine.network if self.source is None else self.source.to(engine.state.device)
+        network = network_of(engine) if self.source is None else self.source.to(engine.state.device)
         if self.logit_scale != 1:
             network = ScaledLogits(unwrap(network), factor=self.logit_scale).to(engine.state.device)
         return Victim(network, inferer=inferer, kept_windows=self.kept_windows, **self.settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ignite.engine import Engine
 
 from monai_advdef.handlers.attack import AttackHandler, AttackNotApplied
+from monai_advdef.handlers.batches import in_words
 from monai_advdef.handlers.record import RecordHandler
 
 REMEDY = (
@@ -24,7 +25,8 @@ def evaluate(evaluator: Engine, attack: AttackHandler | None = None, records: Re
         attack.touched = 0
     if records is not None:
         records.done = False
-    evaluator.run()
+    with in_words(evaluator):
+        evaluator.run()
     batches = evaluator.state.iteration
     if attack is not None and attack.touched != batches:
         raise AttackNotApplied(
