@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from monai_advdef.defenses import DefendedInferer
 from monai_advdef.logits import check_finite, logits_of, no_gradient
 from monai_advdef.metrics import class_map, encode_label
+from monai_advdef.switches import as_written
 from monai_advdef.types import Given, Images, Logits
 from monai_advdef.windows import is_plain_sliding_window, windowed_gradient
 
@@ -46,6 +47,7 @@ class Victim:
         ValueError: unknown activation or precision; two defences; ``draws`` below 1, ``kept_windows`` below 0.
     """
 
+    @as_written
     def __init__(
         self,
         network: Callable[..., Any],

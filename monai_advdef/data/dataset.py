@@ -17,9 +17,10 @@ from monai_advdef.data.splits import SECTIONS, fold_pairs, split_pairs
 from monai_advdef.data.tasks import find_task
 from monai_advdef.errors import DataError
 from monai_advdef.phantoms.write import write_phantoms
-from monai_advdef.switches import truth
+from monai_advdef.switches import as_written, truth
 
 
+@as_written
 def dataset(
     task: str,
     dataset_dir: str | os.PathLike[str] = "",
@@ -87,6 +88,7 @@ def _sections(pairs: list[Pair], table: Path, fractions: Sequence[float], folds:
     return fold_pairs(pairs, folds=folds, fold=fold)
 
 
+@as_written
 def data_set_pairs(
     task: str,
     folder: str | os.PathLike[str],

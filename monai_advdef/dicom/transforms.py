@@ -18,6 +18,7 @@ from monai_advdef.dicom.series import read_series
 from monai_advdef.dicom.series_slices import is_dicom
 from monai_advdef.dicom.series_subject import check_same_grid
 from monai_advdef.errors import DataError
+from monai_advdef.switches import as_written
 
 __all__ = ["LoadSeriesd"]
 
@@ -48,6 +49,7 @@ class LoadSeriesd(MapTransform):
             or listed volumes on different grids.
     """
 
+    @as_written
     def __init__(
         self,
         keys: KeysCollection,

@@ -36,7 +36,7 @@ from monai_advdef.handlers.cell import (
 from monai_advdef.handlers.options import resolve
 from monai_advdef.handlers.stored import STORED, store
 from monai_advdef.networks.scaled import ScaledLogits
-from monai_advdef.switches import truth
+from monai_advdef.switches import as_written, truth
 from monai_advdef.threat import ThreatModel, measure
 from monai_advdef.victim import Victim, unwrap
 
@@ -99,6 +99,7 @@ class AttackHandler:
             :func:`monai_advdef.run`.
     """
 
+    @as_written
     def __init__(
         self,
         attack: str | Attack = "PGD",

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from monai_advdef.switches import as_written
+
 
 class AdversarialCache:
     """One ``.npz`` per case, named by the digest of everything that the adversarial image depends on.
@@ -17,6 +19,7 @@ class AdversarialCache:
         folder: where the files lie; made when the first is written.
     """
 
+    @as_written
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
 

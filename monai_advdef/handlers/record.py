@@ -34,7 +34,7 @@ from monai_advdef.handlers.gallery import Gallery
 from monai_advdef.metrics import counts, dice, iou
 from monai_advdef.records import RecordWriter, fingerprint
 from monai_advdef.report import build
-from monai_advdef.switches import truth
+from monai_advdef.switches import as_written, truth
 from monai_advdef.victim import Victim
 
 logger = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ class RecordHandler:
             masking.
     """
 
+    @as_written
     def __init__(
         self,
         output_dir: str | os.PathLike[str],

@@ -14,7 +14,7 @@ from torch import Tensor
 from monai_advdef.handlers.batches import entry
 from monai_advdef.handlers.cell import Engine, add_readings, items_of, label_map
 from monai_advdef.metrics import counts, dice
-from monai_advdef.switches import truth
+from monai_advdef.switches import as_written, truth
 
 
 class RegionHandler:
@@ -38,6 +38,7 @@ class RegionHandler:
     Source: Menze et al., "The Multimodal Brain Tumor Image Segmentation Benchmark (BRATS)", IEEE TMI 2015, for regions and HD95.
     """
 
+    @as_written
     def __init__(
         self,
         classes: Sequence[str],

@@ -13,6 +13,7 @@ from monai.handlers import MLFlowHandler
 from monai_advdef.handlers.cell import Engine
 from monai_advdef.handlers.record import RecordHandler
 from monai_advdef.records import read_records
+from monai_advdef.switches import as_written
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -37,6 +38,7 @@ class TrainingTracker(MLFlowHandler):
         kwargs: for MONAI's ``MLFlowHandler``.
     """
 
+    @as_written
     def __init__(
         self, output_dir: str | os.PathLike[str], *, tracking_uri: str | None = None, run_name: str = "train", **kwargs: Any
     ) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from monai_advdef.data import LoadSeriesd
 from monai_advdef.handlers.attack import Attacked, AttackNotApplied
 from monai_advdef.handlers.cell import Engine, items_of
+from monai_advdef.switches import as_written
 
 NIFTI = (".nii.gz", ".nii")
 CHANGE = "change"
@@ -45,6 +46,7 @@ class AttackedVolumeSaver:
             that share a file name.
     """
 
+    @as_written
     def __init__(
         self, output_dir: str | os.PathLike[str], preprocessing: Compose, *, dtype: str | None = None, image_key: str = "image"
     ) -> None:

@@ -16,6 +16,7 @@ from monai_advdef.errors import nearest
 from monai_advdef.papers.study_rows import CLEAN, csv
 from monai_advdef.progress import Steps
 from monai_advdef.study import Cell, carry_out, quiet, recorded, test_set, train
+from monai_advdef.switches import as_written
 from monai_advdef.threat import ThreatModel
 
 TWIN = "twin"
@@ -52,6 +53,7 @@ class NetworkStudy(ABC):
         ValueError: two networks or attacks of one name, a ``twin`` or ``start`` that is not in the list.
     """
 
+    @as_written
     def __init__(
         self,
         *,

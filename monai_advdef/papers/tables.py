@@ -11,6 +11,7 @@ import pandas as pd
 
 from monai_advdef.progress import Steps
 from monai_advdef.study import Cell, carry_out, quiet, recorded, train
+from monai_advdef.switches import as_written
 
 CLEAN = "clean"
 BANDS = {"band_std.json": "training/band_statistics"}
@@ -40,6 +41,7 @@ class Table:
         ValueError: two columns or two attacks of one name.
     """
 
+    @as_written
     def __init__(
         self,
         *,

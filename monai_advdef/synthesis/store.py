@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from monai_advdef.switches import as_written
 from monai_advdef.synthesis.fields import Fields
 
 
@@ -20,6 +21,7 @@ class FieldStore:
         folder: made when the first file is written.
     """
 
+    @as_written
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
 

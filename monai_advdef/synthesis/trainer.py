@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from monai_advdef.switches import truth
+from monai_advdef.switches import as_written, truth
 from monai_advdef.synthesis.fields import Fields, standardize
 from monai_advdef.synthesis.generator import PerturbationGenerator
 from monai_advdef.synthesis.losses import FieldPenalty, gradient_penalty, hinge, organ_cross_entropy
@@ -52,6 +52,7 @@ class SynthesisTrainer(Trainer):
     al., "Wasserstein GAN", 2017 (clip 0.01); Gulrajani et al. 2017 (penalty 10). One critic step and its weight of 0.1 are ours.
     """
 
+    @as_written
     def __init__(
         self,
         *,

@@ -18,6 +18,7 @@ from monai_advdef.data.mri.layouts import volume_stem
 from monai_advdef.data.pairs import IMAGE_TYPES
 from monai_advdef.dicom.series_slices import is_series
 from monai_advdef.errors import DataError
+from monai_advdef.switches import as_written
 
 Kind = Literal["volumes", "slices"]
 LABEL_ENDINGS = ("_label.nii.gz", "_label.nii", "_label.dcm", "_seg.dcm")
@@ -33,6 +34,7 @@ class Scan:
     patient: str
 
 
+@as_written
 def ct_kind(folder: str | os.PathLike[str]) -> Kind:
     """Whether a folder holds ``"slices"`` (``images/`` with pictures) or ``"volumes"``; the latter for the phantoms of ``""``."""
     images = Path(folder) / "images"
