@@ -83,6 +83,26 @@ def no_gradient(network: Any) -> str:
     )
 
 
+def standardizer(mean: Any, std: Any) -> Callable[[Tensor], Tensor]:
+    """``(x - mean) / std``, with one number or one per channel each.
+
+    Raises:
+        ValueError: when used, a mean that is not finite, or a deviation that is not above 0.
+    """
+    means, stds = (torch.as_tensor(v, dtype=torch.float64).flatten() for v in (mean, std))
+    sound = bool(torch.isfinite(means).all() and torch.isfinite(stds).all() and (stds > 0).all())
+
+    def standardize(x: Tensor) -> Tensor:
+        if not sound:
+            raise ValueError(
+                f"normalize must be (mean, std) with finite numbers and std > 0, got ({mean}, {std}); (0, 1) changes nothing"
+            )
+        shape = (1, -1) + (1,) * (x.ndim - 2)
+        return (x - means.to(x).reshape(shape)) / stds.to(x).reshape(shape)
+
+    return standardize
+
+
 def check_finite(logits: Tensor, network: Any) -> None:
     """Nothing, where all logits (B, K, \\*S) are finite.
 

@@ -10,8 +10,8 @@ import torch
 from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor, nn
 
-from monai_advdef.defenses import DefendedInferer
-from monai_advdef.logits import check_finite, logits_of, no_gradient
+from monai_advdef.defenses import DefendedInferer, Defense
+from monai_advdef.logits import check_finite, logits_of, no_gradient, standardizer
 from monai_advdef.metrics import class_map, encode_label
 from monai_advdef.switches import as_written
 from monai_advdef.types import Given, Images, Logits
@@ -143,6 +143,11 @@ class Victim:
             return image
         return self.defense(image, generators) if self.drawing_defense else self.defense(image)
 
+    def require_range(self, image: Images) -> None:
+        """Raises ``ValueError`` where images lie outside the range that the defence is made for."""
+        if isinstance(self.defense, Defense):
+            self.defense.require_range(image)
+
     def infer(self, x: Images, generators: Generators = None) -> Logits:
         """The logits of images that have passed the defence, as :meth:`__call__` gives them.
 
@@ -203,6 +208,7 @@ class Victim:
     def frozen(self) -> Iterator[None]:
         """Evaluation mode and no weight gradients inside; every module's flag and every parameter's flag as before afterwards."""
         modules = [m for part in (self.network, self.defense) if isinstance(part, nn.Module) for m in part.modules()]
+        ranged = self.defense if isinstance(self.defense, Defense) else None
         modules = [m for m in modules if hasattr(m, "training")]  # a frozen TorchScript module has no mode
         training = [m.training for m in modules]
         parameters = [p for m in modules for p in m.parameters(recurse=False)]
@@ -212,6 +218,8 @@ class Victim:
                 m.training = False
             for p in parameters:
                 p.requires_grad_(False)
+            if ranged is not None:
+                ranged.checked = False
             with torch.inference_mode(False), torch.enable_grad():
                 yield
         finally:
@@ -219,6 +227,8 @@ class Victim:
                 m.training = flag
             for p, want in zip(parameters, wanted):
                 p.requires_grad_(want)
+            if ranged is not None:
+                ranged.checked = True
 
     def _predict(self, network: Callable[..., Any]) -> Callable[[Tensor], Tensor]:
         return lambda x: logits_of(network, x, self.normalize, self.network)
@@ -277,23 +287,3 @@ def unwrap(network: Any) -> Any:
     while isinstance(network, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         network = network.module
     return network
-
-
-def standardizer(mean: Any, std: Any) -> Callable[[Tensor], Tensor]:
-    """``(x - mean) / std``, with one number or one per channel each.
-
-    Raises:
-        ValueError: when used, a mean that is not finite, or a deviation that is not above 0.
-    """
-    means, stds = (torch.as_tensor(v, dtype=torch.float64).flatten() for v in (mean, std))
-    sound = bool(torch.isfinite(means).all() and torch.isfinite(stds).all() and (stds > 0).all())
-
-    def standardize(x: Tensor) -> Tensor:
-        if not sound:
-            raise ValueError(
-                f"normalize must be (mean, std) with finite numbers and std > 0, got ({mean}, {std}); (0, 1) changes nothing"
-            )
-        shape = (1, -1) + (1,) * (x.ndim - 2)
-        return (x - means.to(x).reshape(shape)) / stds.to(x).reshape(shape)
-
-    return standardize

@@ -70,6 +70,7 @@ def run_sweep(
     with victim.frozen():
         image, label, given = _plain(image), _plain(label), None if target is None else _plain(target)
         runs = [_Run(attack, victim, threat, image, label, given, seeds) for threat in threats]
+        victim.require_range(image)
         look_twice(victim, image)
         for _ in range(attack.restarts):
             _descend(runs, together=type(attack).gradient is Attack.gradient and not victim.stochastic)
