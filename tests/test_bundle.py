@@ -23,6 +23,7 @@ from PIL import Image
 from monai_advdef.bundle import bundles, describe, home, workflows
 from monai_advdef.handlers import AttackNotApplied
 from monai_advdef.handlers.options import attack_names
+from monai_advdef.logits import NonFinite
 from monai_advdef.records import read_records
 from monai_advdef.study import Cell, evaluate, workflow
 
@@ -214,6 +215,30 @@ def test_networks_and_protocol_of_the_nlcen_paper(phantom_bundle, tmp_path):
     assert len(content("net").train()(torch.rand(1, 3, 64, 64))) == 5 and (tmp_path / "model.pt").exists()
     flips_and_turns = [type(t).__name__ for t in content("train::preprocessing").transforms[-3:]]
     assert flips_and_turns == ["RandFlipd", "RandFlipd", "RandRotated"]
+
+
+def test_a_training_shorter_than_its_validation_interval_leaves_a_checkpoint(phantom_bundle, tmp_path):
+    short = {"train::trainer::max_epochs": 1, "val_interval": 5, "ckpt_dir": str(tmp_path)}
+    with patch.dict(os.environ, MLFLOW_TRACKING_URI=phantom_bundle.store):
+        workflow(phantom_bundle.root, [CONFIGS / "train.yaml"], {**phantom_bundle.settings(tmp_path), **short}).run()
+    assert (tmp_path / "model.pt").exists()
+    for folder in bundles().values():
+        handlers = yaml.safe_load((folder / "configs" / "train.yaml").read_text())["train"]["handlers"]
+        (interval,) = [h["interval"] for h in handlers if h["_target_"] == "ValidationHandler"]
+        assert interval == "$min(@val_interval, @train::trainer::max_epochs)", folder
+
+
+def test_predictions_of_weights_that_are_no_numbers_are_refused(phantom_bundle, tmp_path):
+    weights = torch.load(phantom_bundle.root / "models" / "model.pt", weights_only=True)
+    weights[next(iter(weights))].view(-1)[0] = torch.nan
+    torch.save(weights, tmp_path / "model.pt")
+    folders = {"dataset_dir": str(phantom_bundle.root / "phantom" / "images"), "output_dir": str(tmp_path / "out")}
+    made = workflow(
+        phantom_bundle.root, [CONFIGS / "inference.yaml"], {**folders, "ckpt_dir": str(tmp_path), "image_size": 64}, "inference"
+    )
+    with pytest.raises(NonFinite, match="holds NaN or infinity in its weight"):
+        made.run()
+    assert not list(tmp_path.rglob("*.png"))
 
 
 def test_default_loss_is_dice_and_cross_entropy(phantom_bundle, tmp_path):

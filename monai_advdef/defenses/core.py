@@ -120,7 +120,8 @@ class Defense(nn.Module):
         plain = image.detach()
         low, high = self.value_range
         least, most = float(plain.min()), float(plain.max())
-        if least < low - SLACK * (high - low) or most > high + SLACK * (high - low):
+        slack = SLACK * (high - low)
+        if most > high + slack or least < low - min(slack, 5 * SLACK * max(most - low, 0)):  # of a z-score half lies below 0
             raise ValueError(
                 f"{type(self).__name__} has value_range {self.value_range}, but the images span [{least:g}, {most:g}], which "
                 "it would clip; give value_range the range of the images, or images in that range"
