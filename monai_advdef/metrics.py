@@ -18,6 +18,54 @@ def class_map(scores: Tensor) -> Tensor:
     return scores.max(1, keepdim=True).indices
 
 
+def masks_to_classes(masks: Tensor, name: str = "label") -> Tensor:
+    """A mask of zeros and ones per class, (B, K, \\*S), as class map (B, 1, \\*S); a voxel without any class is background, class 0.
+
+    Raises:
+        ValueError: masks that overlap: a class map holds one class per voxel.
+    """
+    claimed = masks.sum(1, keepdim=True) > 1
+    if bool(claimed.any()):
+        case = int(claimed.flatten(1).any(1).nonzero()[0])
+        together = (masks.bool() & claimed)[case].flatten(1)
+        classes = together.any(1).nonzero().flatten().tolist()
+        raise ValueError(
+            f"{name} has masks that overlap: the classes {', '.join(map(str, classes))} share {int(claimed[case].sum())} voxels of "
+            f"case {case} of the batch, but a softmax head gives every voxel one class; give a class map (or masks that do not "
+            "overlap), or a network with a channel per mask and activation 'sigmoid'"
+        )
+    return class_map(masks)
+
+
+def encode_label(label: Tensor, logits: Tensor, *, softmax: bool, name: str = "label") -> Tensor:
+    """See :meth:`monai_advdef.Victim.encode`."""
+    k = logits.shape[1]
+    if softmax and k == 1:
+        raise ValueError("the network has one output channel, which softmax cannot use; set activation to 'sigmoid'")
+    if label.ndim != logits.ndim or label.shape[0] != logits.shape[0] or label.shape[2:] != logits.shape[2:]:
+        raise ValueError(
+            f"{name} has shape {tuple(label.shape)}, the logits {tuple(logits.shape)}; cases and sizes must agree: give (B, 1, *S), "
+            "a class map, or (B, K, *S), a mask per class, on the grid of the image"
+        )
+    label = label.to(logits.device)
+    if not bool((label == label.round()).all()):
+        raise ValueError(f"{name} holds values that are not whole numbers; give class indices or zeros and ones")
+    if label.shape[1] == k:
+        if float(label.min()) < 0 or float(label.max()) > 1:
+            raise ValueError(
+                f"{name} has {k} channels and values in [{label.min():g}, {label.max():g}]; a mask per class holds 0 and 1"
+            )
+        return masks_to_classes(label, name) if softmax else label.float()
+    if not softmax or label.shape[1] != 1:
+        raise ValueError(f"{name} has {label.shape[1]} channels, the network {k}; give one mask per output channel")
+    if float(label.min()) < 0 or float(label.max()) >= k:
+        raise ValueError(
+            f"{name} holds class {int(label.max() if label.max() >= k else label.min())}, the network knows 0..{k - 1}; "
+            "map the labels (a value to be ignored too), or check the network's number of output channels"
+        )
+    return label.long()
+
+
 def counts(prediction: Tensor, label: Tensor, classes: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """True positives, predicted and labelled voxels, each (B, K').
 

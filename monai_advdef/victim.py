@@ -10,9 +10,11 @@ import torch
 from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor, nn
 
-from monai_advdef.defenses import DefendedInferer
-from monai_advdef.metrics import class_map
-from monai_advdef.types import Images, Logits
+from monai_advdef.defenses import DefendedInferer, Defense
+from monai_advdef.logits import check_finite, logits_of, no_gradient, standardizer
+from monai_advdef.metrics import class_map, encode_label
+from monai_advdef.switches import as_written
+from monai_advdef.types import Given, Images, Logits
 from monai_advdef.windows import is_plain_sliding_window, windowed_gradient
 
 HEADS = ("softmax", "sigmoid")
@@ -45,6 +47,7 @@ class Victim:
         ValueError: unknown activation or precision; two defences; ``draws`` below 1, ``kept_windows`` below 0.
     """
 
+    @as_written
     def __init__(
         self,
         network: Callable[..., Any],
@@ -78,6 +81,7 @@ class Victim:
         self.normalize = standardizer(*normalize) if isinstance(normalize, (tuple, list)) else normalize
         self.defense, self.inferer, self.activation = defense, inferer, activation
         self.step_precision, self.heads, self.draws, self.kept_windows = step_precision, heads, draws, kept_windows
+        self.random: bool | None = None  # whether the network itself draws; None until it has been looked at twice
         self._stepper = torch.compile(self.network) if compiled else self.network
 
     def without_defense(self) -> Victim:
@@ -85,26 +89,38 @@ class Victim:
         settings: dict[str, Any] = {"step_precision": self.step_precision, "heads": self.heads, "draws": self.draws}
         settings["kept_windows"] = self.kept_windows
         twin = Victim(self.network, self.normalize, None, self.inferer, self.activation, **settings)
-        twin._stepper = self._stepper
+        twin._stepper, twin.random = self._stepper, self.random
         return twin
 
     @property
     def stochastic(self) -> bool:
-        """Whether the defence draws at random."""
+        """Whether the defence, or the network itself, draws at random."""
+        return self.drawing_defense or bool(self.random)
+
+    @property
+    def drawing_defense(self) -> bool:
+        """Whether the defence says that it draws at random."""
         return bool(getattr(self.defense, "stochastic", False))
+
+    def knowing(self, other: Victim | None) -> Victim:
+        """This victim, with what two looks at the same network have told ``other``."""
+        if other is not None and other.network is self.network:
+            self.random = other.random
+        return self
 
     @property
     def passes(self) -> int:
         """Passes through the network that one look at an image takes: ``draws`` behind a stochastic defence, else 1."""
         return self.draws if self.stochastic else 1
 
-    def __call__(self, image: Images, generators: Generators = None) -> Logits:
+    def __call__(self, image: Given, generators: Generators = None) -> Logits:
         """Logits (B, K, \\*S), in float32; gradients as the caller set them.
 
         Behind a stochastic defence those of one draw: of the deployed one, or of a fresh one where ``generators``, one per case, are
         given.
         """
-        return self._infer(self._defended(image, generators), self.network)
+        image = image if image.is_floating_point() else image.float()
+        return self.infer(self.defended(image, generators), generators)
 
     def gradient(
         self, image: Images, loss: Callable[[Logits], Tensor], generators: Generators = None
@@ -121,20 +137,34 @@ class Victim:
         logits, values, gradient = average(self._gradient(image, loss, generators) for _ in range(draws))
         return logits, values, gradient
 
-    def _defended(self, image: Images, generators: Generators) -> Images:
+    def defended(self, image: Images, generators: Generators = None) -> Images:
+        """What the network is given of an image: the image behind the defence."""
         if self.defense is None:
             return image
-        return self.defense(image, generators) if self.stochastic else self.defense(image)
+        return self.defense(image, generators) if self.drawing_defense else self.defense(image)
+
+    def require_range(self, image: Images) -> None:
+        """Raises ``ValueError`` where images lie outside the range that the defence is made for."""
+        if isinstance(self.defense, Defense):
+            self.defense.require_range(image)
+
+    def infer(self, x: Images, generators: Generators = None) -> Logits:
+        """The logits of images that have passed the defence, as :meth:`__call__` gives them.
+
+        Raises:
+            ValueError: what the network says of such images in :func:`monai_advdef.logits.logits_of`; logits that are not finite.
+        """
+        return self._outputs(x, self.network, generators)[0]
 
     def _gradient(self, image: Images, loss: Callable[[Logits], Tensor], generators: Generators) -> tuple[Tensor, Tensor, Tensor]:
         x = image.detach().requires_grad_()
-        defended = self._defended(x, generators)
+        defended = self.defended(x, generators)
         if not defended.requires_grad:
             raise ValueError(
                 f"{type(self.defense).__name__} passes no gradient, so an adaptive attack cannot see through it; "
                 "give it a surrogate, or attack obliviously and say so"
             )
-        if is_plain_sliding_window(self.inferer) and not self.heads:
+        if is_plain_sliding_window(self.inferer) and not self.heads and not self.random:
             leaf = defended.detach()
             with self._autocast(image):
                 logits, values, gradient = windowed_gradient(
@@ -144,15 +174,18 @@ class Victim:
                     loss,
                     self.kept_windows,
                 )
+            check_finite(logits, self.network)
             if self.defense is not None:
                 (gradient,) = torch.autograd.grad(defended, x, gradient)
             return logits, values, gradient
         with self._autocast(image):
-            outputs = self._all_heads(defended) if self.heads else [self._infer(defended, self._stepper)]
+            outputs = self._outputs(defended, self._stepper, generators, heads=self.heads)
         (values,) = average((loss(logits),) for logits in outputs)
         if not values.requires_grad:
             raise ValueError(f"{type(self.inferer).__name__} passed no gradient on; give the victim an inferer that does")
-        (gradient,) = torch.autograd.grad(values.sum(), x)
+        (gradient,) = torch.autograd.grad(values.sum(), x, allow_unused=True)
+        if gradient is None:
+            raise ValueError(no_gradient(self.network))
         return outputs[0].detach(), values.detach(), gradient
 
     def predict(self, logits: Logits) -> Tensor:
@@ -169,33 +202,14 @@ class Victim:
         Raises:
             ValueError: wrong spatial size, wrong number of channels, values outside the classes, a softmax head of one channel.
         """
-        k = logits.shape[1]
-        if self.activation == "softmax" and k == 1:
-            raise ValueError("the network has one output channel, which softmax cannot use; set activation to 'sigmoid'")
-        if label.shape[0] != logits.shape[0] or label.shape[2:] != logits.shape[2:]:
-            raise ValueError(f"{name} has shape {tuple(label.shape)}, the logits {tuple(logits.shape)}; cases and sizes must agree")
-        label = label.to(logits.device)
-        if not bool((label == label.round()).all()):
-            raise ValueError(f"{name} holds values that are not whole numbers; give class indices or zeros and ones")
-        if label.shape[1] == k:
-            if float(label.min()) < 0 or float(label.max()) > 1:
-                raise ValueError(
-                    f"{name} has {k} channels and values in [{label.min():g}, {label.max():g}]; a mask per class holds 0 and 1"
-                )
-            return label.argmax(1, keepdim=True) if self.activation == "softmax" else label.float()
-        if self.activation == "sigmoid" or label.shape[1] != 1:
-            raise ValueError(f"{name} has {label.shape[1]} channels, the network {k}; give one mask per output channel")
-        if float(label.min()) < 0 or float(label.max()) >= k:
-            raise ValueError(
-                f"{name} holds class {int(label.max() if label.max() >= k else label.min())}, the network knows 0..{k - 1}; "
-                "map the labels, or check the network's number of output channels"
-            )
-        return label.long()
+        return encode_label(label, logits, softmax=self.activation == "softmax", name=name)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Evaluation mode and no weight gradients inside; every module's flag and every parameter's flag as before afterwards."""
         modules = [m for part in (self.network, self.defense) if isinstance(part, nn.Module) for m in part.modules()]
+        ranged = self.defense if isinstance(self.defense, Defense) else None
+        modules = [m for m in modules if hasattr(m, "training")]  # a frozen TorchScript module has no mode
         training = [m.training for m in modules]
         parameters = [p for m in modules for p in m.parameters(recurse=False)]
         wanted = [p.requires_grad for p in parameters]
@@ -204,6 +218,8 @@ class Victim:
                 m.training = False
             for p in parameters:
                 p.requires_grad_(False)
+            if ranged is not None:
+                ranged.checked = False
             with torch.inference_mode(False), torch.enable_grad():
                 yield
         finally:
@@ -211,24 +227,28 @@ class Victim:
                 m.training = flag
             for p, want in zip(parameters, wanted):
                 p.requires_grad_(want)
+            if ranged is not None:
+                ranged.checked = True
 
     def _predict(self, network: Callable[..., Any]) -> Callable[[Tensor], Tensor]:
-        def predict(x: Tensor) -> Tensor:
-            out = network(x if self.normalize is None else self.normalize(x))
-            out = out[0] if isinstance(out, (tuple, list)) else out
-            if not isinstance(out, Tensor) or out.ndim != x.ndim:
-                raise ValueError(
-                    f"{type(self.network).__name__} returned {type(out).__name__} of shape {tuple(getattr(out, 'shape', ()))} "
-                    f"for images {tuple(x.shape)}; a victim must return logits (B, K, *S)"
-                )
-            if x.requires_grad and torch.is_grad_enabled() and not out.requires_grad:
-                raise ValueError(
-                    f"{type(self.network).__name__} returned logits without a gradient (a detach, argmax or no_grad inside it?); "
-                    "the attack needs the logits"
-                )
-            return out.float()
+        return lambda x: logits_of(network, x, self.normalize, self.network)
 
-        return predict
+    def _outputs(self, x: Images, network: Callable[..., Any], generators: Generators, *, heads: bool = False) -> list[Logits]:
+        """Logits of the deployed head, or of all; a network that draws sees one case at a time, each from its own generator."""
+        if generators is None or not self.random:
+            return self._heads(x, network, heads)
+        parts = []
+        for case, generator in zip(x.split(1), generators):
+            with _drawing_from(generator, x.device):
+                parts.append(self._heads(case, network, heads))
+        return [torch.cat(part) for part in zip(*parts)]
+
+    def _heads(self, x: Images, network: Callable[..., Any], heads: bool) -> list[Logits]:
+        predict = self._predict(network)
+        outputs = self._all_heads(x) if heads else [predict(x) if self.inferer is None else self.inferer(x, predict)]
+        for logits in outputs:
+            check_finite(logits, self.network)
+        return outputs
 
     def _all_heads(self, x: Images) -> list[Logits]:
         """Logits of every head, the deployed one first, each (B, K, \\*S) in float32."""
@@ -240,12 +260,17 @@ class Victim:
             )
         return [out.float() for out in forward(x if self.normalize is None else self.normalize(x))]
 
-    def _infer(self, x: Images, network: Callable[..., Any]) -> Logits:
-        predict = self._predict(network)
-        return predict(x) if self.inferer is None else self.inferer(x, predict)
-
     def _autocast(self, image: Tensor) -> Any:
         return torch.autocast(image.device.type, torch.bfloat16) if self.step_precision == "bfloat16" else nullcontext()
+
+
+@contextmanager
+def _drawing_from(generator: torch.Generator, device: torch.device) -> Iterator[None]:
+    """What is drawn inside from torch's own generators comes from ``generator``; they go on afterwards as before."""
+    seed = int(torch.randint(2**62, (), generator=generator))
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def average(results: Iterable[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
@@ -259,15 +284,6 @@ def average(results: Iterable[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
 
 def unwrap(network: Any) -> Any:
     """The network inside ``DataParallel`` or ``DistributedDataParallel``; anything else as it is."""
-    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-    return network.module if isinstance(network, wrappers) else network
-
-
-def standardizer(mean: Any, std: Any) -> Callable[[Tensor], Tensor]:
-    """``(x - mean) / std``, with one number or one per channel each."""
-
-    def standardize(x: Tensor) -> Tensor:
-        shape = (1, -1) + (1,) * (x.ndim - 2)
-        return (x - torch.as_tensor(mean).to(x).reshape(shape)) / torch.as_tensor(std).to(x).reshape(shape)
-
-    return standardize
+    while isinstance(network, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        network = network.module
+    return network

@@ -64,7 +64,11 @@ def windowed_gradient(
     gradient = torch.zeros_like(pixels)
     for batch in _batches(len(x), windows, inferer.sw_batch_size):
         crops, out = first.passes.popleft() if first.passes else _forward(predict, torch.cat([pixels[i] for i in batch]))
-        (back,) = torch.autograd.grad(out, crops, torch.cat([upstream[i] for i in batch]).mul_(weight).to(out))
+        (back,) = torch.autograd.grad(out, crops, torch.cat([upstream[i] for i in batch]).mul_(weight).to(out), allow_unused=True)
+        if back is None:
+            raise ValueError(
+                "the network passes no gradient back to its windows (weights quantised to integers?); give one that does"
+            )
         for index, part in zip(batch, back):
             gradient[index] += part
     (gradient,) = torch.autograd.grad(padded, entry, gradient)

@@ -17,12 +17,13 @@ import yaml
 from generators import generator_file
 from monai.bundle import ckpt_export, verify_metadata, verify_net_in_out
 from monai.losses import DiceCELoss
-from phantom_bundle import NAME
+from phantom_bundle import NAME, command
 from PIL import Image
 
 from monai_advdef.bundle import bundles, describe, home, workflows
 from monai_advdef.handlers import AttackNotApplied
 from monai_advdef.handlers.options import attack_names
+from monai_advdef.logits import NonFinite
 from monai_advdef.records import read_records
 from monai_advdef.study import Cell, evaluate, workflow
 
@@ -217,6 +218,30 @@ def test_networks_and_protocol_of_the_nlcen_paper(phantom_bundle, tmp_path):
     assert flips_and_turns == ["RandFlipd", "RandFlipd", "RandRotated"]
 
 
+def test_a_training_shorter_than_its_validation_interval_leaves_a_checkpoint(phantom_bundle, tmp_path):
+    short = {"train::trainer::max_epochs": 1, "val_interval": 5, "ckpt_dir": str(tmp_path)}
+    with patch.dict(os.environ, MLFLOW_TRACKING_URI=phantom_bundle.store):
+        workflow(phantom_bundle.root, [CONFIGS / "train.yaml"], {**phantom_bundle.settings(tmp_path), **short}).run()
+    assert (tmp_path / "model.pt").exists()
+    for folder in bundles().values():
+        handlers = yaml.safe_load((folder / "configs" / "train.yaml").read_text())["train"]["handlers"]
+        (interval,) = [h["interval"] for h in handlers if h["_target_"] == "ValidationHandler"]
+        assert interval == "$min(@val_interval, @train::trainer::max_epochs)", folder
+
+
+def test_predictions_of_weights_that_are_no_numbers_are_refused(phantom_bundle, tmp_path):
+    weights = torch.load(phantom_bundle.root / "models" / "model.pt", weights_only=True)
+    weights[next(iter(weights))].view(-1)[0] = torch.nan
+    torch.save(weights, tmp_path / "model.pt")
+    folders = {"dataset_dir": str(phantom_bundle.root / "phantom" / "images"), "output_dir": str(tmp_path / "out")}
+    made = workflow(
+        phantom_bundle.root, [CONFIGS / "inference.yaml"], {**folders, "ckpt_dir": str(tmp_path), "image_size": 64}, "inference"
+    )
+    with pytest.raises(NonFinite, match="holds NaN or infinity in its weight"):
+        made.run()
+    assert not list(tmp_path.rglob("*.png"))
+
+
 def test_default_loss_is_dice_and_cross_entropy(phantom_bundle, tmp_path):
     made = workflow(phantom_bundle.root, [CONFIGS / "train.yaml"], phantom_bundle.settings(tmp_path))
     logits, label = torch.randn(2, 2, 8, 8), torch.randint(0, 2, (2, 1, 8, 8)).float()
@@ -342,7 +367,7 @@ def test_switches_given_as_text_mean_what_they_say_on_the_command_line(phantom_b
     told = {"attack_def::relative": "false", "attack_def::compiled": "false", "attack_def::steps": 2, "record_def::card": "false"}
     told |= {"record_def::undefended": "false", "record_def::gradients": "false", "record_def::gallery": "false"}
     overlays = (workflows()["attacks/pgd"], workflows()["defenses/jpeg"])
-    done = command(*phantom_bundle.words(tmp_path, *overlays, **told), cwd=phantom_bundle.root)
+    done = phantom_bundle.command(*phantom_bundle.words(tmp_path, *overlays, **told))
     assert done.returncode == 0, done.stderr
     table = read_records(tmp_path / "records")
     assert (table["linf"] <= 8).all() and (table["eps"] == 8).all() and set(table["metric"]) == {"dice", "iou"}

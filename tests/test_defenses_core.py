@@ -12,6 +12,8 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.inferers import SimpleInferer, SlidingWindowInferer
 
+from monai_advdef import ThreatModel, Victim, run
+from monai_advdef.attacks import FGSM, PGD
 from monai_advdef.defenses import (
     JPEG,
     Blur,
@@ -23,6 +25,7 @@ from monai_advdef.defenses import (
     round_ste,
 )
 from monai_advdef.defenses.core import Defense
+from monai_advdef.transforms.array import DefenseTransform
 
 DEFENSES = [
     JPEG(),
@@ -212,3 +215,63 @@ def test_defended_inferer_passes_arguments_and_meta_on():
     out = DefendedInferer(SimpleInferer(), EightBit())(x, lambda inputs, add, factor=1: inputs * factor + add, 3, factor=2)
     assert isinstance(out, MetaTensor) and out.meta["name"] == "a"
     assert torch.equal(out.as_tensor(), x.as_tensor().round() * 2 + 3)
+
+
+# ------------------------------------------------------------------ images of another range
+
+
+RANGED = [JPEG, FrequencyRefinement, EightBit]
+
+
+def _refuse(kind, image, words, **options):
+    """Everywhere a defence meets images as they are loaded: deployed, attacked, as a transform."""
+    defense = kind(**options)
+    victim = Victim(torch.nn.Conv2d(3, 2, 1), defense=defense)
+    threat = ThreatModel(norm="unbounded", value_range="image", unit="any")
+    for use in (
+        lambda: DefendedInferer(SimpleInferer(), defense)(image, lambda x: x),
+        lambda: DefenseTransform(defense)(image[0]),
+        lambda: run(FGSM(), victim, threat, image, torch.zeros(len(image), 1, *image.shape[2:])),
+    ):
+        with pytest.raises(ValueError, match=rf"{kind.__name__} has value_range {words}.* give value_range"):
+            use()
+    assert defense.checked, "the check stays off after an attack"
+
+
+@pytest.mark.parametrize("kind", RANGED)
+def test_images_of_another_range_are_refused_with_both_ranges(kind):
+    grey = torch.randint(0, 256, (2, 3, 16, 16)).float()
+    _refuse(kind, grey / 255, r"\(0, 255\), but is given images in \[0, 1\]")
+    _refuse(kind, (grey - 127.5) / 60, r"\(0, 255\), but the images span \[-2\.1")
+    _refuse(kind, grey * 3 - 300, r"\(0, 255\), but the images span \[-300, 465\]")
+    _refuse(kind, grey, r"\(0, 1\), but the images span \[0, 255\]", value_range=(0, 1))
+    _refuse(kind, grey * 16, r"\(-160, 240\)", value_range=(-160, 240))
+    with pytest.raises(ValueError, match=r"value_range \(0, 255\), but is given images in \[0, 1\]"):
+        kind()(grey / 255)
+
+
+@pytest.mark.parametrize("kind", RANGED)
+def test_images_of_the_right_range_pass_give_or_take_a_rounding(kind):
+    grey = torch.randint(0, 256, (2, 3, 16, 16)).float()
+    for image, options in (
+        (grey, {}),
+        (grey * 1.02 - 2.5, {}),
+        (grey / 255, {"value_range": (0, 1)}),
+        (grey / 255 * 400 - 160, {"value_range": (-160, 240)}),
+        (torch.zeros_like(grey), {}),
+        (grey.round() % 2, {}),
+        (grey.to(torch.uint8), {}),
+    ):
+        assert DefendedInferer(SimpleInferer(), kind(**options))(image, lambda x: x).shape == image.shape
+
+
+def test_a_defence_without_a_range_of_its_own_takes_any():
+    image = torch.randn(2, 3, 16, 16)
+    assert torch.equal(DefendedInferer(SimpleInferer(), Blur())(image, lambda x: x), Blur()(image))
+
+
+def test_a_dark_image_can_be_attacked_by_a_single_grey_level():
+    dark, label = torch.zeros(1, 3, 16, 16), torch.zeros(1, 1, 16, 16)
+    torch.manual_seed(0)
+    victim = Victim(torch.nn.Conv2d(3, 2, 3, padding=1), defense=EightBit())
+    assert float(run(PGD(steps=3, step_size=0.3), victim, ThreatModel(eps=0.9), dark, label).size) <= 0.9

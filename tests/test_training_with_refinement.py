@@ -52,7 +52,7 @@ def test_only_the_folder_of_the_weights_changes(name):
     plain.read_config(bundles()[name] / "configs" / "train.yaml")
     ours, theirs = (p["validate::handlers"] for p in (parser, plain))
     savers = [h for h in ours if h["_target_"] == "CheckpointSaver"]
-    assert [h["save_dir"] for h in savers] == ["$@ckpt_dir + '/trained_with_fr'"]
+    assert [h["save_dir"] for h in savers] == ["$path('ckpt_dir', @ckpt_dir) + '/trained_with_fr'"]
     assert [{**h, "save_dir": 0} for h in ours] == [{**h, "save_dir": 0} for h in theirs], "no other handler is touched"
     assert parser["validate::preprocessing"] == plain["validate::preprocessing"], "validation sees plain images"
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from monai_advdef.attacks.targets import check_target_name
 from monai_advdef.objectives import objective
+from monai_advdef.switches import AsWritten
 from monai_advdef.threat import Ball, ThreatModel
 from monai_advdef.types import Images, PerCase
 from monai_advdef.victim import Victim
@@ -61,7 +62,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attack:
+class Attack(metaclass=AsWritten):
     """A step rule. Subclasses give :meth:`init` and :meth:`step` and inherit the rest.
 
     Args:

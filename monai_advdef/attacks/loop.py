@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from monai_advdef.attacks.core import Attack, Iterate, Outcome
+from monai_advdef.attacks.looks import look_twice
 from monai_advdef.attacks.targets import make_target
 from monai_advdef.metrics import mean_dice
 from monai_advdef.threat import ThreatModel
-from monai_advdef.types import Images
+from monai_advdef.types import Given
 from monai_advdef.victim import Victim, average
 
 
@@ -22,10 +23,10 @@ def run(
     attack: Attack,
     victim: Victim,
     threat: ThreatModel,
-    image: Images,
-    label: Tensor,
+    image: Given,
+    label: Given,
     *,
-    target: Tensor | None = None,
+    target: Given = None,
     seed: int | Sequence[int] = 0,
 ) -> Outcome:
     """Attack a batch.
@@ -48,10 +49,10 @@ def run_sweep(
     attack: Attack,
     victim: Victim,
     threats: Sequence[ThreatModel],
-    image: Images,
-    label: Tensor,
+    image: Given,
+    label: Given,
     *,
-    target: Tensor | None = None,
+    target: Given = None,
     seed: int | Sequence[int] = 0,
 ) -> list[Outcome]:
     """Attack a batch under several threat models: bit for bit what :func:`run` returns for each, often for fewer gradients.
@@ -62,12 +63,15 @@ def run_sweep(
 
     Args and errors: see :func:`run`. Behind a stochastic defence nothing is shared.
     """
+    check_batch(image, label, target)
     seeds = [int(seed)] * len(image) if isinstance(seed, int) else [int(s) for s in seed]
     if len(seeds) != len(image):
         raise ValueError(f"seed has {len(seeds)} numbers for {len(image)} cases; give one, or one per case")
     with victim.frozen():
         image, label, given = _plain(image), _plain(label), None if target is None else _plain(target)
         runs = [_Run(attack, victim, threat, image, label, given, seeds) for threat in threats]
+        victim.require_range(image)
+        look_twice(victim, image)
         for _ in range(attack.restarts):
             _descend(runs, together=type(attack).gradient is Attack.gradient and not victim.stochastic)
         return [one.outcome(seed if isinstance(seed, int) else list(seed)) for one in runs]
@@ -231,6 +235,28 @@ def _finite(gradient: Tensor) -> Tensor:
         "the gradient holds NaN or infinite values, taken as 0: suspect gradient masking, or a network that overflows", stacklevel=4
     )
     return torch.nan_to_num(gradient, 0.0, 0.0, 0.0)
+
+
+def check_batch(image: Any, label: Any, target: Any = None) -> None:
+    """Nothing, where image, label and target are tensors of one batch.
+
+    Raises:
+        ValueError: naming what is no tensor, has no batch dimension, is empty, or has another size than the image.
+    """
+    for name, x in (("image", image), ("label", label), ("target", target)):
+        if x is None and name == "target":
+            continue
+        if not isinstance(x, Tensor):
+            raise ValueError(f"{name} must be a torch tensor (B, C, *S), got {type(x).__name__}; torch.as_tensor(...) makes one")
+        if x.ndim not in (4, 5) or x.numel() == 0:
+            raise ValueError(
+                f"{name} must be a batch (B, C, H, W) or (B, C, D, H, W) with at least one voxel, got shape {tuple(x.shape)}; add "
+                "the missing dimension, of one case x[None], of one channel x[:, None]"
+            )
+        if x.is_complex():
+            raise ValueError(f"{name} must hold real numbers, got {x.dtype}; take the magnitude: x.abs()")
+        if len(x) != len(image) or x.shape[2:] != image.shape[2:]:
+            raise ValueError(f"{name} has shape {tuple(x.shape)}, the image {tuple(image.shape)}; cases and sizes must agree")
 
 
 def _plain(x: Tensor) -> Tensor:

@@ -18,11 +18,12 @@ from monai_advdef.data.sources.find import Patterns, find_source, with_values
 from monai_advdef.data.tables import find_table
 from monai_advdef.data.tasks import find_task
 from monai_advdef.phantoms.write import write_phantoms
-from monai_advdef.switches import truth
+from monai_advdef.switches import as_written, truth
 
 STORE = "converted"  # the folder beside the phantoms for masks that have to be joined or re-valued
 
 
+@as_written
 def dataset(
     task: str,
     dataset_dir: str | os.PathLike[str] = "",
@@ -99,6 +100,7 @@ def dataset(
     return sections_of(pairs, about.split, official=official, split_file=source.split_file, folds=folds, fold=fold)
 
 
+@as_written
 def data_set_pairs(
     task: str,
     folder: str | os.PathLike[str],

@@ -11,6 +11,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from monai_advdef.errors import DataError
+from monai_advdef.switches import as_written
 
 __all__ = ["CheckPixelsd", "MaskToClassesd", "ToGreyd", "ToRGBd"]
 
@@ -26,6 +27,7 @@ def item_name(data: Mapping[Hashable, object], key: Hashable, name_key: str | No
 class _Channels(MapTransform):
     """Base of the two that settle the number of channels; alpha is dropped."""
 
+    @as_written
     def __init__(self, keys: KeysCollection, *, name_key: str | None = None, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
         self.name_key = name_key
@@ -77,6 +79,7 @@ class CheckPixelsd(MapTransform):
         DataError: NaN, infinite or out-of-range values, or other than ``channels`` channels, naming the file.
     """
 
+    @as_written
     def __init__(
         self,
         keys: KeysCollection,
@@ -117,6 +120,7 @@ class MaskToClassesd(MapTransform):
         DataError: more than one channel, or a value that is no class, naming the file.
     """
 
+    @as_written
     def __init__(
         self, keys: KeysCollection, *, classes: int = 2, name_key: str | None = None, allow_missing_keys: bool = False
     ) -> None:

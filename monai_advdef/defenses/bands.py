@@ -19,6 +19,7 @@ from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from monai_advdef.dct import block_dct, crop_to
+from monai_advdef.switches import as_written
 
 PRIMARY, ACCURATE = 3, 12  # of 64: ranks 1-3 take QS1, 4-15 take QS2, 16-64 take QS3
 
@@ -139,6 +140,7 @@ def fit_band_statistics(images: Iterable[Any], value_range: Sequence[float] = (0
     return (squares / count - (total / count).square()).clamp(min=0).sqrt()
 
 
+@as_written
 def save_band_statistics(band_std: Any, path: str | PathLike[str]) -> None:
     """Write band statistics as JSON, ``{"band_std": 8x8 or 8x8x8}``, which ``band_std=path`` reads back."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,8 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
+SLACK = 0.02  # of the width of the range: what interpolation overshoots
+
 
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
@@ -57,6 +59,8 @@ class Defense(nn.Module):
 
     surrogate: str | None = "straight_through"
     stochastic: bool = False
+    ranged: bool = True  # whether the result depends on what ``value_range`` says
+    checked: bool = True  # set to False while an attack steps through images that are known to lie in the range
 
     def __init__(self, *, value_range: Sequence[float] = (0, 255)) -> None:
         super().__init__()
@@ -89,7 +93,8 @@ class Defense(nn.Module):
                 case's result depends on the case alone. A deterministic defence ignores them.
 
         Raises:
-            ValueError: not four or five axes, or an empty one; another number of generators than of cases.
+            ValueError: not four or five axes, or an empty one; another number of generators than of cases; images in [0, 1] for a
+                ``value_range`` of grey levels.
         """
         if image.ndim not in (4, 5) or 0 in image.shape:
             raise ValueError(
@@ -98,9 +103,40 @@ class Defense(nn.Module):
         if generators is not None and len(generators) != len(image):
             raise ValueError(f"generators must be one per case, got {len(generators)} for {len(image)} cases; give each its own")
         plain = image.as_tensor() if isinstance(image, MetaTensor) else image
+        if self.ranged and self.checked:
+            self._refuse_unit_range(plain.detach())
         out = self.from_grey(self.refine_drawn(self.to_grey(plain if self.surrogate else plain.detach()), generators))
         out = (out if image.dtype.is_floating_point else out.round()).to(image.dtype)
         return MetaTensor(out).copy_meta_from(image) if isinstance(image, MetaTensor) else out
+
+    def require_range(self, image: Tensor) -> None:
+        """Nothing, where images as loaded, (B, C, \\*S), lie in ``value_range``, give or take what resizing rounds.
+
+        Raises:
+            ValueError: they do not; says what was seen.
+        """
+        if not self.ranged:
+            return
+        plain = image.detach()
+        low, high = self.value_range
+        least, most = float(plain.min()), float(plain.max())
+        slack = SLACK * (high - low)
+        if most > high + slack or least < low - min(slack, 5 * SLACK * max(most - low, 0)):  # of a z-score half lies below 0
+            raise ValueError(
+                f"{type(self).__name__} has value_range {self.value_range}, but the images span [{least:g}, {most:g}], which "
+                "it would clip; give value_range the range of the images, or images in that range"
+            )
+        self._refuse_unit_range(plain)
+
+    def _refuse_unit_range(self, image: Tensor) -> None:
+        low, high = self.value_range
+        if high < 100 or low < 0 or not image.is_floating_point() or not 0 <= float(image.min()) <= float(image.max()) <= 1:
+            return
+        if bool((image != image.round()).any()):
+            raise ValueError(
+                f"{type(self).__name__} has value_range {self.value_range}, but is given images in [{float(image.min()):g}, "
+                f"{float(image.max()):g}]; give value_range (0, 1), or images in grey levels"
+            )
 
     def to_grey(self, x: Tensor) -> Tensor:
         """Image units to grey levels 0..255, at least float32; the tensor itself if it is in grey levels already."""
@@ -150,6 +186,9 @@ class DefendedInferer(Inferer):
     Args:
         inferer: any MONAI inferer, e.g. ``SimpleInferer()`` or ``SlidingWindowInferer(...)``; the whole image is defended once.
         defense: a `Defense` (or any callable on the batch).
+
+    Raises:
+        ValueError: in use, images outside the ``value_range`` of the defence.
     """
 
     def __init__(self, inferer: Inferer, defense: Callable[[Tensor], Tensor]) -> None:
@@ -158,4 +197,6 @@ class DefendedInferer(Inferer):
         self.defense = defense
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if isinstance(self.defense, Defense):
+            self.defense.require_range(inputs)
         return self.inferer(self.defense(inputs), network, *args, **kwargs)

@@ -12,6 +12,7 @@ from monai_advdef.dct import block_dct, block_idct, block_rows, chunks, crop_to,
 from monai_advdef.defenses.bands import frequency_table, read_table, zone_table
 from monai_advdef.defenses.colour import chroma_in_rgb, double, halve, to_ycbcr
 from monai_advdef.defenses.core import Defense, clamp_ste, round_ste
+from monai_advdef.switches import as_written
 
 BLOCK = 8
 COLOURS = ("rgb", "ycbcr")
@@ -57,6 +58,7 @@ class FrequencyRefinement(Defense):
             subsampling without YCbCr, or both ``table`` and ``band_std``.
     """
 
+    @as_written
     def __init__(
         self,
         *,

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from monai_advdef.defenses.frequency import BLOCK, FrequencyRefinement
-from monai_advdef.switches import truth
+from monai_advdef.switches import as_written, truth
 
 
 class RandomizedFrequencyRefinement(FrequencyRefinement):
@@ -37,6 +37,7 @@ class RandomizedFrequencyRefinement(FrequencyRefinement):
 
     stochastic = True
 
+    @as_written
     def __init__(self, *, grid_shift: bool = True, jitter: float = 0.2, seed: int = 0, **refinement: Any) -> None:
         super().__init__(**refinement)
         if not 0 <= jitter < float("inf"):

@@ -12,6 +12,7 @@ class Blur(Defense):
     """3x3 box mean of every channel over the last two axes, edges repeated. Nothing is rounded and the gradient is exact."""
 
     surrogate = "exact"
+    ranged = False
 
     @property
     def label(self) -> str:

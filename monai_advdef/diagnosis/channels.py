@@ -9,6 +9,8 @@ import torch
 from PIL import Image, ImageCms
 from torch import Tensor, nn
 
+from monai_advdef.switches import as_written
+
 LEVELS = 256
 
 
@@ -66,6 +68,7 @@ class CropChannels(nn.Module):
         position_channels: append the position maps.
     """
 
+    @as_written
     def __init__(self, *, clahe: Sequence[Sequence[float]] = (), position_channels: bool = True) -> None:
         super().__init__()
         self.clahe = [(float(limit), int(tiles)) for limit, tiles in clahe]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from monai_advdef.diagnosis.channels import CropChannels
 from monai_advdef.errors import nearest
+from monai_advdef.switches import as_written
 
 FAMILIES = {  # constructor and the names it gives to the number of channels and of classes
     **{name: ("in_channels", "out_channels") for name in ("DenseNet", "DenseNet121", "DenseNet169", "DenseNet201", "DenseNet264")},
@@ -32,6 +33,7 @@ class CropClassifier(nn.Module):
         ValueError: unknown ``architecture``; the message gives the nearest known one.
     """
 
+    @as_written
     def __init__(
         self,
         *,

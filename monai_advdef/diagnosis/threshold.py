@@ -15,8 +15,10 @@ from monai_advdef.diagnosis.locate import DiscCropper, find_disc
 from monai_advdef.diagnosis.readers import Reader
 from monai_advdef.diagnosis.transforms import POSITIVE
 from monai_advdef.diagnostic_stats import auc, youden_threshold
+from monai_advdef.switches import as_written
 
 
+@as_written
 def fit_threshold(
     reader: Reader,
     cases: Iterable[Mapping[str, Any]],

@@ -12,10 +12,12 @@ from monai.utils import convert_to_tensor
 
 from monai_advdef.data import DataError, require_diagnoses
 from monai_advdef.diagnosis.locate import DiscCropper, find_disc
+from monai_advdef.switches import as_written
 
 POSITIVE = "glaucoma"
 
 
+@as_written
 def cases_of(data: Mapping[str, Sequence[dict[str, str]]], sections: Sequence[str], *, cups: bool = False) -> list[dict[str, str]]:
     """The cases of the named sections, made sure to be fit for a diagnosis.
 
@@ -59,6 +61,7 @@ class CropAtDiscd(MapTransform):
         side, disc_diameters: see :class:`DiscCropper`.
     """
 
+    @as_written
     def __init__(
         self,
         keys: KeysCollection,

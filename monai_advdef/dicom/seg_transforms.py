@@ -22,6 +22,7 @@ from monai_advdef.dicom.series_slices import is_dicom
 from monai_advdef.dicom.series_subject import check_same_grid
 from monai_advdef.dicom.transforms import LoadSeriesd, grid_meta
 from monai_advdef.errors import DataError
+from monai_advdef.switches import as_written
 
 __all__ = ["LoadSegd", "SaveSegd"]
 
@@ -42,6 +43,7 @@ class LoadSegd(MapTransform):
         DataError: whatever :func:`read_seg`, :func:`read_rtstruct` and :func:`read_series` refuse, or images that are not DICOM.
     """
 
+    @as_written
     def __init__(
         self,
         keys: KeysCollection,
@@ -95,6 +97,7 @@ class SaveSegd(MapTransform):
         DataError: more channels than one, a prediction on another grid than its series, or whatever :func:`write_seg` refuses.
     """
 
+    @as_written
     def __init__(
         self,
         keys: KeysCollection,

@@ -22,6 +22,7 @@ from monai_advdef.dicom.series_slices import is_dicom
 from monai_advdef.dicom.series_subject import check_same_grid
 from monai_advdef.dicom.units import check_voxel_size
 from monai_advdef.errors import DataError, reading
+from monai_advdef.switches import as_written
 
 __all__ = ["LoadSeriesd"]
 
@@ -48,6 +49,7 @@ class LoadSeriesd(MapTransform):
             implausible voxel sizes, or listed volumes on different grids.
     """
 
+    @as_written
     def __init__(
         self,
         keys: KeysCollection,

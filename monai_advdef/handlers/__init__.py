@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from monai_advdef.handlers.attack import AttackHandler, AttackNotApplied
 from monai_advdef.handlers.cache import AdversarialCache
+from monai_advdef.handlers.finite import FiniteCheck
 from monai_advdef.handlers.guard import evaluate, writable
 from monai_advdef.handlers.options import VictimSettings
 from monai_advdef.handlers.record import RecordHandler
@@ -17,6 +18,7 @@ __all__ = [
     "AttackNotApplied",
     "AttackedVolumeSaver",
     "EvaluationTracker",
+    "FiniteCheck",
     "RecordHandler",
     "RegionHandler",
     "TrainingTracker",

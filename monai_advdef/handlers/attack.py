@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from monai_advdef.attacks import Attack, Outcome, run_sweep
 from monai_advdef.defenses import DefendedInferer
+from monai_advdef.handlers.batches import batch_images, network_of, put_image
 from monai_advdef.handlers.cache import AdversarialCache
 from monai_advdef.handlers.cases import Cases
 from monai_advdef.handlers.cell import (
@@ -36,7 +37,7 @@ from monai_advdef.handlers.cell import (
 from monai_advdef.handlers.identity import Unidentified, digest, identity, tensor_bytes
 from monai_advdef.handlers.options import VictimSettings, gather, names_of, resolve
 from monai_advdef.handlers.stored import STORED, check_size, store
-from monai_advdef.switches import truth
+from monai_advdef.switches import as_written, truth
 from monai_advdef.threat import ThreatModel, measure
 from monai_advdef.victim import Victim
 
@@ -96,6 +97,7 @@ class AttackHandler:
             images are; see also :class:`VictimSettings` and :func:`monai_advdef.run`.
     """
 
+    @as_written
     def __init__(
         self,
         attack: str | Attack = "PGD",
@@ -193,11 +195,11 @@ class AttackHandler:
 
     def __call__(self, engine: Engine) -> None:
         batch, device = engine.state.batch, engine.state.device
-        image, label = (batch[k].to(device) for k in (self.image_key, self.label_key))
+        image, label = (x.to(device) for x in batch_images(batch, self.image_key, self.label_key))
         names = self.cases.names(batch)
         trainer = isinstance(engine, Trainer)
         if self._victim is None or trainer:
-            self._victim = self._make_victim(engine)
+            self._victim = self._make_victim(engine).knowing(self._victim)
             self._bases = self._fingerprints(engine) if self.cache else []
         seeds = case_seeds(self.seed, names, f"epoch {engine.state.epoch}" if trainer else "")
         target = self._other_case(engine, label) if self.attack.target == "other_case" else None
@@ -206,10 +208,7 @@ class AttackHandler:
         if not trainer:
             check_size(self.threat, clean, adversarial, names, levels=self.stored == "uint8")
         engine.state.attack = Attacked(engine.state.iteration, clean, aim, **columns)  # type: ignore[attr-defined]
-        if isinstance(image, MetaTensor):
-            batch[self.image_key] = MetaTensor(adversarial).copy_meta_from(image)
-        else:
-            batch[self.image_key] = adversarial
+        put_image(batch, self.image_key, adversarial)
         self.touched, self.seen = self.touched + 1, self.seen + len(names)
         if not trainer:
             logger.info(
@@ -224,7 +223,7 @@ class AttackHandler:
         inferer = getattr(engine, "inferer", None)
         if isinstance(inferer, DefendedInferer) and not self.adaptive:
             inferer = inferer.inferer
-        return self.view.victim(engine.network, inferer, engine.state.device)
+        return self.view.victim(network_of(engine), inferer, engine.state.device)
 
     def _fingerprints(self, engine: Engine) -> list[str]:
         """What the images of each budget depend on, besides the case; nothing where that cannot be told, and then none is kept."""

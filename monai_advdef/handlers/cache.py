@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from monai_advdef.neighbours import check_writable, clear_leftovers, whole
+from monai_advdef.switches import as_written
 
 
 class AdversarialCache:
@@ -19,6 +20,7 @@ class AdversarialCache:
         folder: where the files lie; made when the first is written.
     """
 
+    @as_written
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder, self._ready = Path(folder), False
 

@@ -19,21 +19,61 @@ from torch import Tensor, nn
 from monai_advdef.defenses import DefendedInferer
 from monai_advdef.handlers.cases import Cases
 from monai_advdef.handlers.identity import digest, identity, structure, weights_hash
-from monai_advdef.metrics import class_map
+from monai_advdef.metrics import class_map, masks_to_classes
 
 Engine = Any  # a MONAI evaluator or trainer: an ignite engine with a network and an inferer
 
 
 def items_of(batch: Any) -> list[dict[str, Any]]:
-    """The cases of a batch or an output, collated or not."""
+    """The cases of a batch or an output, collated or not.
+
+    Raises:
+        ValueError: they are no dictionaries.
+    """
+    if not isinstance(batch, (list, Mapping)) or not all(isinstance(item, Mapping) for item in batch if isinstance(batch, list)):
+        held = f" of {type(batch[0]).__name__}" if isinstance(batch, (list, tuple)) and batch else ""
+        raise ValueError(
+            f"cases come as a {type(batch).__name__}{held}, not as dictionaries; let the data set give dictionaries with 'image', "
+            "'label' and 'case', and MONAI's DataLoader collate them"
+        )
     return batch if isinstance(batch, list) else decollate_batch(batch)
 
 
-def label_map(mask: Tensor) -> Tensor:
-    """Class map (\\*S) from a class map (1, \\*S) or a one-hot or multi-label mask (K, \\*S), on the CPU."""
+def label_map(mask: Tensor, name: str = "mask", classes: int | None = None, *, hard: bool = False) -> Tensor:
+    """Class map (\\*S) from a class map (1, \\*S), one-hot masks or, unless ``hard``, scores (K, \\*S), on the CPU.
+
+    Raises:
+        ValueError: masks that overlap, values that are no class indices, another number of channels or classes than ``classes``.
+    """
     mask = mask.detach().cpu()
     mask = mask.as_tensor() if hasattr(mask, "as_tensor") else mask
-    return (mask[0] if len(mask) == 1 else class_map(mask[None])[0, 0]).long()
+    whole = bool((mask == mask.round()).all()) if mask.is_floating_point() else True
+    if not whole and (hard or len(mask) == 1):
+        raise ValueError(f"{name} holds values that are not whole numbers; make it a class map or one-hot (MONAI's AsDiscreted)")
+    if classes is not None and len(mask) not in (1, classes):
+        raise ValueError(
+            f"{name} has {len(mask)} channels for {classes} classes, background included; give one each, or a class map"
+        )
+    if len(mask) == 1:
+        low, high = int(mask.min()), int(mask.max())
+        if classes is not None and not (low >= 0 and high < classes):
+            raise ValueError(f"{name} holds class {high if high >= classes else low}, known are 0..{classes - 1}; map its values")
+        return mask[0].long()
+    one_hot = whole and bool(((mask == 0) | (mask == 1)).all())
+    if hard and not one_hot:
+        raise ValueError(f"{name} has {len(mask)} channels that hold other values than 0 and 1; make it a class map or one-hot")
+    return (masks_to_classes(mask[None], name) if one_hot else class_map(mask[None]))[0, 0].long()
+
+
+def masks_of(masks: Tensor, name: str) -> Tensor:
+    """Masks (K, \\*S) of zeros and ones, as they were given.
+
+    Raises:
+        ValueError: other values, of probabilities for example, every one of which would count as found.
+    """
+    if not bool(((masks == 0) | (masks == 1)).all()):
+        raise ValueError(f"{name} holds other values than 0 and 1; turn it into masks (MONAI's AsDiscreted with threshold 0.5)")
+    return masks
 
 
 def not_annotated(label: Tensor, classes: Sequence[str]) -> set[str]:

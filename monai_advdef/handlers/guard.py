@@ -5,6 +5,7 @@ from __future__ import annotations
 from ignite.engine import Engine
 
 from monai_advdef.handlers.attack import AttackHandler, AttackNotApplied
+from monai_advdef.handlers.batches import in_words
 from monai_advdef.handlers.record import RecordHandler
 from monai_advdef.neighbours import check_writable, stoppable
 
@@ -30,7 +31,8 @@ def evaluate(evaluator: Engine, attack: AttackHandler | None = None, records: Re
         records.done = False
     try:
         with stoppable("what was recorded and crafted so far stays, and the same command goes on from here"):
-            evaluator.run()
+            with in_words(evaluator):
+                evaluator.run()
     finally:
         if records is not None:
             records.release()

@@ -14,6 +14,7 @@ from ignite.engine import Events
 from torch import Tensor
 
 from monai_advdef.handlers.attack import Attacked, AttackHandler, AttackNotApplied
+from monai_advdef.handlers.batches import entry
 from monai_advdef.handlers.cases import Cases, loaded
 from monai_advdef.handlers.cell import (
     Engine,
@@ -23,6 +24,7 @@ from monai_advdef.handlers.cell import (
     inferer_identity,
     items_of,
     label_map,
+    masks_of,
     network_identity,
     networks_of,
     not_annotated,
@@ -30,6 +32,7 @@ from monai_advdef.handlers.cell import (
     provenance,
     weights_of,
 )
+from monai_advdef.handlers.finite import FiniteCheck
 from monai_advdef.handlers.gallery import Gallery
 from monai_advdef.handlers.identity import known
 from monai_advdef.handlers.options import RecordOptions, budget, gather, names_of, refuse_unknown, unit
@@ -38,6 +41,7 @@ from monai_advdef.neighbours import check_writable, clear_leftovers
 from monai_advdef.records import RecordWriter, fingerprint
 from monai_advdef.report import build
 from monai_advdef.report.words import BY_CHANNEL
+from monai_advdef.switches import as_written
 from monai_advdef.victim import Victim
 
 logger = logging.getLogger(__name__)
@@ -69,6 +73,7 @@ class RecordHandler:
         ValueError: an unknown option, with the nearest known one; when it runs, two cases of one name.
     """
 
+    @as_written
     def __init__(
         self,
         output_dir: str | os.PathLike[str],
@@ -102,6 +107,7 @@ class RecordHandler:
 
     def attach(self, engine: Engine) -> None:
         """Open the cell when an epoch starts, add rows after every batch, close it when the epoch ends."""
+        FiniteCheck(image_key=self.image_key).attach(engine)
         engine.add_event_handler(Events.EPOCH_STARTED, self.started)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.completed)
@@ -188,7 +194,8 @@ class RecordHandler:
         bare = self._bare(engine) if self.undefended else None
         for i, (item, output) in enumerate(zip(items_of(engine.state.batch), items_of(engine.state.output))):
             name, image = self.cases.name(item), item[self.image_key]
-            prediction, label = output[self.pred_key], output[self.label_key]
+            prediction = entry(output, self.pred_key, "pred_key", "the output")
+            label = entry(output, self.label_key, "label_key", "the output")
             values = self._values(prediction, label)
             if attacked is not None and attacked.target is not None and attacked.target.shape[2:] == prediction.shape[1:]:
                 aim = attacked.target[i]
@@ -257,9 +264,11 @@ class RecordHandler:
     def _values(self, prediction: Tensor, label: Tensor) -> dict[tuple[str, str], float]:
         """Metric by class name and metric name."""
         if self.activation == "softmax":
-            table = counts(label_map(prediction)[None, None], label_map(label)[None, None], len(self.classes) + 1)
+            k = len(self.classes) + 1
+            found, true = label_map(prediction, "the prediction", k), label_map(label, "the label", k, hard=True)
+            table = counts(found[None, None], true[None, None], k)
         else:
-            table = counts(prediction[None], label[None])
+            table = counts(masks_of(prediction, "the prediction")[None], masks_of(label, "the label")[None])
         if table[0].shape[1] != len(self.classes):
             raise ValueError(
                 f"classes names {len(self.classes)} foreground classes ({self.classes}), the prediction has {table[0].shape[1]}"

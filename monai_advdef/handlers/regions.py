@@ -13,9 +13,10 @@ from monai.metrics import compute_hausdorff_distance
 from torch import Tensor
 
 from monai_advdef.dicom.units import check_voxel_size, unit_of_meta
+from monai_advdef.handlers.batches import entry
 from monai_advdef.handlers.cell import Engine, add_readings, items_of, label_map
 from monai_advdef.metrics import counts, dice
-from monai_advdef.switches import truth
+from monai_advdef.switches import as_written, truth
 
 
 class RegionHandler:
@@ -39,6 +40,7 @@ class RegionHandler:
     Source: Menze et al., "The Multimodal Brain Tumor Image Segmentation Benchmark (BRATS)", IEEE TMI 2015, for regions and HD95.
     """
 
+    @as_written
     def __init__(
         self,
         classes: Sequence[str],
@@ -61,7 +63,9 @@ class RegionHandler:
 
     def __call__(self, engine: Engine) -> None:
         items, outputs = items_of(engine.state.batch), items_of(engine.state.output)
-        measured = [self.measure(o[self.pred_key], o[self.label_key], i[self.image_key]) for i, o in zip(items, outputs)]
+        found = [entry(output, self.pred_key, "pred_key", "the output") for output in outputs]
+        true = [entry(output, self.label_key, "label_key", "the output") for output in outputs]
+        measured = [self.measure(f, t, item[self.image_key]) for f, t, item in zip(found, true, items)]
         add_readings(engine, measured)
 
     def measure(self, prediction: Tensor, label: Tensor, image: Tensor) -> dict[tuple[str, str], float]:
@@ -69,7 +73,8 @@ class RegionHandler:
         spacing, extent = _geometry(image)
         voxel = math.prod(spacing) / 1000
         values: dict[tuple[str, str], float] = {}
-        pred, truth = label_map(prediction), label_map(label)
+        k = len(self.classes) + 1
+        pred, truth = label_map(prediction, "the prediction", k), label_map(label, "the label", k, hard=True)
         parts: list[tuple[str, str, Sequence[int]]] = [(name, "", (number,)) for number, name in enumerate(self.classes, start=1)]
         parts += [(name, "region_", numbers) for name, numbers in self.regions.items()]
         for name, prefix, numbers in parts:

@@ -14,6 +14,7 @@ from monai_advdef.handlers.attack import Attacked, AttackNotApplied
 from monai_advdef.handlers.cell import Engine, add_readings, items_of, label_map
 from monai_advdef.handlers.regions import voxel_spacing
 from monai_advdef.metrics import counts, dice
+from monai_advdef.switches import as_written
 from monai_advdef.synthesis import FieldStore, field_readings, warped_label
 from monai_advdef.victim import Victim
 
@@ -40,6 +41,7 @@ class SynthesisHandler:
         FileNotFoundError: no fields are kept for an image.
     """
 
+    @as_written
     def __init__(
         self,
         classes: Sequence[str],

@@ -19,6 +19,7 @@ from monai_advdef.handlers.mlflow_store import TrackingStore, database_uri, disp
 from monai_advdef.handlers.record import RecordHandler
 from monai_advdef.neighbours import Process, me, stoppable
 from monai_advdef.records import read_records
+from monai_advdef.switches import as_written
 
 logger = logging.getLogger(__name__)
 OWNER = "monai_advdef."  # begins the tags that name the process of a run
@@ -50,6 +51,7 @@ class TrainingTracker(MLFlowHandler):
     cur_run: Any  # MLflow's run, or None
     kept = "the training goes on, its losses are in its log"
 
+    @as_written
     def __init__(
         self, output_dir: str | os.PathLike[str], *, tracking_uri: str | None = None, run_name: str = "train", **kwargs: Any
     ) -> None:

@@ -21,6 +21,7 @@ from monai_advdef.handlers.attack import Attacked, AttackNotApplied
 from monai_advdef.handlers.cases import bare_name
 from monai_advdef.handlers.cell import Engine, items_of
 from monai_advdef.neighbours import cannot_write, check_writable
+from monai_advdef.switches import as_written
 
 NIFTI = (".nii.gz", ".nii")
 CHANGE = "change"
@@ -49,6 +50,7 @@ class AttackedVolumeSaver:
             that share a file name.
     """
 
+    @as_written
     def __init__(
         self, output_dir: str | os.PathLike[str], preprocessing: Compose, *, dtype: str | None = None, image_key: str = "image"
     ) -> None:

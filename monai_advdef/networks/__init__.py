@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from monai_advdef.networks.cdnn import CDNN
+from monai_advdef.networks.ensemble import Ensemble
 from monai_advdef.networks.factory import available_networks, segmentation_network
 from monai_advdef.networks.inverted_net import InvertedNet
 from monai_advdef.networks.losses import training_loss
@@ -23,6 +24,7 @@ __all__ = [
     "NLCEN",
     "NWCN",
     "ContextUNet",
+    "Ensemble",
     "InvertedNet",
     "ResNet50FCN",
     "SLSDeep",

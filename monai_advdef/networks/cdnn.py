@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from monai_advdef.networks.nlce import NLCE
 from monai_advdef.networks.sizes import require_multiples, scaled
+from monai_advdef.switches import as_written
 
 EVEN_DOWN = (1, 2, 1, 2)
 EVEN_UP = (2, 1, 2, 1)
@@ -41,6 +42,7 @@ class CDNN(nn.Module):
     __constants__ = ["STEP"]
     STEP = 16
 
+    @as_written
     def __init__(self, *, in_channels: int = 7, out_channels: int = 2, width: float = 1.0, nlce: bool = False) -> None:
         super().__init__()
         c16, c32, c64, c128, c256, c512 = (scaled(width, count) for count in (16, 32, 64, 128, 256, 512))

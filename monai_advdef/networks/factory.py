@@ -19,9 +19,10 @@ from monai_advdef.networks.slsdeep import SLSDeep
 from monai_advdef.networks.standardized import Standardized
 from monai_advdef.networks.unet import unet
 from monai_advdef.networks.valid_unet import ValidUNet
-from monai_advdef.switches import truth
+from monai_advdef.switches import absent, as_written, truth
 
 
+@as_written
 def _unet2d(*, in_channels: int, out_channels: int, residual: bool = True, channels: Sequence[int] = (16, 32, 64, 128)) -> nn.Module:
     """MONAI's 2D UNet on the slices of volumes, with instance norm."""
     units = 2 if truth("residual", residual) else 0
@@ -29,6 +30,7 @@ def _unet2d(*, in_channels: int, out_channels: int, residual: bool = True, chann
     return Slicewise(network)
 
 
+@as_written
 def _unet3d(*, in_channels: int, out_channels: int, residual: bool = True, channels: Sequence[int] = (8, 16, 32, 64)) -> nn.Module:
     """MONAI's 3D UNet with instance norm."""
     units = 2 if truth("residual", residual) else 0
@@ -101,7 +103,7 @@ def segmentation_network(
         ValueError: unknown ``name`` (the message gives the nearest known one); an option the network does not take.
     """
     require_network(name)
-    given = {option: value for option, value in options.items() if value is not None}
+    given = {option: value for option, value in options.items() if not absent(value)}
     known = network_options(name)
     for option in given:
         if option not in known:

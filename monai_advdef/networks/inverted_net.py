@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from monai_advdef.networks.nlce import NLCE
 from monai_advdef.networks.sizes import require_multiples, scaled
+from monai_advdef.switches import as_written
 
 
 def _convolutions(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
@@ -52,6 +53,7 @@ class InvertedNet(nn.Module):
     CHANNELS = (256, 128, 64, 32, 16)
     STEP = 8
 
+    @as_written
     def __init__(
         self, *, in_channels: int = 1, out_channels: int = 2, width: float = 1.0, dropout: float = 0.2, nlce: bool = False
     ) -> None:

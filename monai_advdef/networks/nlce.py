@@ -9,6 +9,8 @@ from monai.networks.layers.factories import Conv, Norm, Pool
 from torch import Tensor, nn
 from torch.nn import functional
 
+from monai_advdef.switches import as_written
+
 
 class NLCE(nn.Module):
     """Non-local context encoder of He et al. (AAAI 2019): features ``(B, C, *S)`` to features of the same shape.
@@ -37,6 +39,7 @@ class NLCE(nn.Module):
         ValueError: a width, number of codewords or factor below 1.
     """
 
+    @as_written
     def __init__(
         self,
         channels: int,

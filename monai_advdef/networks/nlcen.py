@@ -11,6 +11,7 @@ from torch.nn import functional
 from monai_advdef.networks.nlce import NLCE
 from monai_advdef.networks.sizes import require_multiples
 from monai_advdef.networks.trunk import ResNetTrunk
+from monai_advdef.switches import as_written
 
 TOPDOWN = ("cpn", "literal", "fpn")
 REFINE_HEADS = ("direct", "cpn")
@@ -52,6 +53,7 @@ class NLCEN(nn.Module):
 
     BLOCK = ("non_local", "encoder", "codewords", "subsample", "fused")
 
+    @as_written
     def __init__(
         self,
         *,

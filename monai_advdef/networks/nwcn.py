@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from monai_advdef.networks.nlce import NLCE
 from monai_advdef.networks.sizes import require_multiples, scaled
+from monai_advdef.switches import as_written
 
 RATES = (1, 1, 2, 2, 4, 8)
 
@@ -67,6 +68,7 @@ class NWCN(nn.Module):
     __constants__ = ["STEP"]
     STEP = 4
 
+    @as_written
     def __init__(self, *, in_channels: int = 1, out_channels: int = 2, width: float = 1.0, nlce: bool = False) -> None:
         super().__init__()
         self.first = _stage(in_channels, out_channels, width, nlce)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from monai_advdef.networks.nlce import NLCE
 from monai_advdef.networks.sizes import scaled
+from monai_advdef.switches import as_written
 
 EXPANSION = 4
 SCALES = (1, 2, 3, 6)
@@ -65,6 +66,7 @@ class SLSDeep(nn.Module):
         ValueError: a ``width`` that is not positive.
     """
 
+    @as_written
     def __init__(self, *, in_channels: int = 3, out_channels: int = 2, width: float = 1.0, nlce: bool = False) -> None:
         super().__init__()
         c64, c128, c256, c512 = (scaled(width, count) for count in (64, 128, 256, 512))

@@ -9,6 +9,8 @@ import torch
 from monai.networks.nets.resnet import ResNet
 from torch import Tensor, nn
 
+from monai_advdef.switches import as_written
+
 
 class Recipe(NamedTuple):
     """What tells one ResNet from another: the kind of block, how many a stage and their channels."""
@@ -80,6 +82,7 @@ def monai_resnet(name: str, *, in_channels: int) -> ResNet:
     )
 
 
+@as_written
 def load_weights(trunk: nn.Module, path: str, *, name: str, sum_colours: bool = False) -> None:
     """Load torchvision's state dict from the local file ``path`` into ``trunk``; what the file lacks or adds is an error, its
     classifier ``fc`` apart. With ``sum_colours`` the first convolution's weights are summed over the file's colours.

@@ -8,6 +8,7 @@ from monai.networks.nets import UNet
 from torch import nn
 
 from monai_advdef.networks.nlce import NLCE
+from monai_advdef.switches import as_written
 
 
 class ContextUNet(UNet):
@@ -18,6 +19,7 @@ class ContextUNet(UNet):
         return nn.Sequential(bottom, NLCE(out_channels, spatial_dims=self.dimensions))
 
 
+@as_written
 def unet(
     *,
     in_channels: int,

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from monai_advdef.switches import as_written
+
 
 def _convolutions(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3), nn.ReLU(), nn.Conv2d(outputs, outputs, 3), nn.ReLU())
@@ -40,6 +42,7 @@ class ValidUNet(nn.Module):
     MARGIN = 92  # what the convolutions take off each side
     SMALLEST = 188  # leaves 4 pixels
 
+    @as_written
     def __init__(
         self, *, in_channels: int = 3, out_channels: int = 2, channels: Sequence[int] = (32, 64, 128, 256, 512), pad: bool = True
     ) -> None:

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from monai_advdef.networks.factory import segmentation_network
+from monai_advdef.switches import as_written
 
 
+@as_written
 def trained(weights: str | os.PathLike[str], **options: Any) -> nn.Module:
     """A trained network in evaluation mode, on the CPU.
 
@@ -32,6 +34,7 @@ def trained(weights: str | os.PathLike[str], **options: Any) -> nn.Module:
     return network.eval()
 
 
+@as_written
 def inherit(network: nn.Module, weights: str | os.PathLike[str], *, freeze: bool = True) -> list[str]:
     """Start ``network`` from the weights of a part of it, such as its twin without NLCE; what is inherited may be frozen.
 

@@ -16,6 +16,7 @@ from monai_advdef.papers.page import PaperPage
 from monai_advdef.papers.study_rows import CLEAN, csv
 from monai_advdef.progress import Steps
 from monai_advdef.study import Cell, carry_out, quiet, recorded, test_set
+from monai_advdef.switches import as_written
 from monai_advdef.threat import ThreatModel
 
 TWIN = "twin"
@@ -48,6 +49,7 @@ class NetworkStudy(PaperPage, ABC):
         ValueError: two networks or attacks of one name, a ``twin`` or ``start`` that is not in the list.
     """
 
+    @as_written
     def __init__(
         self,
         *,

@@ -12,6 +12,7 @@ import pandas as pd
 from monai_advdef.papers.page import PaperPage
 from monai_advdef.progress import Steps
 from monai_advdef.study import Cell, carry_out, quiet, recorded
+from monai_advdef.switches import as_written
 
 CLEAN = "clean"
 BANDS = {"band_std.json": "training/band_statistics"}
@@ -39,6 +40,7 @@ class Table(PaperPage):
         ValueError: two columns or two attacks of one name.
     """
 
+    @as_written
     def __init__(
         self,
         *,

@@ -16,12 +16,14 @@ from monai_advdef.phantoms.fundus import Eye, fundus_case
 from monai_advdef.phantoms.glioma import Patient, glioma_case
 from monai_advdef.phantoms.radiograph import finding_of, radiograph_case
 from monai_advdef.phantoms.skin import skin_case
+from monai_advdef.switches import as_written
 
 SKIN_SIZES = ((384, 288), (400, 300), (352, 288))
 FUNDUS_SIZES = ((596, 512), (560, 512), (512, 512))
 LUNG_SIZES = ((512, 512), (480, 512), (512, 448))
 
 
+@as_written
 def write_phantoms(task: str, folder: str | os.PathLike[str], **options) -> list[Path]:
     """Write the phantom data set of ``task`` (a key of :data:`PHANTOMS`) into ``folder``; options and result as its writer's.
 
@@ -33,6 +35,7 @@ def write_phantoms(task: str, folder: str | os.PathLike[str], **options) -> list
     return PHANTOMS[task](folder, **options)
 
 
+@as_written
 def write_skin_phantoms(
     folder: str | os.PathLike[str],
     *,
@@ -60,6 +63,7 @@ def write_skin_phantoms(
     return place.write(cases, lambda index: skin_case(*place.generator(index)))
 
 
+@as_written
 def write_fundus_phantoms(
     folder: str | os.PathLike[str],
     *,
@@ -84,6 +88,7 @@ def write_fundus_phantoms(
     return place.write(cases, lambda index: fundus_case(*place.generator(index)))
 
 
+@as_written
 def write_lung_phantoms(
     folder: str | os.PathLike[str],
     *,
@@ -114,6 +119,7 @@ def write_lung_phantoms(
     return place.write(cases, draw)
 
 
+@as_written
 def write_glioma_phantoms(
     folder: str | os.PathLike[str],
     *,
@@ -152,6 +158,7 @@ def write_glioma_phantoms(
     return subjects
 
 
+@as_written
 def write_abdomen_phantoms(
     folder: str | os.PathLike[str],
     *,

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from ignite.engine import Events
 
+from monai_advdef.switches import as_written
 from monai_advdef.synthesis.generator import save_generator, write
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class SynthesisCheckpoint:
         ValueError: ``interval`` below 1; a ``training.pt`` of another generator or critic.
     """
 
+    @as_written
     def __init__(self, save_dir: str | os.PathLike[str], *, interval: int = 10) -> None:
         if interval < 1:
             raise ValueError(f"interval must be ≥ 1 epochs, got {interval}; 10 is usual")

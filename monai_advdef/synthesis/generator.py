@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from monai_advdef.neighbours import whole
+from monai_advdef.switches import as_written
 from monai_advdef.synthesis.fields import Fields, fields_from, parts_of, standardize
 from monai_advdef.synthesis.splines import Spacing, check_displacement, control_shape
 from monai_advdef.types import Images, PerCase
@@ -113,6 +114,7 @@ def save_generator(generator: PerturbationGenerator, path: str | os.PathLike[str
     write({"config": generator.config, "generator": generator.state_dict()}, path)
 
 
+@as_written
 def load_generator(path: str | os.PathLike[str]) -> tuple[PerturbationGenerator, str]:
     """A trained generator in evaluation mode on the CPU, and the SHA-256 of its file.
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from monai_advdef.neighbours import whole
+from monai_advdef.switches import as_written
 from monai_advdef.synthesis.fields import Fields
 
 
@@ -21,6 +22,7 @@ class FieldStore:
         folder: made when the first file is written.
     """
 
+    @as_written
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from monai_advdef.switches import as_written
 from monai_advdef.synthesis.fields import Fields, standardize
 from monai_advdef.synthesis.generator import PerturbationGenerator
 from monai_advdef.synthesis.losses import gradient_penalty, hinge, organ_cross_entropy
@@ -45,6 +46,7 @@ class SynthesisTrainer(Trainer):
     Source: Chen et al., "Intelligent image synthesis to attack a segmentation CNN using adversarial learning", 2019.
     """
 
+    @as_written
     def __init__(
         self,
         *,

@@ -13,7 +13,7 @@ from torch import Tensor
 from monai_advdef.handlers import AttackHandler
 from monai_advdef.handlers.attack import MEASURES
 from monai_advdef.handlers.cell import Engine
-from monai_advdef.switches import truth
+from monai_advdef.switches import as_written, truth
 from monai_advdef.threat import ThreatModel
 
 
@@ -40,6 +40,7 @@ class AdversarialTraining(AttackHandler):
     Deep Learning Models Resistant to Adversarial Attacks", 2018.
     """
 
+    @as_written
     def __init__(
         self,
         attack: Any = "PGD",

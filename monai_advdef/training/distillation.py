@@ -27,9 +27,10 @@ from torch.nn import functional as F
 
 from monai_advdef.handlers.cell import Engine
 from monai_advdef.networks.scaled import ScaledLogits
-from monai_advdef.switches import truth
+from monai_advdef.switches import as_written, truth
 
 
+@as_written
 def student(network: nn.Module, *, temperature: float = 20.0, literal: bool | str = False) -> ScaledLogits:
     """The network in the form it is distilled and deployed in: T times its logits, or, literally, its logits.
 
@@ -85,6 +86,7 @@ class TeacherHandler:
         ValueError: ``temperature`` is not positive.
     """
 
+    @as_written
     def __init__(
         self,
         teacher: nn.Module,

@@ -8,8 +8,10 @@ import os
 from torch import nn
 
 from monai_advdef.networks import inherit
+from monai_advdef.switches import as_written
 
 
+@as_written
 def frozen_copy(network: nn.Module, weights: str | os.PathLike[str]) -> nn.Module:
     """A copy of ``network`` with the weights of a file, in evaluation mode and without gradients to its weights.
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_advdef.attacks import PGD, run
+from monai_advdef.switches import as_written
 from monai_advdef.threat import ThreatModel
 from monai_advdef.training.adversarial import AdversarialTraining
 from monai_advdef.types import Logits, PerCase
@@ -49,6 +50,7 @@ class TRADES(AdversarialTraining):
     Source: Zhang et al., "Theoretically Principled Trade-off between Robustness and Accuracy", 2019, algorithm 1.
     """
 
+    @as_written
     def __init__(
         self,
         threat: ThreatModel | None = None,

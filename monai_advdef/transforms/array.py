@@ -26,7 +26,9 @@ class DefenseTransform(Transform):
 
     def __call__(self, img: NdarrayOrTensor) -> NdarrayOrTensor:
         tensor = convert_to_tensor(img, track_meta=False)
-        out = self.defense(tensor.as_tensor()[None] if isinstance(tensor, MetaTensor) else tensor[None])[0]
+        batch = tensor.as_tensor()[None] if isinstance(tensor, MetaTensor) else tensor[None]
+        self.defense.require_range(batch)
+        out = self.defense(batch)[0]
         return out if type(img) is torch.Tensor else convert_to_dst_type(out, img)[0]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import MapTransform
 
+from monai_advdef.switches import as_written
 from monai_advdef.transforms.array import DCTFrequencyRefinement, DefenseTransform, JPEGCompression
 
 
@@ -16,6 +17,7 @@ class DefenseTransformd(MapTransform):
 
     backend = DefenseTransform.backend
 
+    @as_written
     def __init__(self, keys: KeysCollection, transform: DefenseTransform, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
         self.transform = transform
@@ -30,6 +32,7 @@ class DefenseTransformd(MapTransform):
 class JPEGCompressiond(DefenseTransformd):
     """Dictionary twin of `JPEGCompression`; takes its keyword arguments after ``keys``."""
 
+    @as_written
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False, **kwargs: Any) -> None:
         super().__init__(keys, JPEGCompression(**kwargs), allow_missing_keys)
 
@@ -37,6 +40,7 @@ class JPEGCompressiond(DefenseTransformd):
 class DCTFrequencyRefinementd(DefenseTransformd):
     """Dictionary twin of `DCTFrequencyRefinement`; takes its keyword arguments after ``keys``."""
 
+    @as_written
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False, **kwargs: Any) -> None:
         super().__init__(keys, DCTFrequencyRefinement(**kwargs), allow_missing_keys)
 

@@ -21,6 +21,7 @@ from monai_advdef.data.volume_files import volume_stem
 from monai_advdef.dicom.folder import inside, is_series, modality_of, series_folders
 from monai_advdef.dicom.label_files import label_reader
 from monai_advdef.errors import DataError
+from monai_advdef.switches import as_written
 
 Kind = Literal["volumes", "slices"]
 LABEL_ENDINGS = ("_label.nii.gz", "_label.nii", "_label.dcm", "_seg.dcm")
@@ -40,6 +41,7 @@ class Scan:
     problem: str = ""
 
 
+@as_written
 def ct_kind(folder: str | os.PathLike[str]) -> Kind:
     """Whether a folder holds ``"slices"`` (``images/`` with pictures) or ``"volumes"``; the latter for the phantoms of ``""``."""
     images = Path(folder) / "images"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monai_advdef.errors import DataError, nearest
+from monai_advdef.switches import as_written
 
 FOLDER = Path(__file__).with_name("organ_maps")
 
@@ -113,6 +114,7 @@ def read_label_names(path: Path) -> dict[int, str]:
         ) from error
 
 
+@as_written
 def write_label_names(folder: str | os.PathLike[str], organs: Sequence[str]) -> Path:
     """Write ``labels.json`` for files that hold class numbers, such as predictions: 0 background, then ``organs``."""
     path = Path(folder) / "labels.json"

@@ -17,10 +17,12 @@ from monai_advdef.data.mri.layouts import names_series
 from monai_advdef.data.pairs import image_mask_pairs
 from monai_advdef.data.tables import find_table
 from monai_advdef.errors import DataError, nearest
+from monai_advdef.switches import as_written
 
 Annotated = str | Mapping[str, Sequence[str]]
 
 
+@as_written
 def ct_items(
     folder: str | os.PathLike[str],
     *,
@@ -65,6 +67,7 @@ def ct_items(
     return items
 
 
+@as_written
 def organs_of(folder: str | os.PathLike[str], source: str = "", organs: Sequence[str] | None = None) -> Organs:
     """:func:`organ_map` of ``source``; empty: ``"abdomen"`` for a folder of volumes, ``"curvas"`` for one of slices."""
     return organ_map(source or ("curvas" if ct_kind(folder) == "slices" else "abdomen"), organs)

@@ -18,6 +18,7 @@ from monai_advdef.data.ct.organs import organ_map as read_organ_map
 from monai_advdef.data.transforms import item_name
 from monai_advdef.dicom.transforms import grid_meta
 from monai_advdef.errors import DataError
+from monai_advdef.switches import as_written
 
 __all__ = ["OrganLabelsd", "StandardizeSubjectd", "WindowHUd"]
 
@@ -34,6 +35,7 @@ class WindowHUd(MapTransform):
         DataError: other than one channel, or values that are no HU, naming the file.
     """
 
+    @as_written
     def __init__(self, keys: KeysCollection, *, window: Sequence[float] = (-160.0, 240.0), allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
         self.low, self.high = window
@@ -66,6 +68,7 @@ class StandardizeSubjectd(MapTransform):
         DataError: an image of one value, naming the file.
     """
 
+    @as_written
     def __init__(self, keys: KeysCollection, *, mean: float, std: float, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
         if not std > 0:
@@ -100,6 +103,7 @@ class OrganLabelsd(MapTransform):
         DataError: what :func:`~monai_advdef.data.ct.labels.read_class_map` refuses, naming file, value and remedy.
     """
 
+    @as_written
     def __init__(
         self,
         keys: KeysCollection,

@@ -12,6 +12,7 @@ from monai.transforms import MapTransform
 from monai.utils import optional_import
 
 from monai_advdef.errors import DataError
+from monai_advdef.switches import as_written
 
 __all__ = ["BiasCorrectionN4d"]
 
@@ -33,6 +34,7 @@ class BiasCorrectionN4d(MapTransform):
         DataError: negative or NaN voxels (correct before normalising) or an image of zeros only, naming the file.
     """
 
+    @as_written
     def __init__(
         self,
         keys: KeysCollection,

@@ -17,10 +17,12 @@ from monai_advdef.data.mri.layouts import Subject, find_subjects, holds_subjects
 from monai_advdef.data.tables import find_table, read_table
 from monai_advdef.data.tasks import Task, find_task
 from monai_advdef.errors import DataError, nearest
+from monai_advdef.switches import as_written
 
 GRADES = {"high": "high", "hgg": "high", "low": "low", "lgg": "low", "": ""}
 
 
+@as_written
 def subject_items(
     folder: str | os.PathLike[str], task: Task | str, *, voxels: bool = True, skip_bad: bool = False, labelled: bool = True
 ) -> list[dict[str, Any]]:

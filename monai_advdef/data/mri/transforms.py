@@ -13,6 +13,7 @@ from monai.transforms import MapTransform
 from monai_advdef.data.transforms import item_name
 from monai_advdef.data.volume_files import WHOLE
 from monai_advdef.errors import DataError
+from monai_advdef.switches import as_written
 
 __all__ = ["MapLabelsd", "NormalizeSeriesd", "OrderSeriesd", "UnmapLabelsd"]
 
@@ -26,6 +27,7 @@ class OrderSeriesd(MapTransform):
         DataError: fewer channels than the order asks for, naming the file.
     """
 
+    @as_written
     def __init__(self, keys: KeysCollection, *, order_key: str = "series_order", allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
         self.order_key = order_key
@@ -43,6 +45,7 @@ class OrderSeriesd(MapTransform):
 class _Relabeld(MapTransform):
     """Base of the two that exchange label values; the pairs come from ``data[values_key]`` where the case says them."""
 
+    @as_written
     def __init__(
         self,
         keys: KeysCollection,
@@ -120,6 +123,7 @@ class NormalizeSeriesd(MapTransform):
         DataError: NaN or infinite voxels, or a series without content (all zeros, or one value), naming the file.
     """
 
+    @as_written
     def __init__(
         self, keys: KeysCollection, *, clip: float = 5.0, name_key: str | None = None, allow_missing_keys: bool = False
     ) -> None:

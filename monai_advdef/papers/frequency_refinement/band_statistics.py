@@ -11,11 +11,13 @@ import numpy as np
 
 from monai_advdef.defenses import fit_band_statistics, save_band_statistics
 from monai_advdef.defenses.bands import ACCURATE, PRIMARY, read_table, zigzag
+from monai_advdef.switches import as_written
 
 BANDS = ("PD", "AC", "GD")
 """Primary, accurate and general features: ranks 1-3, 4-15 and 16-64 (paper 000, section 3.2)."""
 
 
+@as_written
 def fitted_band_statistics(path: str | os.PathLike[str], images: Iterable[Any]) -> str:
     """The path of the band statistics of the training images, fitted and written there if they are missing.
 
@@ -28,6 +30,7 @@ def fitted_band_statistics(path: str | os.PathLike[str], images: Iterable[Any]) 
     return str(path)
 
 
+@as_written
 def read_band_std(path: str | os.PathLike[str]) -> np.ndarray:
     """8x8 standard deviations in grey levels.
 

@@ -19,6 +19,7 @@ from monai_advdef.handlers import AttackHandler
 from monai_advdef.papers.attacked import attacked_batch, check_cases, picture
 from monai_advdef.papers.frequency_refinement.band_statistics import BANDS, band_group, band_ranks, read_band_std
 from monai_advdef.papers.frequency_refinement.drawings import perturbation_figure
+from monai_advdef.switches import as_written
 from monai_advdef.types import Images
 
 YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
@@ -76,6 +77,7 @@ class PerturbationFigure:
         case: name of the case to be shown; empty: the first.
     """
 
+    @as_written
     def __init__(
         self, *, attack: AttackHandler, output_dir: str | os.PathLike[str], band_std: str | os.PathLike[str], case: str = ""
     ) -> None:

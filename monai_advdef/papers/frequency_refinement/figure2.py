@@ -16,6 +16,7 @@ from monai_advdef.defenses import Defense
 from monai_advdef.handlers import AttackHandler
 from monai_advdef.papers.attacked import RANKS, attacked_batch, check_cases, deployed, overlap, pick, picture
 from monai_advdef.papers.frequency_refinement.drawings import panels_figure
+from monai_advdef.switches import as_written
 from monai_advdef.victim import Victim
 
 
@@ -43,6 +44,7 @@ class DefensePanels:
         ValueError: no case, or something that is no defence.
     """
 
+    @as_written
     def __init__(
         self,
         *,

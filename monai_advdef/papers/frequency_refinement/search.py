@@ -23,6 +23,7 @@ from monai_advdef.papers.attacked import AttackedBatch, attacked_batch, check_ca
 from monai_advdef.papers.frequency_refinement.band_statistics import read_band_std
 from monai_advdef.papers.frequency_refinement.search_result import REFERENCES, Found, SearchResult, setting_name, write_result
 from monai_advdef.progress import Steps
+from monai_advdef.switches import as_written
 from monai_advdef.types import Images
 from monai_advdef.victim import Victim
 
@@ -78,6 +79,7 @@ class TableSearch:
         ValueError: unknown grid, or a bound that is no number.
     """
 
+    @as_written
     def __init__(
         self,
         *,

@@ -19,6 +19,7 @@ from monai_advdef.papers.synthesis.scores import FIELDS, GENERATOR, Line
 from monai_advdef.papers.synthesis.tables import Units
 from monai_advdef.progress import Steps
 from monai_advdef.study import Cell, carry_out, quiet, recorded
+from monai_advdef.switches import as_written
 from monai_advdef.synthesis import kept_generators, trained_epochs
 
 UNITS = ("patient", "case")
@@ -54,6 +55,7 @@ class SynthesisTable(PaperPage):
     labels, the field attack, the mean over checkpoints and the pooling are ours.
     """
 
+    @as_written
     def __init__(
         self,
         *,

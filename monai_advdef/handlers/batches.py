@@ -1,0 +1,99 @@
+"""What a batch and an output must hold for an attack and its records, asked for in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from torch import Tensor, nn
+
+from monai_advdef.logits import why_not
+from monai_advdef.networks import Ensemble
+from monai_advdef.victim import unwrap
+
+WHY = {"image": "it is what is attacked", "label": "an attack and its scores are measured against it: load the masks"}
+
+
+def batch_images(batch: Any, image_key: str, label_key: str) -> tuple[Tensor, Tensor]:
+    """Image (B, C, \\*S) and label of a collated batch.
+
+    Raises:
+        ValueError: a batch that is no dictionary, an entry that it lacks or that is no tensor; naming key and remedy.
+    """
+    if not isinstance(batch, Mapping):
+        held = f" of {', '.join(sorted({type(item).__name__ for item in batch}))}" if isinstance(batch, (list, tuple)) else ""
+        raise ValueError(
+            f"the batch is a {type(batch).__name__}{held}, not a dictionary; let the data set give dictionaries with {image_key!r}, "
+            f"{label_key!r} and 'case', and the DataLoader collate them (MONAI's DataLoader does)"
+        )
+    image, label = (entry(batch, key, f"{kind}_key", "the batch") for kind, key in (("image", image_key), ("label", label_key)))
+    return image, label
+
+
+def entry(held: Mapping[str, Any], key: str, argument: str, what: str) -> Tensor:
+    """A tensor of a batch, of a case or of an output.
+
+    Raises:
+        ValueError: it is not there, or no tensor.
+    """
+    found = held.get(key)
+    if isinstance(found, Tensor):
+        return found
+    if found is None and key in held:
+        raise ValueError(
+            f"{key!r} of {what} is empty for a case of the batch; every case needs one in the data (or name the right key "
+            f"with {argument}), and a postprocessing of whole batches (decollate false) must keep the cases apart"
+        )
+    why = WHY.get(argument.removesuffix("_key"), "it is what is scored")
+    if found is None:
+        known = ", ".join(k for k in map(str, held) if not k.endswith(("_meta_dict", "_transforms")))
+        raise ValueError(f"{what} has no {key!r} (it has {known or 'nothing'}); {why}, or name the right key with {argument}")
+    if isinstance(found, (list, tuple)) and all(isinstance(x, Tensor) for x in found):
+        sizes = " and ".join(sorted({str(tuple(x.shape)) for x in found}))
+        raise ValueError(f"{key!r} of {what} is a list of tensors {sizes}; pad or resize them to one size, or set batch_size to 1")
+    raise ValueError(f"{key!r} of {what} is a {type(found).__name__}, not a tensor; add EnsureTyped(keys={key!r}) to the transforms")
+
+
+def put_image(batch: Any, key: str, adversarial: Tensor) -> None:
+    """Put an adversarial image in the place of the clean one: with its metadata, and of its type where that is a floating one.
+
+    Rounding to fewer bits goes towards the clean image, so that no change becomes larger by it.
+    """
+    clean = batch[key]
+    plain = clean.as_tensor() if isinstance(clean, MetaTensor) else clean
+    made = adversarial
+    if plain.is_floating_point() and plain.dtype != adversarial.dtype:
+        plain = plain.to(adversarial.device)
+        made = adversarial.to(plain.dtype)
+        over = (made.double() - plain.double()).abs() > (adversarial.double() - plain.double()).abs()
+        made = torch.where(over, torch.nextafter(made, plain), made)
+    batch[key] = MetaTensor(made).copy_meta_from(clean) if isinstance(clean, MetaTensor) else made
+
+
+def network_of(engine: Any) -> nn.Module:
+    """The network of an engine; of MONAI's ``EnsembleEvaluator`` the mean of the logits of its networks."""
+    several = getattr(engine, "networks", None)
+    return engine.network if several is None else Ensemble([unwrap(network) for network in several])
+
+
+@contextmanager
+def in_words(engine: Any, image_key: str = "image") -> Iterator[None]:
+    """Says of what the engine's own forward pass stumbles over (size, channels, precision) what it means.
+
+    Raises:
+        ValueError: in place of torch's error.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        batch = engine.state.batch
+        image = batch.get(image_key) if isinstance(batch, Mapping) else None
+        words = why_not(unwrap(network_of(engine)), image, str(error)) if isinstance(image, Tensor) else None
+        if words is None:
+            raise
+        raise ValueError(words) from error
