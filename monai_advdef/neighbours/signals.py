@@ -17,7 +17,7 @@ GRACE = 5.0  # seconds in which the first signal may close what is open, whateve
 
 
 class Stopped(SystemExit):
-    """A signal asked this process to end; it leaves with the exit code of shells, 128 plus the signal's number, and reads as words."""
+    """A signal asked this process to end; it leaves with the exit code of shells, 128 plus its number, and reads as words."""
 
     def __init__(self, number: int, told: str) -> None:
         super().__init__(128 + number)
