@@ -235,6 +235,7 @@ def test_a_signal_ends_the_block_with_words_and_its_exit_code(capfd, number):
         with pytest.raises(Stopped) as stop, stoppable("all is kept"):
             os.kill(os.getpid(), number)
             time.sleep(5)
+        assert str(stop.value) == f"stopped by {number.name}; all is kept"
         assert stop.value.code == 128 + number and signal.getsignal(number) is signal.SIG_DFL
         assert f"stopped by {number.name}; all is kept" in capfd.readouterr().err
     finally:

@@ -17,7 +17,14 @@ GRACE = 5.0  # seconds in which the first signal may close what is open, whateve
 
 
 class Stopped(SystemExit):
-    """A signal asked this process to end; it leaves with the exit code of shells, 128 plus the signal's number."""
+    """A signal asked this process to end; it leaves with the exit code of shells, 128 plus its number, and reads as words."""
+
+    def __init__(self, number: int, told: str) -> None:
+        super().__init__(128 + number)
+        self.words = f"stopped by {signal.Signals(number).name}; {told}"
+
+    def __str__(self) -> str:
+        return self.words
 
 
 @contextmanager
@@ -40,9 +47,10 @@ def stoppable(told: str) -> Iterator[None]:
             if time.monotonic() - since < GRACE:  # schedulers ask more than once
                 return
             since = time.monotonic()
+            stopped = Stopped(number, told)
             with suppress(OSError):  # nobody may be listening any more
-                print(f"stopped by {signal.Signals(number).name}; {told}", file=sys.stderr, flush=True)
-            raise Stopped(128 + number)
+                print(stopped, file=sys.stderr, flush=True)
+            raise stopped
 
         before = {number: signal.signal(number, stop) for number in SIGNALS if signal.getsignal(number) is signal.SIG_DFL}
     try:
