@@ -12,6 +12,7 @@ class Terminal(Console):
     """A console that leaves it to the caller that nobody reads any more; rich would end the process with the exit code 1."""
 
     def on_broken_pipe(self) -> None:
+        """Raise ``BrokenPipeError``."""
         raise BrokenPipeError
 
 

@@ -14,11 +14,11 @@ from monai_advdef.data.mri.subjects import subject_items
 from monai_advdef.data.pairs import Pair, image_mask_pairs
 from monai_advdef.data.sections import Sections, sections_of
 from monai_advdef.data.sources.collect import Options, collect
-from monai_advdef.data.sources.find import Patterns, find_source, with_values
+from monai_advdef.data.sources.find import Patterns, Source, find_source, with_values
 from monai_advdef.data.tables import find_table
-from monai_advdef.data.tasks import find_task
+from monai_advdef.data.tasks import Task, find_task
 from monai_advdef.phantoms.write import write_phantoms
-from monai_advdef.switches import as_written, truth
+from monai_advdef.switches import as_written
 
 STORE = "converted"  # the folder beside the phantoms for masks that have to be joined or re-valued
 
@@ -58,7 +58,7 @@ def dataset(
         multi: take the masks of ``masks_multi/``, which hold the numbers of the task's ``multi_classes``.
         test_only: every case is a test case: the images of another camera, for networks trained elsewhere.
         cups: look for ``masks_cup/``; ``False`` where only some of the images have a cup mask, and none is needed.
-        folds: the sections of cross-validation fold ``fold`` (0..folds-1) instead of one split, see :func:`fold_pairs`; 0: none.
+        folds: the sections of cross-validation fold ``fold`` (0..folds-1), see :func:`fold_pairs`; 0: one split.
         voxels: of volumes, read every voxel to check them, not the headers alone, see :func:`subject_items`.
         skip_bad: of volumes, go on without the subjects that cannot be used, and list them in a warning.
         organ_map, organs: of CT, which label values are which class, see :func:`organs_of`.
@@ -79,25 +79,26 @@ def dataset(
     """
     told = dataset_dir is not None and str(dataset_dir) != ""
     about, folder = find_task(task), Path(str(dataset_dir) if told else phantom_dir)
-    multi, skip_bad, only = truth("multi", multi), truth("skip_bad", skip_bad), truth("test_only", test_only)
     if not told:
         if images or masks or values:
             raise ValueError("images, masks and values tell of the files of dataset_dir; give it too")
         write_phantoms(task, folder, cases=phantoms)
     source = find_source(folder, images=images, masks=masks, values=values, task=task, multi=multi)
     chosen = organs_of(folder, organ_map, organs) if about.modality == "CT" else None
-    official: dict[str, str] = {}
-    if source.plain:
-        options: dict[str, Any] = {"organs": chosen, "annotated": annotated, "voxels": voxels, "skip_bad": skip_bad}
-        pairs = data_set_pairs(task, folder, cups=cups, multi=multi, **options)
-    else:
-        source = with_values(source, values, about, multi=multi, organs=chosen)
-        store = Path(phantom_dir).parent / STORE
-        found = collect(source, about, Options(store, cups, multi, chosen, annotated, voxels))
-        pairs, official = found.usable(folder, skip_bad=skip_bad), found.section
-    if only:
+    options = Options(Path(phantom_dir).parent / STORE, cups, multi, chosen, annotated, voxels)
+    pairs, official = _cases(source, about, options, values=values, skip_bad=skip_bad)
+    if test_only:
         return Sections({"test": pairs}, "test_only says that all cases are for testing")
     return sections_of(pairs, about.split, official=official, split_file=source.split_file, folds=folds, fold=fold)
+
+
+def _cases(source: Source, about: Task, options: Options, *, values: Any, skip_bad: bool) -> tuple[list[Pair], dict[str, str]]:
+    """All cases of a source, and the official section of those that it tells."""
+    if not source.plain:
+        found = collect(with_values(source, values, about, multi=options.multi, organs=options.organs), about, options)
+        return found.usable(source.root, skip_bad=skip_bad), found.section
+    read: dict[str, Any] = {"organs": options.organs, "annotated": options.annotated, "voxels": options.voxels}
+    return data_set_pairs(about.name, source.root, cups=options.cups, multi=options.multi, skip_bad=skip_bad, **read), {}
 
 
 @as_written

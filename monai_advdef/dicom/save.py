@@ -22,6 +22,7 @@ class MillimetreWriter(NibabelWriter):
 
     @classmethod
     def create_backend_obj(cls, data_array: Any, affine: Any = None, dtype: Any = None, **options: Any) -> Any:
+        """nibabel's image with its lengths said to be in mm."""
         made = super().create_backend_obj(data_array, affine, dtype, **options)
         made.header.set_xyzt_units("mm")
         return made

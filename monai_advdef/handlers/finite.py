@@ -31,10 +31,12 @@ class FiniteCheck:
         self.image_key = image_key
 
     def attach(self, engine: Engine) -> None:
+        """Look at the weights when an epoch starts and at every prediction."""
         engine.add_event_handler(Events.EPOCH_STARTED, self.weights)
         engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self.predictions)
 
     def weights(self, engine: Engine) -> None:
+        """Raise :class:`NonFinite` for weights that are no numbers."""
         for network in _networks(engine):
             weight = bad_weight(network)
             if weight is not None:
@@ -42,6 +44,7 @@ class FiniteCheck:
                 raise NonFinite(f"{words}: the training diverged; load another checkpoint", [])
 
     def predictions(self, engine: Engine) -> None:
+        """Raise :class:`NonFinite` for logits that are no numbers, naming the cases."""
         output = engine.state.output
         for key in [k for k in output if str(k).startswith("pred")]:
             for tensor in _tensors(output[key]):

@@ -97,12 +97,15 @@ class TrainingTracker(MLFlowHandler):
                 logger.info("closed MLflow's run %r, which process %s on %s left open", run.info.run_name, pid, host)
 
     def iteration_completed(self, engine: Engine) -> None:
+        """Log the loss of the iteration."""
         self._log("the course of this run", lambda: super(TrainingTracker, self).iteration_completed(engine))
 
     def epoch_completed(self, engine: Engine) -> None:
+        """Log what the epoch came to."""
         self._log("the course of this run", lambda: super(TrainingTracker, self).epoch_completed(engine))
 
     def complete(self) -> None:
+        """Log the artifacts."""
         self._log("its artifacts", super().complete)
 
     def close(self) -> None:

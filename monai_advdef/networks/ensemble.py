@@ -28,6 +28,7 @@ class Ensemble(nn.Module):
         self.networks = nn.ModuleList(networks)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The mean of the logits (B, K, \\*S) for images ``x`` (B, C, \\*S)."""
         outputs = [network(x) for network in self.networks]
         outputs = [out[0] if isinstance(out, (list, tuple)) else out for out in outputs]
         if len({out.shape for out in outputs}) > 1:
