@@ -48,13 +48,11 @@ def dataset(
 
     Args:
         task: a key of :data:`TASKS`.
-        dataset_dir: a folder with ``images/`` and ``masks/``, and ``split.csv`` if the split is fixed by hand; for optic discs also
-            ``masks_cup/``, where they are known; ``labels.csv`` may tell the diagnosis of an optic disc (``image,diagnosis``) and
-            the patient of any image (``image,patient``; else every image is a patient). For gliomas a folder of subjects (see
-            :mod:`monai_advdef.data.mri.layouts`), whose ``labels.csv`` may tell ``case,grade,patient``. Or any of the layouts of
-            :mod:`~monai_advdef.data.layouts.core`, or a list file (:mod:`~monai_advdef.data.sources.lists`). Empty: phantoms.
-        phantom_dir: where the phantom images are, or are made; masks that have to be joined or re-valued are written beside it.
-        phantoms: how many to make.
+        dataset_dir: ``images/`` and ``masks/``, perhaps ``masks_cup/``, ``split.csv`` (a split fixed by hand) and ``labels.csv`` (the
+            diagnosis of an optic disc, the patient of any image; else every image is a patient); of gliomas subjects, see
+            :mod:`monai_advdef.data.mri.layouts`. Or any layout of :mod:`~monai_advdef.data.layouts.core`, or a list file, see
+            :mod:`~monai_advdef.data.sources.lists`. Empty: phantoms.
+        phantom_dir, phantoms: where they are, or are made, and how many; masks that are joined or re-valued are written beside it.
         multi: take the masks of ``masks_multi/``, which hold the numbers of the task's ``multi_classes``.
         test_only: every case is a test case: the images of another camera, for networks trained elsewhere.
         cups: look for ``masks_cup/``; ``False`` where only some of the images have a cup mask, and none is needed.
@@ -68,13 +66,11 @@ def dataset(
 
     Returns:
         ``{"train": [...], "validation": [...], "test": [...]}`` (see :class:`Sections`) of dictionaries with ``image``, ``label``,
-        ``case`` and ``patient``, and all of them or none with ``cup`` (a mask file) and with ``diagnosis`` (a word of the task's
-        ``diagnoses``). For gliomas ``image`` is a list of four files, and there are also the entries that :func:`subject_items`
-        describes; for CT those of :func:`ct_items`.
+        ``case`` and ``patient``, all or none with ``cup`` (a mask file) and ``diagnosis``; of volumes those of
+        :func:`subject_items`, whose ``image`` is a list of four files, and :func:`ct_items`.
 
     Raises:
-        ValueError: unknown task, ``multi`` where the task has one set of classes, ``fold`` that is none of ``folds``, or patterns or
-            values that are none.
+        ValueError: unknown task, ``multi`` where it has one set of classes, ``fold`` that is none of ``folds``, wrong patterns.
         DataError: see :func:`find_source`, :func:`data_set_pairs` and :func:`sections_of`.
     """
     told = dataset_dir is not None and str(dataset_dir) != ""
