@@ -44,12 +44,11 @@ def dataset(
     masks: Patterns = None,
     values: Any = None,
 ) -> Sections:
-    """The files of a task by section.
+    """The files of a task (a key of :data:`TASKS`) by section.
 
     Args:
-        task: a key of :data:`TASKS`.
-        dataset_dir: ``images/`` and ``masks/``, perhaps ``masks_cup/``, ``split.csv`` (a split fixed by hand) and ``labels.csv`` (the
-            diagnosis of an optic disc, the patient of any image; else every image is a patient); of gliomas subjects, see
+        dataset_dir: ``images/`` and ``masks/``, perhaps ``masks_cup/``, ``split.csv`` (a split fixed by hand), ``labels.csv`` (the
+            patient of any image, the diagnosis of an optic disc; else an image is a patient); of gliomas subjects, see
             :mod:`monai_advdef.data.mri.layouts`. Or any layout of :mod:`~monai_advdef.data.layouts.core`, or a list file, see
             :mod:`~monai_advdef.data.sources.lists`. Empty: phantoms.
         phantom_dir, phantoms: where they are, or are made, and how many; masks that are joined or re-valued are written beside it.
@@ -59,8 +58,7 @@ def dataset(
         folds: the sections of cross-validation fold ``fold`` (0..folds-1), see :func:`fold_pairs`; 0: one split.
         voxels: of volumes, read every voxel to check them, not the headers alone, see :func:`subject_items`.
         skip_bad: of volumes, go on without the subjects that cannot be used, and list them in a warning.
-        organ_map, organs: of CT, which label values are which class, see :func:`organs_of`.
-        annotated: of CT, which organs a volume counts for, see :func:`ct_items`.
+        organ_map, organs, annotated: of CT, see :func:`organs_of` (which label values are which class) and :func:`ct_items`.
         images, masks: patterns of file names below ``dataset_dir``, see :func:`find_source`; of gliomas four patterns of images.
         values: what is stored in masks, as class numbers, ``"0=2,128=1,255=0"``.
 
