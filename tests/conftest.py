@@ -86,3 +86,13 @@ def threat() -> ThreatModel:
 def phantom_bundle(tmp_path_factory: pytest.TempPathFactory) -> PhantomBundle:
     """The skin bundle in a folder of its own, trained on phantoms (see :mod:`phantom_bundle`)."""
     return make(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture(scope="session")
+def made_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite store of MLflow to copy: making one takes seconds."""
+    from monai_advdef.handlers import mlflow_store
+
+    file = tmp_path_factory.mktemp("store") / "mlruns.db"
+    mlflow_store._prepare(file)
+    return file
