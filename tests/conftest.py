@@ -138,3 +138,9 @@ def store(once: Once, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 def phantom_bundle(once: Once, tmp_path_factory: pytest.TempPathFactory) -> PhantomBundle:
     """The skin bundle trained on phantoms (see :mod:`phantom_bundle`), a copy for each worker: tests write beside its networks."""
     return PhantomBundle(Path(shutil.copytree(once("phantom_bundle", make), tmp_path_factory.mktemp("bundle") / "skin")))
+
+
+@pytest.fixture(scope="session")
+def made_store(once: Once) -> Path:
+    """An SQLite store of MLflow to copy: making one takes seconds."""
+    return once("mlflow", migrate) / "mlruns.db"

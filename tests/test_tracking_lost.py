@@ -1,4 +1,4 @@
-"""What is odd, slow, locked or gone at MLflow's end never costs an evaluation, and is told once with its remedy."""
+"""What is slow, locked or gone at MLflow's end never costs an evaluation, and is told once with its remedy."""
 
 from __future__ import annotations
 
@@ -11,24 +11,19 @@ import subprocess
 import sys
 import threading
 import time
-import warnings
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 import mlflow
-import numpy as np
 import pytest
 import torch
 from engines import evaluator, items, network
 from ignite.engine import Events
-from mlflow.utils.validation import _validate_metric_name
-from monai.handlers import StatsHandler
+from tracked import cell, complete, found
 
 from monai_advdef.handlers import AttackHandler, EvaluationTracker, RecordHandler, TrainingTracker, evaluate, mlflow_store, tracking
-from monai_advdef.handlers.mlflow_names import LONGEST_NAME, numbers, texts, valid_names
-from monai_advdef.handlers.mlflow_store import TrackingStore, database_file, database_uri
+from monai_advdef.handlers.mlflow_store import TrackingStore, database_uri
 from monai_advdef.neighbours import Process, Stopped, me
-from monai_advdef.records import read_records, unfinished
+from monai_advdef.records import unfinished
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -36,128 +31,6 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 @pytest.fixture(autouse=True)
 def default_store(monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-
-@pytest.fixture(scope="session")
-def made_store(tmp_path_factory):
-    """A store to copy: making one takes seconds."""
-    file = tmp_path_factory.mktemp("store") / "mlruns.db"
-    mlflow_store._prepare(file)
-    return file
-
-
-def cell(trained, folder, *, classes=("lesion",), then=None, card=False, **told):
-    """One evaluation of three cases, tracked; ``then`` is called when the first batch is done."""
-    records = RecordHandler(folder, list(classes), task="blobs", model="small", gallery=False, card=card)
-    tracker = EvaluationTracker(records, experiment_name="blobs", **told)
-    engine = evaluator(network(trained), [records, tracker, StatsHandler(iteration_log=False)], data=items(3), batch_size=2)
-    if then is not None:
-        engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), then)
-    evaluate(engine, None, records)
-    return records
-
-
-def found(folder):
-    with closing(sqlite3.connect(Path(folder) / "mlruns.db")) as store:
-        runs = store.execute("select status, run_uuid from runs order by start_time").fetchall()
-        return [status for status, _ in runs], dict(store.execute("select key, value from latest_metrics").fetchall())
-
-
-def complete(folder):
-    """The records are there whatever became of the tracking."""
-    return len(read_records(folder / "records")) == 6 and not unfinished(folder / "records")
-
-
-# -- names and values
-
-
-NAMES = ["lesion (malignant)", "GTV+CTV", "<5 mm", ">5 mm", "Läsion", "a/b", "a//b", "/a", "..", "../x", "./a", "%", "", " ", "日本"]
-NAMES += ["a+b", "a*b", "a_b", "a\nb", "\ud800", "x" * 300 + "_mean", "x" * 300 + "y_mean", "La\u0308sion"]
-
-
-def test_names_become_such_as_mlflow_takes_and_stay_apart():
-    new = valid_names(NAMES)
-    for name in new.values():
-        _validate_metric_name(name)
-    assert len(set(new.values())) == len(NAMES) and max(map(len, new.values())) == LONGEST_NAME
-    assert new["Läsion"] == "Läsion" and new["a/b"] == "a/b" and new["a_b"] == "a_b" and new["GTV+CTV"] == "GTV_CTV"
-    assert (new["<5 mm"], new[">5 mm"]) == ("lt 5 mm", "gt 5 mm") and new["x" * 300 + "_mean"].endswith("x_mean")
-    assert valid_names(reversed(NAMES)) == new and valid_names(["a+b"]) == {"a+b": "a_b"}
-
-
-def test_metrics_of_any_kind_become_numbers_and_parameters_texts():
-    told = numbers(
-        {"a+b": torch.tensor(0.5), "v": np.array([1.0, 2.0]), "n": {"x": float("nan")}, "t": "text", "none": None, "i": 3}
-    )
-    assert np.isnan(told.pop("x")) and told == {"a_b": 0.5, "v_0": 1.0, "v_1": 2.0, "i": 3.0}
-    cut = texts({"k": "x" * 7000, "%": 1})
-    assert len(cut["k"]) == 6000 and cut["k"].endswith("x ... (7000 characters)") and cut["_"] == "1"
-
-
-def test_every_class_has_its_metrics_whatever_it_is_called(trained, tmp_path, monkeypatch, made_store):
-    """All in one run."""
-    (tmp_path / "mlruns.db").write_bytes(made_store.read_bytes())
-    classes = [name for name in NAMES if name != "\ud800"]
-    values = {(c, "dice"): i / 100 for i, c in enumerate(classes)} | {("a_b", "hd95_mm"): float("inf"), ("..", "iou"): float("nan")}
-    monkeypatch.setattr(RecordHandler, "_values", lambda self, *_: values)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        cell(trained, tmp_path, classes=classes)
-    statuses, metrics = found(tmp_path)
-    called = valid_names(sorted(classes))
-    assert statuses == ["FINISHED"] and all(metrics[f"{called[c]}_dice_mean"[-250:]] is not None for c in classes if len(c) < 200)
-    assert metrics["lesion _malignant__dice_mean"] == 0.0 and metrics["GTV_CTV_dice_mean"] == pytest.approx(0.01)
-    assert sum(name.startswith("x" * 100) for name in metrics) == 2 * 3
-
-
-def test_a_parameter_that_is_too_long_is_cut(trained, tmp_path, made_store):
-    (tmp_path / "mlruns.db").write_bytes(made_store.read_bytes())
-    cell(trained, tmp_path, experiment_param={"cases (all)": "c" * 9000, **{f"p{i}": i for i in range(120)}})
-    assert found(tmp_path)[0] == ["FINISHED"]
-    with closing(sqlite3.connect(tmp_path / "mlruns.db")) as store:
-        parameters = dict(store.execute("select key, value from params").fetchall())
-    assert len(parameters["cases _all_"]) == 6000 and parameters["cases _all_"].endswith("(9000 characters)")
-    assert {f"p{i}" for i in range(120)} < parameters.keys()
-
-
-# -- where the store lies
-
-
-@pytest.mark.parametrize("name", ["a#b", "a?b", "a%20b", "ä ö", "100% & more; x=1", "n" * 200])
-def test_folders_of_any_name_hold_the_store_and_its_files(trained, tmp_path, monkeypatch, made_store, name):
-    folder = tmp_path / name
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    (folder / "mlruns.db").write_bytes(made_store.read_bytes())
-    cell(trained, folder)
-    assert found(folder)[0] == ["FINISHED"]
-    assert len(list(folder.glob("mlruns/**/records/*.parquet"))) == 1 and [p.name for p in tmp_path.iterdir()] == [name]
-    assert {p.name for p in folder.iterdir()} == {"records", "mlruns", "mlruns.db"}
-
-
-def test_uris_of_databases():
-    assert database_uri(Path("/a b/ä#/m.db")) == "sqlite:////a b/ä#/m.db"
-    for path in ("/a?b/m.db", "/a%20b/m.db", "/a b/m.db", "/100%/m.db"):
-        assert database_file(database_uri(Path(path))) == Path(path)
-    assert database_file("sqlite://") is None and database_file("http://x") is None
-
-
-@pytest.mark.parametrize(
-    ("uri", "told"),
-    [
-        ("/tmp/somewhere", "no longer keeps runs in plain folders, got '/tmp/somewhere'.*sqlite:///.*unset MLFLOW_TRACKING_URI"),
-        ("file:///tmp/somewhere", "no longer keeps runs in plain folders"),
-        ("mlruns", "no longer keeps runs in plain folders"),
-        ("C:\\runs", "no longer keeps runs in plain folders"),
-        ("htp://localhost:5000", "'htp://localhost:5000' is no tracking URI that MLflow knows; did you mean 'http'"),
-    ],
-)
-def test_a_uri_that_can_never_work_is_refused_at_once(tmp_path, monkeypatch, uri, told):
-    with pytest.raises(ValueError, match=told):
-        TrainingTracker(tmp_path, tracking_uri=uri)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with pytest.raises(ValueError, match=told):
-        EvaluationTracker(RecordHandler(tmp_path, ["lesion"]))
 
 
 # -- servers

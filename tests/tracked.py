@@ -1,0 +1,36 @@
+"""One small tracked evaluation and what MLflow's SQLite store says of it: what the tests of the tracking share."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from engines import evaluator, items, network
+from ignite.engine import Events
+from monai.handlers import StatsHandler
+
+from monai_advdef.handlers import EvaluationTracker, RecordHandler, evaluate
+from monai_advdef.records import read_records, unfinished
+
+
+def cell(trained, folder, *, classes=("lesion",), then=None, card=False, **told):
+    """One evaluation of three cases, tracked; ``then`` is called when the first batch is done."""
+    records = RecordHandler(folder, list(classes), task="blobs", model="small", gallery=False, card=card)
+    tracker = EvaluationTracker(records, experiment_name="blobs", **told)
+    engine = evaluator(network(trained), [records, tracker, StatsHandler(iteration_log=False)], data=items(3), batch_size=2)
+    if then is not None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), then)
+    evaluate(engine, None, records)
+    return records
+
+
+def found(folder):
+    with closing(sqlite3.connect(Path(folder) / "mlruns.db")) as store:
+        runs = store.execute("select status, run_uuid from runs order by start_time").fetchall()
+        return [status for status, _ in runs], dict(store.execute("select key, value from latest_metrics").fetchall())
+
+
+def complete(folder):
+    """The records are there whatever became of the tracking."""
+    return len(read_records(folder / "records")) == 6 and not unfinished(folder / "records")
