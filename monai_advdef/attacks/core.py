@@ -39,7 +39,7 @@ class Outcome:
     Attributes:
         adversarial: images (B, C, \\*S), inside the threat model, without NaN.
         score: (B,) success in [0, 1]: 1 - Dice to the label, or, targeted, Dice to the target (mean over foreground classes). Behind
-            a stochastic defence that of the mean logits over fresh draws.
+            a stochastic defence that of the mean logits over fresh draws; of a network that itself draws the mean over fresh draws.
         size: (B,) measured size in the threat's norm (l2 for an unbounded threat), float64.
         trace: (evaluations, B) the score of every iterate looked at, in order.
         forwards, backwards: passes spent on each case, every draw of a stochastic defence being one.
