@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from monai_advdef.errors import nearest
-from monai_advdef.switches import truth
+from monai_advdef.switches import AsWritten
 from monai_advdef.types import Images, PerCase
 
 NORMS = ("linf", "l2", "unbounded")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ThreatModel:
+class ThreatModel(metaclass=AsWritten):
     """The attacker's rights, in the units of the image.
 
     Args:
@@ -41,10 +41,9 @@ class ThreatModel:
     value_range: Any = (0.0, 255.0)
     unit: str = "grey level"
     region: Any = None
-    relative: bool | str = False
+    relative: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "relative", truth("relative", self.relative))
         if self.norm not in NORMS:
             raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {self.norm!r}")
         if self.norm == "unbounded":

@@ -8,6 +8,7 @@ from monai_advdef.handlers.attack import AttackHandler, AttackNotApplied
 from monai_advdef.handlers.batches import in_words
 from monai_advdef.handlers.record import RecordHandler
 from monai_advdef.neighbours import check_writable, stoppable
+from monai_advdef.switches import path
 
 REMEDY = (
     "List overlays after evaluate.yaml, and add to handlers with '+validate::handlers' inside a file only: on the command line it "
@@ -52,4 +53,4 @@ def writable(**folders: str | None) -> None:
     Raises:
         OSError: naming option, folder and remedy.
     """
-    check_writable(**folders)
+    check_writable(**{name: path(name, folder) for name, folder in folders.items()})

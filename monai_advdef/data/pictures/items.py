@@ -9,10 +9,12 @@ from monai_advdef.data.listing import IMAGE_SUFFIXES, files_in
 from monai_advdef.data.notes import note
 from monai_advdef.data.pairs import Pair, single
 from monai_advdef.errors import DataError
+from monai_advdef.switches import as_written
 
 TWINS = "rename one: predictions are called as their images, and files of the same name would be written over each other"
 
 
+@as_written
 def picture_items(dataset_dir: str | os.PathLike[str]) -> list[Pair]:
     """The image files to predict on: of a folder, of ``images/`` in it where it holds none itself, or one file.
 

@@ -22,6 +22,7 @@ from monai_advdef.data.tables import find_table
 from monai_advdef.data.tasks import TASKS, Task, find_task
 from monai_advdef.data.volume_files import read_voxels
 from monai_advdef.errors import DataError
+from monai_advdef.switches import as_written
 
 Patterns = str | Sequence[str] | None
 
@@ -225,6 +226,7 @@ def with_values(source: Source, values: Any, task: Task, *, multi: bool = False,
     return source
 
 
+@as_written
 def scan_kind(folder: str | os.PathLike[str], images: Patterns = None, masks: Patterns = None) -> Kind:
     """Whether a CT data set holds ``"slices"`` (pictures) or ``"volumes"``, whatever its layout; the latter for phantoms."""
     told = as_patterns(images)
