@@ -75,6 +75,15 @@ def test_isbi_keeps_its_test_part(tmp_path):
     assert "ISIC_Te1.jpg has no mask" in problem and "ISIC_Te1_Segmentation.png" in problem
 
 
+def test_isic_leaves_pictures_of_superpixels_aside(tmp_path):
+    isic(tmp_path / "source")
+    whole = check_folder(tmp_path / "source")
+    for image in sorted((tmp_path / "source").rglob("*.jpg")):
+        picture(image.with_name(f"{image.stem}_superpixels.png"))
+    report = check_folder(tmp_path / "source")
+    assert report.cases == whole.cases and not report.problems and "pictures of superpixels in" in str(report)
+
+
 def test_isic_training_part_alone_and_folders_doubled(tmp_path):
     isic(tmp_path)
     for part in ("Validation", "Test"):

@@ -76,7 +76,21 @@ def test_tables_beside_a_list_do_not_count(home):
     assert check_folder(path).cases == 12 and not check_folder(path).problems
 
 
+def test_paths_of_a_list_as_systems_write_them(home, monkeypatch):
+    monkeypatch.setenv("HOME", str(home))
+    spoilt = [
+        {"image": f"file://{home}/a/00.jpg", "label": "~/b/00.png"},
+        {"image": ".\\a\\01.jpg", "label": "b\\01.png"},
+        {"image": f"{home}/a/02.jpg", "label": "./b/02.png"},
+    ]
+    (home / "a" / "ü 3.jpg").write_bytes((home / "a" / "03.jpg").read_bytes())
+    spoilt.append({"image": f"file://{home}/a/%C3%BC%203.jpg", "label": "b/03.png"})
+    found = dataset("skin", as_table(home / "cases.csv", spoilt), home / "p", test_only=True)
+    assert [pair["case"] for pair in found["test"]] == ["00", "01", "02", "ü 3"]
+
+
 BROKEN = {
+    "address": (lambda e: e[3].update(image="https://host/a/03.jpg"), "entry 4: 'https://host/a/03.jpg' is an address; fetch the"),
     "no file": (lambda e: e[3].update(label="b/none.png"), r"entry 4 \(03.jpg\) has no file .*none.png"),
     "no label": (lambda e: e[3].update(label=""), r"entry 4 \(03.jpg\) has no label"),
     "no image": (lambda e: e[3].update(image=""), "entry 4 names no image"),

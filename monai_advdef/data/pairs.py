@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from monai_advdef.data.image_files import inspect_pair
-from monai_advdef.data.listing import IMAGE_SUFFIXES, Found, files_in, normal, require_content
+from monai_advdef.data.listing import IMAGE_SUFFIXES, Found, files_in, normal, require_content, tell_twins
 from monai_advdef.data.notes import note, some
 from monai_advdef.errors import DataError
 
@@ -80,7 +80,9 @@ def single(files: Iterable[Path], remedy: str = "keep one file per case") -> dic
     for path in files:
         case = normal(path.stem)
         if case in found:
-            raise DataError(f"{path.parent} holds more than one image named {case!r} ({found[case].name}, {path.name}); {remedy}")
+            home = Path(os.path.commonpath([path.parent, found[case].parent]))
+            names = ", ".join(str(file.relative_to(home)) for file in (found[case], path))
+            raise DataError(f"{home} holds more than one image named {case!r} ({names}); {remedy}")
         found[case] = path
     return found
 
@@ -118,6 +120,7 @@ def _inspect(pairs: Sequence[Pair], classes: int) -> None:
     """Open every pair, and tell what is done with the images, counted."""
     with ThreadPoolExecutor() as pool:
         remarks = list(pool.map(partial(inspect_pair, classes=classes), pairs))
+    tell_twins([Path(pair["image"]) for pair in pairs])
     for told in sorted({told for these in remarks for told in these}):
         names = [Path(pair["image"]).name for pair, these in zip(pairs, remarks) if told in these]
         note(f"{len(names)} of {len(pairs)} images {told} ({some(names)})")

@@ -20,8 +20,8 @@ from monai_advdef.data.listing import Entry
 from monai_advdef.data.notes import noted
 from monai_advdef.data.pairs import Pair
 from monai_advdef.data.pictures.read import read_picture
-from monai_advdef.data.prepare_listed import link, prepare_listed
-from monai_advdef.data.sections import sections_of
+from monai_advdef.data.prepare_listed import link, prepare_listed, write_tables
+from monai_advdef.data.sections import Sections, sections_of
 from monai_advdef.data.sources.find import Patterns, find_source
 from monai_advdef.data.sources.report import Report, listing_report
 from monai_advdef.errors import DataError
@@ -98,7 +98,7 @@ def _prepare_distributed(source: Path, goal: Path, chosen: Layout) -> Report:
             _write(entry, case, partial)
             stretched += case.stretched
             sizes[(case.box[2] - case.box[0], case.box[3] - case.box[1])] += 1
-        _write_tables(listing.entries, partial)
+        write_tables(_sections(listing.entries), partial)
     return listing_report(chosen, listing, sizes, stretched)
 
 
@@ -128,21 +128,10 @@ def _write(entry: Entry, case: Case, root: Path) -> None:
         Image.fromarray(case.multi).save(path)
 
 
-def _write_tables(entries: Sequence[Entry], root: Path) -> None:
+def _sections(entries: Sequence[Entry]) -> Sections:
+    """The entries by section, as the loaders would have them."""
     pairs: list[Pair] = [{"case": entry.case, "patient": entry.patient} for entry in entries]
     if all(entry.diagnosis for entry in entries):
         pairs = [{**pair, "diagnosis": entry.diagnosis} for pair, entry in zip(pairs, entries)]
-        labels = [f"{pair['case']},{pair['diagnosis']}" for pair in pairs]
-        (root / "labels.csv").write_text("\n".join(["image,diagnosis", *labels]) + "\n", encoding="utf-8")
-    sections = _sections(entries, pairs)
-    rows = [f"{pair['case']},{section},{pair['patient']}" for pair, section in zip(pairs, sections)]
-    (root / "split.csv").write_text("\n".join(["case,section,patient", *rows]) + "\n", encoding="utf-8")
-
-
-def _sections(entries: Sequence[Entry], pairs: Sequence[Pair]) -> list[str]:
-    """The section of every entry, as the loaders would have it."""
     official = {entry.case: entry.section for entry in entries if entry.section}
-    section_of = {
-        pair["case"]: section for section, cases in sections_of(pairs, FRACTIONS, official=official).items() for pair in cases
-    }
-    return [section_of[pair["case"]] for pair in pairs]
+    return sections_of(pairs, FRACTIONS, official=official)

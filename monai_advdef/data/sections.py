@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from monai_advdef.data.columns import SECTIONS
 from monai_advdef.data.pairs import Pair
-from monai_advdef.data.splits import SECTIONS, fold_pairs, section_of_patients, split_pairs
+from monai_advdef.data.splits import fold_pairs, section_of_patients, split_pairs
 from monai_advdef.errors import DataError, nearest
 
 WITHIN_TRAINING = (0.875, 0.125, 0.0)  # where the data set has a test part but no validation part: the same proportion of the two

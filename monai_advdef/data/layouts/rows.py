@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-SECTIONS = ("train", "validation", "test")
+from monai_advdef.data.columns import SECTIONS
+from monai_advdef.data.listing import left_behind
+from monai_advdef.data.notes import some
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,7 @@ def bare(path: Path) -> str:
 
 def inside(folder: Path) -> list[Path]:
     """What a folder holds, sorted, without hidden files and what operating systems leave behind; nothing where there is none."""
-    left = ("thumbs.db", "desktop.ini", "__macosx")
-    return sorted(p for p in folder.iterdir() if p.name[0] != "." and p.name.lower() not in left) if folder.is_dir() else []
-
-
-def some(names: Sequence[object], count: int = 5) -> str:
-    """``"a, b, c, ..."``: the first names."""
-    return ", ".join(map(str, names[:count])) + (", ..." if len(names) > count else "")
+    return sorted(path for path in folder.iterdir() if not left_behind(path.name)) if folder.is_dir() else []
 
 
 def settle(listed: Listed) -> Listed:

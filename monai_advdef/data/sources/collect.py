@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from monai_advdef.data.annotations import with_patients
+from monai_advdef.data.annotations import with_diagnoses, with_patients
 from monai_advdef.data.ct.organs import Organs
 from monai_advdef.data.ct.subjects import Annotated
 from monai_advdef.data.image_files import image_size
@@ -134,13 +134,16 @@ def _listed(source: Source, listed: Listed, task: Task, options: Options, found:
         about: dict[str, Any] = {"annotated": outlined, "known_values": sorted({0, *organs.class_of}), "grade": ""}
         found.pairs = [{**pair, **about} for pair in found.pairs]
     _with_patients(source, found)
+    table = find_table(source.root, "labels") if source.tables and task.diagnoses and found.pairs else None
+    if table:
+        found.pairs = with_diagnoses(found.pairs, table, task.diagnoses)
 
 
 def _with_patients(source: Source, found: Collected) -> None:
     """The patients of the table ``labels``, where there is one and the names of the files do not tell them."""
-    table = find_table(source.root, "labels") if source.tables else None
     told = source.listed is not None and any(row.patient != row.case for row in source.listed.rows)
-    if table and not told and found.pairs:
+    table = find_table(source.root, "labels") if source.tables and found.pairs and not told else None
+    if table:
         found.pairs = with_patients(found.pairs, table)
 
 

@@ -13,7 +13,7 @@ from monai_advdef.data.ct.layouts import Kind, ct_kind, holds_ct
 from monai_advdef.data.ct.organs import Organs, organ_map
 from monai_advdef.data.layouts import by_pattern
 from monai_advdef.data.layouts.core import DirectLayout, Layout, find_layout, is_plain, recognise, unknown_layout
-from monai_advdef.data.layouts.patterns import listed_by_patterns
+from monai_advdef.data.layouts.patterns import Patterns, as_patterns, listed_by_patterns
 from monai_advdef.data.layouts.rows import Listed
 from monai_advdef.data.mri.layouts import ROLE_OF, holds_subjects, volume_stem
 from monai_advdef.data.sources.lists import ENDINGS, listed_by_list
@@ -23,8 +23,6 @@ from monai_advdef.data.tasks import TASKS, Task, find_task
 from monai_advdef.data.volume_files import read_voxels
 from monai_advdef.errors import DataError
 from monai_advdef.switches import as_written
-
-Patterns = str | Sequence[str] | None
 
 
 @dataclass(frozen=True)
@@ -144,17 +142,6 @@ def _names_series(root: Path) -> bool:
     if volumes:
         return any(ROLE_OF.get(re.split(r"[_-]", volume_stem(path).lower())[-1], "seg") != "seg" for path in volumes)
     return holds_subjects(root)
-
-
-def as_patterns(told: Patterns) -> list[str]:
-    """Patterns as a list: one alone, several (a list, or joined by commas), or none; Fire makes a set of ``{case}`` alone."""
-    if told is None or told == "":
-        return []
-    if isinstance(told, (set, frozenset)):
-        return ["{" + ",".join(map(str, told)) + "}"]
-    if isinstance(told, str) and all("{case}" in pattern for pattern in told.split(",")):
-        return [pattern.strip() for pattern in told.split(",")]
-    return [str(told)] if isinstance(told, (str, os.PathLike)) else [str(pattern) for pattern in told]
 
 
 def _structures(masks: Sequence[str], task: Task | None, multi: bool) -> tuple[tuple[str, ...], list[str]]:

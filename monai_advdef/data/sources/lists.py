@@ -8,14 +8,18 @@ the list; several images of one case (one a series) are a list, in a table joine
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
-from monai_advdef.data.columns import EMPTY, ROLES, SECTION_WORDS, key_of, one_spelling
-from monai_advdef.data.layouts.rows import SECTIONS, Listed, Row, bare, settle, some
+from monai_advdef.data.columns import EMPTY, ROLES, SECTION_WORDS, SECTIONS, key_of, one_spelling
+from monai_advdef.data.layouts.rows import Listed, Row, bare, settle
 from monai_advdef.data.layouts.tables import rows_of
+from monai_advdef.data.notes import some
 from monai_advdef.errors import DataError, nearest
 
 ENDINGS = (".csv", ".tsv", ".txt", ".xlsx", ".json")
@@ -70,7 +74,10 @@ def _row(entry: Any, part: str, path: Path, place: int) -> Row:
         raise DataError(f"{where} is {entry!r}; it must name image and label")
     told = {key_of(str(key)): value for key, value in entry.items()}
     of = {role: next((told[name] for name in names if told.get(name)), "") for role, names in COLUMNS.items()}
-    images, masks = _paths(of["image"], path.parent), _paths(of["label"], path.parent)
+    try:
+        images, masks = _paths(of["image"], path.parent), _paths(of["label"], path.parent)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
     if not images:
         raise DataError(f"{where} names no image (it has {some(list(entry))}); give it image and label")
     word = str(of["section"] or part)
@@ -120,4 +127,13 @@ def _entries(path: Path) -> Iterable[tuple[Any, str]]:
 
 def _paths(told: Any, home: Path) -> tuple[Path, ...]:
     parts = told.split("|") if isinstance(told, str) else told if isinstance(told, (list, tuple)) else [told]
-    return tuple(home / str(part).strip().replace("\\", "/") for part in parts if str(part).strip())
+    return tuple(home / _local(str(part).strip()) for part in parts if str(part).strip())
+
+
+def _local(word: str) -> str:
+    """A path of a list in this system's form: with slashes, ``~`` and ``file://`` resolved."""
+    if word.lower().startswith("file://"):
+        return url2pathname(urlsplit(word).path)
+    if "://" in word:
+        raise DataError(f"{word!r} is an address; fetch the file, and name it by its path")
+    return os.path.expanduser(word.replace("\\", "/"))
