@@ -197,6 +197,7 @@ def _demo(args: argparse.Namespace) -> None:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run a verb. Returns 0 (fine), 2 (usage or input error), 3 (it could not finish) or 141 (nobody reads its output any more)."""
+    _open_what_is_closed()
     try:
         code = _run(words)
         sys.stdout.flush()
@@ -243,6 +244,13 @@ def _words(error: Exception) -> str:
     full = bare and error.errno == errno.ENOSPC  # type: ignore[attr-defined]
     remedy = "free some space" if full else "check that path and who may read and write there"
     return f"{error}; {remedy}, or give another folder" if bare else str(error)
+
+
+def _open_what_is_closed() -> None:
+    """Where the caller closed an output (``>&-``), what is printed goes nowhere, not into the next file that is opened."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def _drop(*streams: TextIO) -> None:

@@ -13,6 +13,7 @@ service leaves among the cells (``<fingerprint> (conflicted copy).parquet``) are
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -27,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from monai_advdef.neighbours import Disturbed, OwnedLines, remedy
+from monai_advdef.record_files import RecordError, read_cell, read_part, unreadable
 from monai_advdef.rows import COLUMNS, EXTRAS, SCHEMA, check_row, refuse_twice
 
 __all__ = [
@@ -43,10 +45,6 @@ __all__ = [
 ]
 
 _CELL = re.compile("[0-9a-f]+")  # name of a cell
-
-
-class RecordError(OSError):
-    """A file of records could not be written or read; the message names the file and the remedy."""
 
 
 def fingerprint(config: dict) -> str:
@@ -100,11 +98,14 @@ class RecordWriter(OwnedLines):
         try:
             for path in (self._provenance, self._part):
                 path.parent.mkdir(parents=True, exist_ok=True)
+            for path in (self.path, self._provenance):  # found out now, not after hours of work
+                if path.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
             super().__init__(self._part, owned=fingerprint, what=f"cell {fingerprint} of {folder}")
         except RuntimeError as error:
             raise RecordError(str(error)) from error
         except OSError as error:
-            raise self._failure(self._part, error) from error
+            raise self._failure(Path(error.filename or self._part), error) from error
 
     def add(self, rows: list[dict]) -> None:
         """Check the rows and append them to the part file at once."""
@@ -145,7 +146,7 @@ class RecordWriter(OwnedLines):
         table, facts = self._part.with_suffix(".parquet"), self._part.with_suffix(".json")
         facts.write_text(self._facts, encoding="utf-8")
         pq.write_table(pa.Table.from_pylist([json.loads(line) for line in lines], schema=SCHEMA), table)
-        if [json.dumps(row) for row in _read_cell(table).to_pylist()] != lines:
+        if [json.dumps(row) for row in read_cell(table).to_pylist()] != lines:
             raise self._disturbed(f"and {table.name} made of it do not hold the same rows")
         os.replace(facts, self._provenance)
         os.replace(table, self.path)
@@ -170,41 +171,6 @@ class RecordWriter(OwnedLines):
         )
 
 
-def _read_part(path: Path) -> list[dict]:
-    """Rows of a part file. The last line of a killed run may be torn and is then passed over; a file that is gone has no rows.
-
-    Raises:
-        RecordError: another line than the last is torn.
-    """
-    rows: list[dict] = []
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:  # its cell has just been finished
-        return rows
-    for number, line in enumerate(lines, 1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number < len(lines):
-                raise RecordError(f"line {number} of {path} is torn; remove that file and run its cell again") from error
-    return rows
-
-
-def _read_cell(path: Path) -> pa.Table:
-    if path.suffix != ".parquet":
-        return pa.Table.from_pylist(_read_part(path), schema=SCHEMA)
-    try:
-        with pq.ParquetFile(path) as file:
-            table = file.read()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise RecordError(f"cannot read {path}: {error}; remove that file and run its cell again") from error
-    if missing := [name for name in COLUMNS if name not in table.column_names]:
-        raise RecordError(f"{path} is not a table of records: it has no column {missing}; move that file out of the folder")
-    for name in (name for name in EXTRAS if name not in table.column_names):  # an older table
-        table = table.append_column(name, pa.array([""] * len(table), pa.string()))
-    return table.select(list(COLUMNS | EXTRAS)).cast(SCHEMA)
-
-
 def finished(folder: str | Path, fingerprint: str) -> bool:
     """Whether the cell of this fingerprint has its finished table in the folder."""
     return (Path(folder) / f"{fingerprint}.parquet").is_file()
@@ -222,8 +188,8 @@ def _cells(folder: Path) -> tuple[list[pa.Table], list[str]]:
     A cell is called ``<fingerprint>.parquet`` and its rows carry that fingerprint.
     """
     tables, others = [], []
-    for path in sorted(folder.glob("*parquet*")):
-        table = _read_cell(path) if path.suffix == ".parquet" and _CELL.fullmatch(path.stem) else None
+    for path in sorted(path for path in folder.glob("*") if "parquet" in path.name.lower()):
+        table = read_cell(path) if path.suffix == ".parquet" and _CELL.fullmatch(path.stem) else None
         if table is None or set(table["fingerprint"].unique().to_pylist()) != {path.stem}:
             others.append(path.name)
         else:
@@ -240,20 +206,20 @@ def read_records(source: str | Path, *, incomplete: bool = False) -> pd.DataFram
     """
     folder = Path(source)
     if folder.is_file():
-        return _frame(_read_cell(folder))
+        return _frame(read_cell(folder))
     cells, others = _cells(folder)
     if others:
         warnings.warn(
-            f"{len(others)} files of {folder} are passed over, for they are not named as a cell that they hold: {', '.join(others)}"
-            "; a file-sync service leaves such copies, and placeholders of what it has not fetched; remove or fetch them",
+            f"files of {folder} are passed over, for none is named as a cell that it holds: {', '.join(others)}; "
+            "a file-sync service leaves such copies, and placeholders of what it has not fetched; remove or fetch them",
             stacklevel=2,
         )
     parts = [folder / "_unfinished" / f"{name}.part.jsonl" for name in unfinished(folder)]
     if parts:
-        named = ", ".join(f"{path.name.removesuffix('.part.jsonl')} ({len(_read_part(path))} rows)" for path in parts)
+        named = ", ".join(f"{path.name.removesuffix('.part.jsonl')} ({len(read_part(path))} rows)" for path in parts)
         fate = "their rows are included" if incomplete else "their rows are left out"
         warnings.warn(f"unfinished cells in {folder}: {named}; {fate}; run those cells again to complete them", stacklevel=2)
-    cells += [_read_cell(path) for path in parts] if incomplete else []
+    cells += [read_cell(path) for path in parts] if incomplete else []
     if not cells:
         raise RecordError(f"no finished records in {folder}; run an evaluation with this folder as its records, or check the path")
     return _frame(pa.concat_tables(cells))
@@ -273,7 +239,7 @@ def read_provenance(folder: str | Path) -> dict[str, dict]:
         if not _CELL.fullmatch(path.stem):  # a copy
             continue
         try:
-            facts[path.stem] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RecordError(f"cannot read {path}: {error}; remove that file and run its cell again") from error
+            facts[path.stem] = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise unreadable(path, error) from error
     return facts

@@ -16,6 +16,8 @@ COLUMNS: dict[str, type] = {
 }
 EXTRAS: dict[str, type] = {"budget": str, "weights": str, "data": str}
 """Columns that a table has beside ``COLUMNS`` where they are known: each channel's budget, and digests of weights and data."""
+KEY = ("case", "class", "metric", "seed")
+"""What a cell holds one row of."""
 _ARROW = {str: pa.string(), float: pa.float64(), int: pa.int64(), bool: pa.bool_()}
 _ABSTRACT = {str: str, float: numbers.Real, int: numbers.Integral, bool: (bool, np.bool_)}
 SCHEMA = pa.schema([(name, _ARROW[kind]) for name, kind in (COLUMNS | EXTRAS).items()])
@@ -65,7 +67,7 @@ def _check_size(row: dict) -> None:
 
 def refuse_twice(known: set[tuple], row: dict) -> None:
     """Refuse a second row of one case, class and metric in one cell: no reader could tell which of the two counts."""
-    key = (row["case"], row["class"], row["metric"], row["seed"])
+    key = tuple(row[name] for name in KEY)
     if key in known:
         raise ValueError(
             f"case {row['case']} has a second {row['metric']} of class {row['class']!r} in cell {row['fingerprint']}; give every "

@@ -68,7 +68,7 @@ class PhantomBundle:
         return ["monai.bundle", "run", "--config_file", str(configs), *(w for k, v in told.items() for w in (f"--{k}", str(v)))]
 
 
-def make(root: Path) -> None:
+def make(root: Path) -> PhantomBundle:
     """Copy the bundle to ``root`` and train it there; what the training said lies in ``root/training.log``."""
     for part in ("configs", "models"):
         shutil.copytree(bundles()[NAME] / part, root / part, ignore=shutil.ignore_patterns("*.pt", "*.ts"))
@@ -77,3 +77,4 @@ def make(root: Path) -> None:
     trained = command(*words.split(), "--train::trainer::max_epochs", "10", cwd=root)
     assert trained.returncode == 0, trained.stderr + trained.stdout
     (root / "training.log").write_text(trained.stdout + trained.stderr)
+    return PhantomBundle(root)

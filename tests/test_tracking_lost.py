@@ -18,6 +18,7 @@ import pytest
 import torch
 from engines import evaluator, items, network
 from ignite.engine import Events
+from monai.handlers import StatsHandler
 from tracked import cell, complete, found
 
 from monai_advdef.handlers import AttackHandler, EvaluationTracker, RecordHandler, TrainingTracker, evaluate, mlflow_store, tracking
@@ -216,6 +217,18 @@ def test_runs_that_the_dead_left_open_are_closed_and_nobody_elses(trained, tmp_p
         client.create_run(experiment, tags=tags)
     cell(trained, tmp_path)
     assert sorted(found(tmp_path)[0]) == ["FINISHED", "KILLED", "RUNNING", "RUNNING", "RUNNING"]
+
+
+def test_all_trackers_of_an_evaluation_that_fails_are_closed(trained, tmp_path, made_store):
+    """Whatever stands before them ends the chain of handlers: another tracker, MONAI's StatsHandler."""
+    (tmp_path / "mlruns.db").write_bytes(made_store.read_bytes())
+    records = RecordHandler(tmp_path, ["lesion"], gallery=False, card=False)
+    several = [EvaluationTracker(records, experiment_name=name) for name in ("one", "two")]
+    engine = evaluator(network(trained), [records, StatsHandler(iteration_log=False), *several], data=items(2))
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        evaluate(engine, None, records)
+    assert found(tmp_path)[0] == ["FAILED"] * 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

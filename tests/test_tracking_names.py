@@ -8,6 +8,7 @@ import warnings
 from contextlib import closing
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pytest
 import torch
@@ -15,8 +16,9 @@ from mlflow.utils.validation import _validate_metric_name
 from tracked import cell, found
 
 from monai_advdef.handlers import EvaluationTracker, RecordHandler, TrainingTracker
-from monai_advdef.handlers.mlflow_names import LONGEST_NAME, numbers, texts, valid_names
-from monai_advdef.handlers.mlflow_store import database_file, database_uri
+from monai_advdef.handlers.mlflow_names import LONGEST_NAME, experiment_name, numbers, texts, valid_names
+from monai_advdef.handlers.mlflow_store import TrackingStore, database_file, database_uri
+from monai_advdef.handlers.tracking import store
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -47,6 +49,57 @@ def test_metrics_of_any_kind_become_numbers_and_parameters_texts():
     assert np.isnan(told.pop("x")) and told == {"a_b": 0.5, "v_0": 1.0, "v_1": 2.0, "i": 3.0}
     cut = texts({"k": "x" * 7000, "%": 1})
     assert len(cut["k"]) == 6000 and cut["k"].endswith("x ... (7000 characters)") and cut["_"] == "1"
+
+
+def test_experiments_may_be_called_anything(trained, tmp_path, made_store):
+    (tmp_path / "mlruns.db").write_bytes(made_store.read_bytes())
+    names = ["", " skin ", 2018, "x" * 600, "a/b", "Läsion"]
+    assert [experiment_name(n) for n in names if len(str(n)) < 600] == ["Default", "skin", "2018", "a/b", "Läsion"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        for name in names[2:4]:
+            cell(trained, tmp_path, experiment_name=name)
+    assert found(tmp_path)[0] == ["FINISHED"] * 2
+
+
+def test_numbers_in_the_place_of_names_are_recorded_as_text(trained, tmp_path):
+    records = RecordHandler(tmp_path, [1], task=2018, model=50)
+    assert (records.classes, records.of) == (["1"], {"task": "2018", "model": "50", "suite": ""})
+
+
+def test_an_experiment_that_was_deleted_is_restored_for_the_run(trained, tmp_path, made_store, caplog):
+    (tmp_path / "mlruns.db").write_bytes(made_store.read_bytes())
+    client = mlflow.MlflowClient(store(tmp_path))
+    client.delete_experiment(client.create_experiment("blobs"))
+    cell(trained, tmp_path)
+    assert found(tmp_path)[0] == ["FINISHED"] and client.get_experiment_by_name("blobs").lifecycle_stage == "active"
+    assert "'blobs' was deleted and is restored" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("uri", "hint"),
+    [
+        ("localhost:5000", "for a server write http://localhost:5000"),
+        ("10.0.0.1:5000/x", "for a server write http://10.0.0.1:5000/x"),
+        ("htp://host", "did you mean 'http'"),
+    ],
+)
+def test_a_server_without_its_scheme_gets_the_right_remedy(tmp_path, uri, hint):
+    with pytest.raises(ValueError, match=f"is no tracking URI that MLflow knows; {hint}"):
+        TrackingStore(uri, "")
+
+
+def test_uris_as_people_set_them(tmp_path, monkeypatch):
+    """Quotes of a container's list of variables, blanks, capitals, the home folder."""
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    for told, meant in {
+        "  ": store(tmp_path),
+        "'http://host:5000' ": "http://host:5000",
+        '"sqlite:///~/my runs.db"': f"sqlite:///{tmp_path}/me/my runs.db",
+        "HTTP://host": "HTTP://host",
+    }.items():
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", told)
+        assert TrainingTracker(tmp_path).store.uri == meant
 
 
 def test_every_class_has_its_metrics_whatever_it_is_called(trained, tmp_path, monkeypatch, made_store):

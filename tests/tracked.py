@@ -17,7 +17,7 @@ from monai_advdef.records import read_records, unfinished
 def cell(trained, folder, *, classes=("lesion",), then=None, card=False, **told):
     """One evaluation of three cases, tracked; ``then`` is called when the first batch is done."""
     records = RecordHandler(folder, list(classes), task="blobs", model="small", gallery=False, card=card)
-    tracker = EvaluationTracker(records, experiment_name="blobs", **told)
+    tracker = EvaluationTracker(records, **{"experiment_name": "blobs", **told})
     engine = evaluator(network(trained), [records, tracker, StatsHandler(iteration_log=False)], data=items(3), batch_size=2)
     if then is not None:
         engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), then)

@@ -7,6 +7,7 @@ from ignite.engine import Engine
 from monai_advdef.handlers.attack import AttackHandler, AttackNotApplied
 from monai_advdef.handlers.batches import in_words
 from monai_advdef.handlers.record import RecordHandler
+from monai_advdef.handlers.tracking import close_failed
 from monai_advdef.neighbours import check_writable, stoppable
 from monai_advdef.switches import path
 
@@ -35,6 +36,7 @@ def evaluate(evaluator: Engine, attack: AttackHandler | None = None, records: Re
             with in_words(evaluator):
                 evaluator.run()
     finally:
+        close_failed(evaluator)  # where another handler ended the chain before the tracker's turn
         if records is not None:
             records.release()
     batches = evaluator.state.iteration

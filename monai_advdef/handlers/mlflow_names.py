@@ -29,6 +29,12 @@ def valid_names(names: Iterable[str]) -> dict[str, str]:
     return {name: new if name == new or taken.count(new) == 1 else _shortened(new, name, always=True) for name, new in found.items()}
 
 
+def experiment_name(name: object) -> str:
+    """The name of an experiment as MLflow takes it: any text that is not empty and not too long."""
+    text = str(name).strip()
+    return _shortened(text, text) or "Default"
+
+
 def _allowed(name: str) -> str:
     plain = _NOT_ALLOWED.sub("_", unicodedata.normalize("NFC", name).translate(_SAID)).strip() or "_"
     parts = [part if part.strip(".") else "_" * max(len(part), 1) for part in plain.split("/")]  # no '..', nothing between slashes

@@ -59,13 +59,13 @@ class TrackingStore:
 
     def __init__(self, uri: str, kept: str) -> None:
         self.uri, self.kept, self.lost = uri, kept, False
-        self.file: Path | None = None
         self.shown = _masked(uri)
         self._told: set[str] = set()
         self._check()
+        self.file = self._file()
 
     def _check(self) -> None:
-        scheme = self.uri.partition(":")[0].partition("+")[0]
+        scheme = self.uri.partition(":")[0].partition("+")[0].lower()
         own = [entry.name for entry in importlib.metadata.entry_points(group="mlflow.tracking_store")]
         if scheme == "file" or (":" not in self.uri and scheme not in SCHEMES) or re.match(r"[A-Za-z]:[\\/]", self.uri):
             raise ValueError(
@@ -73,11 +73,19 @@ class TrackingStore:
                 "or a server, or unset MLFLOW_TRACKING_URI: then the store lies in output_dir"
             )
         if scheme not in (*SCHEMES, *own):
-            raise ValueError(f"{self.shown!r} is no tracking URI that MLflow knows; {nearest(scheme, (*SCHEMES, *own))}")
+            server = re.match(r"[\w.-]+:\d+(/|$)", self.uri)
+            hint = f"for a server write http://{self.uri}" if server else nearest(scheme, (*SCHEMES, *own))
+            raise ValueError(f"{self.shown!r} is no tracking URI that MLflow knows; {hint}")
+
+    def _file(self) -> Path | None:
         try:
-            self.file = database_file(self.uri)
+            file = database_file(self.uri)
         except ArgumentError as error:
             raise ValueError(f"{self.shown!r} is no tracking URI: {error}; give sqlite:///<folder>/mlruns.db or a server") from error
+        if file is not None and file.parts[:1] == ("~",):  # the home folder, not one of that name
+            file = file.expanduser()
+            self.uri = database_uri(file)
+        return file
 
     @property
     def artifacts(self) -> str | None:

@@ -89,8 +89,8 @@ class RecordHandler:
         kept = gather(RecordOptions, keep, options)
         own = ("output_dir", "classes", "attack", "task", "model", "suite", "keep")
         refuse_unknown("RecordHandler", options, [*names_of(RecordOptions), *own])
-        self.folder, self.classes, self.attack = Path(output_dir), list(classes), attack
-        self.of = {"task": task, "model": model, "suite": suite}
+        self.folder, self.classes, self.attack = Path(output_dir), [str(c) for c in classes], attack
+        self.of = {"task": str(task), "model": str(model), "suite": str(suite)}  # a command line reads 2018 as a number
         self.activation, self.image_key, self.pred_key, self.label_key = (
             kept.activation,
             kept.image_key,

@@ -14,7 +14,7 @@ from ignite.engine import Events
 from monai.handlers import MLFlowHandler
 
 from monai_advdef.handlers.cell import Engine
-from monai_advdef.handlers.mlflow_names import batches, numbers, texts, valid_names
+from monai_advdef.handlers.mlflow_names import batches, experiment_name, numbers, texts, valid_names
 from monai_advdef.handlers.mlflow_store import TrackingStore, database_uri, dispose, no_uri
 from monai_advdef.handlers.record import RecordHandler
 from monai_advdef.neighbours import Process, me, stoppable
@@ -30,13 +30,24 @@ def store(output_dir: str | os.PathLike[str]) -> str:
     return database_uri(Path(output_dir).resolve() / "mlruns.db")
 
 
+def trackers(engine: Engine) -> list[TrainingTracker]:
+    """The trackers that are attached to an engine."""
+    return getattr(engine, "trackers", [])
+
+
+def close_failed(engine: Engine) -> None:
+    """Close what the trackers of an engine have left open, as ``FAILED``."""
+    for tracker in trackers(engine):
+        tracker._end("FAILED")
+
+
 class TrainingTracker(MLFlowHandler):
     """MONAI's handler with a run of its own per call, closed as ``FINISHED`` or ``FAILED``.
 
     MONAI's handler takes up the last run that was not finished, so that several evaluations land in one; this one never does. Nor
     does it ever end the work that it tracks: a store or server that does not answer is told in a warning, and what goes on goes on
     untracked. A run that a killed process of this machine left open is closed as ``KILLED`` when the next one starts. SIGTERM ends
-    the work as Ctrl-C does. List it before MONAI's ``StatsHandler``, which ends the chain of handlers when a run fails.
+    the work as Ctrl-C does. In a training list it before MONAI's ``StatsHandler``, which ends the chain of handlers.
 
     Args:
         output_dir: where the SQLite store goes unless ``tracking_uri`` is given; ``MLFLOW_TRACKING_URI`` in the environment wins
@@ -55,15 +66,18 @@ class TrainingTracker(MLFlowHandler):
     def __init__(
         self, output_dir: str | os.PathLike[str], *, tracking_uri: str | None = None, run_name: str = "train", **kwargs: Any
     ) -> None:
-        self.store = TrackingStore(os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri or store(output_dir), self.kept)
+        told = os.environ.get("MLFLOW_TRACKING_URI", "").strip(" \t\r\n'\"")  # a list of variables for a container keeps quotes
+        self.store = TrackingStore(told or tracking_uri or store(output_dir), self.kept)
         settings = {"artifact_location": self.store.artifacts, **kwargs, "run_name": run_name, "close_on_complete": True}
         with no_uri():  # MONAI makes a client at once; ours is made when the run starts, and replaces it
             super().__init__(tracking_uri="http://localhost", **settings)
+        self.experiment_name = experiment_name(self.experiment_name)
         self._until_end = ExitStack()
 
     def attach(self, engine: Engine) -> None:
         """As MONAI's handler, and close the run as failed where the engine fails."""
         super().attach(engine)
+        engine.trackers = [*trackers(engine), self]  # type: ignore[attr-defined]
         engine.add_event_handler(Events.EXCEPTION_RAISED, self.failed)
 
     def start(self, engine: Engine) -> None:
@@ -87,6 +101,14 @@ class TrainingTracker(MLFlowHandler):
         name = f"{self.run_name} {time.strftime('%Y-%m-%d %H:%M:%S')}"
         tags = {OWNER + key: str(value) for key, value in vars(me()).items()}
         return self.client.create_run(self.experiment.experiment_id, run_name=name, tags=tags)
+
+    def _set_experiment(self) -> None:
+        """Find or make the experiment; one that was deleted is restored, for MLflow gives its name to no other."""
+        found = self.client.get_experiment_by_name(self.experiment_name)
+        if found is not None and found.lifecycle_stage == mlflow.entities.LifecycleStage.DELETED:
+            logger.warning("MLflow's experiment %r was deleted and is restored for this run", found.name)
+            self.client.restore_experiment(found.experiment_id)
+        super()._set_experiment()
 
     def _close_left_open(self, experiment: str) -> None:
         """Close the runs whose process, one of this machine, has ended without doing so."""
@@ -113,8 +135,8 @@ class TrainingTracker(MLFlowHandler):
         self._end("FINISHED")
 
     def failed(self, engine: Engine, error: BaseException) -> None:
-        """Close the run as ``FAILED`` and let the error go on."""
-        self._end("FAILED")
+        """Close the run as ``FAILED``, and those of the engine's other trackers, whose turn never comes; and let the error go on."""
+        close_failed(engine)
         raise error
 
     def _end(self, status: str) -> None:
