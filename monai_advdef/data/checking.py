@@ -31,10 +31,12 @@ from monai_advdef.data.tables import find_table
 from monai_advdef.data.tasks import TASKS, Task, find_task
 from monai_advdef.data.volume_files import read_header
 from monai_advdef.errors import DataError
+from monai_advdef.switches import as_written
 
 MANY = 64  # above, values in masks are grey levels and no class numbers
 
 
+@as_written
 def check_folder(
     folder: str | os.PathLike[str],
     *,

@@ -25,10 +25,12 @@ from monai_advdef.data.sections import sections_of
 from monai_advdef.data.sources.find import Patterns, find_source
 from monai_advdef.data.sources.report import Report, listing_report
 from monai_advdef.errors import DataError
+from monai_advdef.switches import as_written
 
 FRACTIONS = (0.6125, 0.0875, 0.30)
 
 
+@as_written
 def prepare(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],

@@ -12,10 +12,12 @@ from monai_advdef.data.notes import some
 from monai_advdef.data.pairs import Pair
 from monai_advdef.data.tables import find_table, read_table
 from monai_advdef.errors import DataError, nearest
+from monai_advdef.switches import as_written
 
 SECTIONS = ("train", "validation", "test")
 
 
+@as_written
 def split_pairs(
     pairs: Sequence[Pair],
     section: str,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ignite.engine import Engine
 
 from monai_advdef.handlers.attack import AttackHandler, AttackNotApplied
 from monai_advdef.handlers.batches import in_words
 from monai_advdef.handlers.record import RecordHandler
 from monai_advdef.neighbours import check_writable, stoppable
+from monai_advdef.switches import path
 
 REMEDY = (
     "List overlays after evaluate.yaml, and add to handlers with '+validate::handlers' inside a file only: on the command line it "
@@ -46,10 +49,10 @@ def evaluate(evaluator: Engine, attack: AttackHandler | None = None, records: Re
         raise RuntimeError(f"a RecordHandler is configured but recorded nothing: it is not among the evaluator's handlers. {REMEDY}")
 
 
-def writable(**folders: str | None) -> None:
+def writable(**folders: Any) -> None:
     """Fail before any work where a folder cannot be written: an item of a bundle's ``run`` with ``ckpt_dir: '@ckpt_dir'``.
 
     Raises:
         OSError: naming option, folder and remedy.
     """
-    check_writable(**folders)
+    check_writable(**{option: path(option, folder) or None for option, folder in folders.items()})
