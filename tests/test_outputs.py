@@ -70,7 +70,7 @@ def test_several_outputs_need_a_postprocessing_that_takes_one(trained, tmp_path,
 
 
 def test_argmax_over_the_cases_of_a_batch_is_no_prediction(trained, tmp_path):
-    with pytest.raises(ValueError, match="the prediction has 2304 voxels of no class.* decollate true"):
+    with pytest.raises(ValueError, match="the prediction has 2304 voxels of no class.*decollate true"):
         evaluation(network(trained), items(3), tmp_path / "a", decollate=False, batch_size=1)
     per_batch = Lambdad("pred", func=lambda y: y.argmax(1, keepdim=True))
     scores = evaluation(network(trained), items(3), tmp_path / "b", decollate=False, postprocessing=per_batch)
