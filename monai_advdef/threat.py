@@ -37,19 +37,22 @@ class ThreatModel(metaclass=AsWritten):
     """
 
     norm: str = "linf"
-    eps: float | Sequence[float] = 8.0
+    eps: float | Sequence[float] | Any = 8.0
     value_range: Any = (0.0, 255.0)
     unit: str = "grey level"
-    region: Any = None
+    region: Any | None = None
     relative: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("eps", "value_range"):  # of numpy or torch: as plain numbers
+            given = getattr(self, name)
+            object.__setattr__(self, name, given.tolist() if hasattr(given, "tolist") else given)
         if self.norm not in NORMS:
             raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {self.norm!r}")
         if self.norm == "unbounded":
             object.__setattr__(self, "eps", math.inf)
-        budgets = [self.eps] if isinstance(self.eps, (int, float)) else list(self.eps)
-        if not budgets or any(not isinstance(e, (int, float)) or math.isnan(e) or e < 0 for e in budgets):
+        budgets: list[Any] = list(self.eps) if isinstance(self.eps, (list, tuple)) else [self.eps]
+        if not budgets or any(isinstance(e, bool) or not isinstance(e, (int, float)) or not e >= 0 for e in budgets):
             raise ValueError(f"eps must be ≥ 0 in {self.unit}s, got {self.eps}; give a number, or one number per channel")
         if len(budgets) > 1 and self.norm != "linf":
             raise ValueError(f"eps per channel is defined for norm 'linf' only, got {self.eps} with {self.norm!r}; give one number")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ignite.engine import Engine
 
 from monai_advdef.handlers.attack import AttackHandler, AttackNotApplied
@@ -49,10 +51,10 @@ def evaluate(evaluator: Engine, attack: AttackHandler | None = None, records: Re
         raise RuntimeError(f"a RecordHandler is configured but recorded nothing: it is not among the evaluator's handlers. {REMEDY}")
 
 
-def writable(**folders: str | None) -> None:
+def writable(**folders: Any) -> None:
     """Fail before any work where a folder cannot be written: an item of a bundle's ``run`` with ``ckpt_dir: '@ckpt_dir'``.
 
     Raises:
         OSError: naming option, folder and remedy.
     """
-    check_writable(**{name: path(name, folder) for name, folder in folders.items()})
+    check_writable(**{option: path(option, folder) or None for option, folder in folders.items()})

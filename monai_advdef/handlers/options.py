@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 from torch import nn
 
 from monai_advdef import attacks
@@ -161,6 +162,16 @@ def resolve(
 
 def _threat(threat: ThreatModel | Mapping[str, Any] | None, bounds: dict[str, Any]) -> ThreatModel:
     return ThreatModel(**bounds) if threat is None else as_threat(threat, **bounds)
+
+
+def rights(threat: ThreatModel) -> dict[str, Any]:
+    """The fields of a threat model; budgets and ranges that are the same for all channels once."""
+    told = {name: getattr(threat, name) for name in names_of(ThreatModel)}
+    for name, numbers in (("eps", 1), ("value_range", 2)):
+        if not isinstance(told[name], str):
+            rows = np.reshape(told[name], (-1, numbers))
+            told[name] = (rows[:1] if bool((rows == rows[0]).all()) else rows).tolist()
+    return told
 
 
 def budget(threat: ThreatModel) -> str:
