@@ -491,6 +491,19 @@ def test_what_is_suggested_of_folders_below_fits_all(tmp_path, part, place):
     assert report.cases == 12 and not report.problems and report.patients == (4 if place == "{patient}" else 12)
 
 
+@pytest.mark.parametrize("place", ["", "set"])
+def test_tables_count_beside_the_files_and_in_the_folder_that_was_given(tmp_path, place):
+    for k in range(12):
+        picture(tmp_path / f"in/set/image/{k:02}.png", k)
+        mask(tmp_path / f"in/set/mask/{k:02}.png", k)
+    patients = {f"{k:02}": f"p{k // 3}" for k in range(12)}
+    (tmp_path / "in" / place / "labels.csv").write_text("image,patient\n" + "".join(f"{c},{p}\n" for c, p in patients.items()))
+    found = cases_of(dataset("skin", tmp_path / "in", tmp_path / "p"))
+    assert {case: pair["patient"] for case, pair in found.items()} == patients and check_folder(tmp_path / "in").patients == 4
+    (tmp_path / "in" / place / "split.csv").write_text("case,section\n" + "".join(f"{case},test\n" for case in patients))
+    assert len(dataset("skin", tmp_path / "in", tmp_path / "p")["test"]) == 12
+
+
 def test_diagnoses_are_kept_wherever_the_images_lie(tmp_path):
     for k in range(12):
         picture(tmp_path / f"set/image/{k}.png", k)
