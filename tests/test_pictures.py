@@ -438,6 +438,15 @@ def test_few_other_values_are_a_matter_of_meaning(root, levels):
         check_pair(pair(root))
 
 
+@pytest.mark.parametrize(
+    ("size", "told"), [((16, 24), "turned or mirrored"), ((12, 8), "resize the mask"), ((20, 16), "another shape: one is cut")]
+)
+def test_masks_of_another_size_get_the_remedy_that_fits(root, size, told):
+    Image.fromarray(MASK).resize(size, Image.Resampling.NEAREST).save(root / "masks/a.png")
+    with pytest.raises(DataError, match=told):
+        check_pair(pair(root))
+
+
 def test_masks_that_are_drawn_around_a_hole_are_told(root):
     for mask, around in ((MASK, False), (255 - MASK, False), (np.pad(MASK[1:-1, 1:-1] * 0, 1, constant_values=255), True)):
         Image.fromarray(mask).save(root / "masks/a.png")

@@ -190,8 +190,21 @@ def test_tables_of_other_names_are_told_where_they_name_patients(root):
     (root / "metadata.csv").write_text(lines(";"))
     (note,) = check_folder(root).notes
     assert "metadata.csv is not read, though it has a column 'patient'" in note and "call it labels.csv" in note
+    (root / "metadata.csv").write_text(lines(head=("image_id", "lesion_id", "dx"), rows=[(c, PATIENT[c], "nv") for c in CASES]))
+    assert "a column 'lesion_id'" in check_folder(root).notes[0] and "and that column patient" in check_folder(root).notes[0]
+    (root / "metadata.csv").write_text(lines(";"))
     (root / "metadata.csv").rename(root / "labels.csv")
     assert not check_folder(root).notes and together(dataset("skin", root))
+
+
+def test_lists_that_look_like_a_split_are_told(root):
+    (root / "train.txt").write_text("im00\n")
+    assert not check_folder(root).notes
+    (root / "val.txt").write_text("im01\n")
+    (note,) = check_folder(root).notes
+    assert "train.txt, val.txt in " in note and "are not read; a split.csv with the columns case,section would be" in note
+    (root / "split.csv").write_text(lines(head=("case", "section"), rows=[(c, "test") for c in CASES]))
+    assert "are not read" not in str(check_folder(root))
 
 
 def test_of_several_tables_csv_counts_and_that_is_told(root):

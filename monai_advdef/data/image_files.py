@@ -12,6 +12,7 @@ from monai_advdef.data.pictures.read import image_size, shown
 from monai_advdef.data.pictures.stored import TURN, Stored, load
 from monai_advdef.errors import DataError
 
+SHAPE = 0.02  # by how much the ratio of the sides may differ where a mask is only another size
 FEW = 8  # values in a mask up to which they are rather class numbers than soft edges
 
 __all__ = ["check_pair", "image_size", "inspect_pair", "read_grey"]
@@ -74,6 +75,12 @@ def _sizes(image: str, picture: Stored, mask: str, drawing: Stored) -> str:
         )
     if drawing.orientation > 1 and drawing.raw_size == picture.size:
         return f"{found}: the mask carries the orientation tag {drawing.orientation} and the image none; remove the tag of the mask"
+    if (wide, high) == (height, width):
+        return f"{found}: one of them is turned or mirrored at its diagonal; look at both, and turn the one that is not upright"
+    if abs(wide * height - high * width) > SHAPE * high * width:
+        return (
+            f"{found}, another shape: one is cut, or they do not belong together; draw the mask on this image, or fetch both again"
+        )
     return f"{found}; draw or resize the mask (nearest neighbour) at the size of the image"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monai_advdef.data.cells import AGAIN, header_of, lines_of
-from monai_advdef.data.columns import EMPTY, Names, key_of, one_spelling, role_of, roles_of
+from monai_advdef.data.columns import EMPTY, SECTION_WORDS, Names, key_of, like_patients, one_spelling, role_of, roles_of
 from monai_advdef.data.notes import note, some
 from monai_advdef.errors import DataError
 
@@ -75,7 +75,8 @@ def find_table(folder: str | os.PathLike[str], name: str) -> Path | None:
     """The table called ``name`` (``"labels"``, ``"split"``) in a folder, as .csv, .tsv, .xlsx or .txt, in any capitals; or ``None``.
 
     Where there are several, CSV counts, and that is told. A link to nothing is found too: reading it says so. Text counts where its
-    header names cases and something of them. Where there are no labels, a table of another name that names patients is told.
+    header names cases and something of them. Where there is none, what looks like one under another name is told: a table that names
+    patients, lists called like sections.
 
     Raises:
         DataError: there is such a table only in a form that is not read.
@@ -91,8 +92,8 @@ def find_table(folder: str | os.PathLike[str], name: str) -> Path | None:
         raise DataError(f"{unread[0]} is a table of a kind that is not read, and it may tell of the cases; {AGAIN}, or move it away")
     if len(found) + len(unread) > 1:
         note(f"{found[0]} is read; left aside: {', '.join(path.name for path in (*found[1:], *unread))}")
-    if not found and name == "labels":
-        _tell_others(root)
+    if not found:
+        (_tell_others if name == "labels" else _tell_lists)(root)
     return found[0] if found else None
 
 
@@ -111,11 +112,22 @@ def _tell_others(root: Path) -> None:
     for path in sorted(path for path in root.iterdir() if path.suffix.lower() in ENDINGS and path.name[0] not in ".~"):
         columns = [] if path.stem.lower() == "split" else _header(path)
         named = [column for column in columns if role_of(column, "patient") is not None]
-        if named:
+        meant = [*named, *like_patients(columns)]
+        if meant:
             note(
-                f"{path} is not read, though it has a column {named[0]!r}: every image counts as a patient of its own, and those of "
-                f"one person may come to train and to test; call it labels{path.suffix.lower()} to have it read"
+                f"{path} is not read, though it has a column {meant[0]!r}: every image counts as a patient of its own, and those of "
+                f"one may come to train and to test; call it labels{path.suffix.lower()} to have it read"
+                + ("" if named else ", and that column patient")
             )
+
+
+def _tell_lists(root: Path) -> None:
+    """Tell of lists called like sections, ``train.txt`` and ``test.txt``, which are not read."""
+    lists = [path for path in root.iterdir() if path.suffix.lower() in ENDINGS and path.stem.lower() in SECTION_WORDS]
+    if len({SECTION_WORDS[path.stem.lower()] for path in lists}) > 1:
+        note(
+            f"{some(sorted(path.name for path in lists))} in {root} are not read; a split.csv with the columns case,section would be"
+        )
 
 
 def read_table(path: str | os.PathLike[str]) -> Table:

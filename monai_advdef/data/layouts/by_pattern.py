@@ -170,7 +170,7 @@ def read_sections(root: Path) -> Listed:
     named = [path.name for path in (*inside(root), *(below for path in inside(root) for below in inside(path))) if path.is_dir()]
     spelt = {name for word in SECTION_WORDS for name in (word, word.capitalize(), word.upper())}
     words = sorted(spelt | {name for name in named if name.lower() in SECTION_WORDS})
-    suffix = _suffix(*([root / pattern.replace("{section}", word) for word in words] for pattern in (images, masks)))
+    suffix = suffix_of(*([root / pattern.replace("{section}", word) for word in words] for pattern in (images, masks)))
     drawn = {SECTION_WORDS[word.lower()] for word in words if inside(root / masks.replace("{section}", word))}
     unlabelled = sorted({"train", "validation", "test"} - drawn)
     return listed_by_patterns(root, [f"{images}/{{case}}.*"], [f"{masks}/{{case}}{suffix}.*"], unlabelled=unlabelled)
@@ -192,11 +192,11 @@ def _folders(root: Path) -> tuple[str, str] | None:
 def read_folders(root: Path, image: str = "", mask: str = "") -> Listed:
     """Every case of the two folders; those that are there where none are named."""
     image, mask = (image, mask) if image else _folders(root) or ("images", "masks")
-    suffix = _suffix([root / image], [root / mask])
+    suffix = suffix_of([root / image], [root / mask])
     return listed_by_patterns(root, [f"{image}/{{case}}.*"], [f"{mask}/{{case}}{suffix}.*"])
 
 
-def _suffix(images: Sequence[Path], masks: Sequence[Path]) -> str:
+def suffix_of(images: Sequence[Path], masks: Sequence[Path]) -> str:
     """What the name of a mask has more than that of its image, by the suffix that fits most."""
     stems = {bare(path) for folder in images for path in pictures(folder)}
     drawn = {bare(path) for folder in masks for path in inside(folder) if path.is_file()}

@@ -65,19 +65,9 @@ def inside(folder: Path) -> list[Path]:
 def settle(listed: Listed) -> Listed:
     """The same with cases of one name told apart by section or folder, and with what would make numbers wrong among the problems.
 
-    A problem is a patient in two sections, one picture in two sections, and cases with a section beside cases without.
+    A problem is one picture in two sections, and cases with a section beside cases without.
     """
     listed.rows = _unique(listed)
-    sections: dict[str, set[str]] = defaultdict(set)
-    for row in listed.rows:
-        sections[row.patient].add(row.section)
-    torn = sorted(patient for patient, where in sections.items() if len(where) > 1)
-    if torn:
-        where = " and in ".join(sorted(section or "no section" for section in sections[torn[0]]))
-        listed.problems.append(
-            f"{len(torn)} patient{'s' * (len(torn) > 1)} ({some(torn)}) in more than one section: {torn[0]!r} is in {where}; "
-            "keep a patient on one side"
-        )
     without = [row.case for row in listed.rows if not row.section]
     if without and len(without) < len(listed.rows):
         listed.problems.append(

@@ -38,6 +38,12 @@ def suggest(root: Path) -> str:
     return f"it holds {seen}; say which are which, such as --images {pair[0]!r} --masks {pair[1]!r}"
 
 
+def in_patterns(root: Path) -> str:
+    """The patterns that the names below a folder suggest, as they are written on a command line; empty where none do."""
+    pair = _guess(root, list(files_below(root)))
+    return f": --images {pair[0]!r} --masks {pair[1]!r}" if pair else ""
+
+
 def _guess(root: Path, files: Sequence[Path]) -> tuple[str, str] | None:
     """The patterns of the first image and of a mask that carries its name, or lies beside it in a folder a case."""
     masked = re.compile(r"mask|seg|label|truth|gt|annot|manual|contour", re.IGNORECASE)

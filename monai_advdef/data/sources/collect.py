@@ -18,7 +18,6 @@ from monai_advdef.data.sources.distributed import decoded_pairs
 from monai_advdef.data.sources.find import Source
 from monai_advdef.data.sources.pictures import meaning_of, part_of, picture_pairs
 from monai_advdef.data.sources.volumes import scan_items, series_items
-from monai_advdef.data.tables import find_table
 from monai_advdef.data.tasks import Task
 from monai_advdef.data.volume_files import read_header
 from monai_advdef.errors import DataError
@@ -106,6 +105,7 @@ def _decoded(source: Source, task: Task, options: Options, found: Collected) -> 
         source.layout, listing.entries, options.store, cups=options.cups and bool(task.diagnoses), multi=options.multi
     )
     found.problems += problems
+    found.pairs = with_tables(source, found.pairs, task)
     found.section = {entry.case: entry.section for entry in listing.entries if entry.section}
     found.sizes.update(sizes)
     found.remarks = source.layout.remarks(listing.entries, stretched)
@@ -133,18 +133,17 @@ def _listed(source: Source, listed: Listed, task: Task, options: Options, found:
         outlined = [number == 0 or number in told for number in range(organs.classes)]
         about: dict[str, Any] = {"annotated": outlined, "known_values": sorted({0, *organs.class_of}), "grade": ""}
         found.pairs = [{**pair, **about} for pair in found.pairs]
-    _with_patients(source, found)
-    table = find_table(source.root, "labels") if source.tables and task.diagnoses and found.pairs else None
-    if table:
-        found.pairs = with_diagnoses(found.pairs, table, task.diagnoses)
+    found.pairs = with_tables(source, found.pairs, task)
 
 
-def _with_patients(source: Source, found: Collected) -> None:
-    """The patients of the table ``labels``, where there is one and the names of the files do not tell them."""
-    told = source.listed is not None and any(row.patient != row.case for row in source.listed.rows)
-    table = find_table(source.root, "labels") if source.tables and found.pairs and not told else None
-    if table:
-        found.pairs = with_patients(found.pairs, table)
+def with_tables(source: Source, pairs: list[Pair], task: Task) -> list[Pair]:
+    """The pairs with the patients and diagnoses of the table ``labels``, where there is one and nothing else tells them."""
+    patients = all(pair["patient"] == pair["case"] for pair in pairs)
+    diagnoses = bool(task.diagnoses) and not any("diagnosis" in pair for pair in pairs)
+    table = source.table("labels") if pairs and (patients or diagnoses) else None
+    if table and patients:
+        pairs = with_patients(pairs, table)
+    return with_diagnoses(pairs, table, task.diagnoses) if table and diagnoses else pairs
 
 
 def _volumes(source: Source, listed: Listed, task: Task, options: Options, found: Collected) -> None:
@@ -158,4 +157,4 @@ def _volumes(source: Source, listed: Listed, task: Task, options: Options, found
     found.pairs, found.notes = items, [*found.notes, *notes]
     found.problems += problems
     found.sizes.update(read_header(Path(item["label"])).shape[:3] for item in items)
-    _with_patients(source, found)
+    found.pairs = with_tables(source, found.pairs, task)

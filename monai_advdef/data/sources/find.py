@@ -30,8 +30,9 @@ class Source:
     """A data set and how it was known: ``title`` and ``reason`` in words.
 
     ``listed`` are the cases of one that is used where it lies, ``layout`` is set for one of pictures that are decoded first; a plain
-    folder has neither. ``task`` is what it is made for, empty where nothing tells. ``tables``: whether ``split.csv`` and
-    ``labels.csv`` in the folder belong to it, which they do not beside a list that tells all itself.
+    folder has neither. ``task`` is what it is made for, empty where nothing tells. ``home`` is where its files lie, at or below
+    ``root``. ``tables``: whether ``split.csv`` and ``labels.csv`` in these belong to it, which they do not beside a list that tells
+    all itself.
     """
 
     root: Path
@@ -40,12 +41,18 @@ class Source:
     task: str = ""
     listed: Listed | None = None
     layout: Layout | None = None
+    home: Path | None = None
     tables: bool = True
 
     @property
     def split_file(self) -> Path | None:
         """The table ``split`` of the folder, where there is one and it counts."""
-        return find_table(self.root, "split") if self.tables else None
+        return self.table("split")
+
+    def table(self, name: str) -> Path | None:
+        """The table called ``name`` where the files lie, else in the folder that was given; ``None`` where it does not count."""
+        places = dict.fromkeys((self.home or self.root, self.root)) if self.tables else ()
+        return next((found for place in places if (found := find_table(place, name))), None)
 
     @property
     def plain(self) -> bool:
@@ -95,9 +102,10 @@ def find_source(
     known = find_layout(root, layout) if layout else found
     assert known is not None
     if isinstance(known, DirectLayout):
-        why = known.reason(known.home(root) or root)
-        return Source(root, known.title, why, known.task, known.listed(root))
-    return Source(root, f"{known.title} ({known.name})", f"it has {known.mark}", _task_of(known), layout=known)
+        home = known.home(root) or root
+        return Source(root, known.title, known.reason(home), known.task, known.listed(root), home=home)
+    named = f"{known.title} ({known.name})"
+    return Source(root, named, f"it has {known.mark}", _task_of(known), layout=known, home=known.home(root))
 
 
 def _plain(root: Path, task: str, *, forced: bool) -> Source:

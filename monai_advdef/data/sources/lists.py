@@ -58,6 +58,9 @@ def listed_by_list(path: Path) -> Listed:
     often = Counter(row.images for row in listed.rows)
     for images in [images for images, count in often.items() if count > 1]:
         listed.problems.append(f"{path} names {images[0]} {often[images]} times; keep one entry an image")
+    shared = [mask for mask, count in Counter(mask for row in listed.rows for mask in row.masks).items() if count > 1]
+    if shared:
+        listed.notes.append(f"{len(shared)} labels belong to several images each ({some([mask.name for mask in shared])})")
     if not listed.rows and not listed.problems:
         raise DataError(f"{path} names no case with a label; write the columns image,label,patient,section, a line a case")
     spelt, twice = one_spelling([row.patient for row in listed.rows])
@@ -73,7 +76,7 @@ def _row(entry: Any, part: str, path: Path, place: int) -> Row:
     if not isinstance(entry, Mapping):
         raise DataError(f"{where} is {entry!r}; it must name image and label")
     told = {key_of(str(key)): value for key, value in entry.items()}
-    of = {role: next((told[name] for name in names if told.get(name)), "") for role, names in COLUMNS.items()}
+    of = {role: next((told[name] for name in names if told.get(name) not in (None, "")), "") for role, names in COLUMNS.items()}
     try:
         images, masks = _paths(of["image"], path.parent), _paths(of["label"], path.parent)
     except DataError as error:
@@ -88,7 +91,9 @@ def _row(entry: Any, part: str, path: Path, place: int) -> Row:
     if missing or not (masks or section == "test"):
         lack = f"no file {missing[0]}" if missing else "no label"
         raise DataError(f"{where} ({images[0].name}) has {lack}; correct the list (paths are relative to it), or remove the entry")
-    case, patient = str(of["case"] or bare(images[0])), str(of["patient"])
+    if set(images) & set(masks):
+        raise DataError(f"{where}: {images[0].name} is image and label at once; correct the list")
+    case, patient = str(of["case"]) or bare(images[0]), str(of["patient"])
     return Row(case, case if patient.lower() in EMPTY else patient, images, masks, section)
 
 
