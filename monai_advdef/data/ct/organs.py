@@ -73,14 +73,14 @@ class Organs:
                     )
 
 
-def organ_map(source: str | os.PathLike[str] = "abdomen", organs: Sequence[str] | None = None) -> Organs:
+def organ_map(source: str | os.PathLike[str] = "abdomen", organs: str | Sequence[str] | None = None) -> Organs:
     """The organ map of a JSON file ``{organ: label value or values}``; several values are merged into one class.
 
     Args:
         source: a file that ends in ``.json``, or a name: ``"abdomen"`` (pancreas, kidneys, liver and spleen with the values of
             TotalSegmentator), ``"abdomen_all"`` (nine organs, kidneys apart), ``"liver"`` (with its tumours), ``"btcv"`` (the four
             with the values of BTCV) or ``"curvas"`` (pancreas, kidneys and liver as in CURVAS slices).
-        organs: some of its organs, in the order their classes shall have; None: all.
+        organs: some of its organs, in the order their classes shall have, or their names with commas between; None: all.
 
     Raises:
         DataError: an unknown name or file, a file that is no such map, a value of two organs, or ``organs`` not in the map.
@@ -94,7 +94,8 @@ def organ_map(source: str | os.PathLike[str] = "abdomen", organs: Sequence[str] 
     read = Organs(str(source), _read(path))
     if organs is None:
         return read
-    wanted = read.require(organs, "organs")
+    words = organs.strip("[]() ").split(",") if isinstance(organs, str) else organs
+    wanted = read.require([word.strip(" '\"") for word in words], "organs")
     if not wanted or len(set(wanted)) != len(wanted):
         raise DataError(f"organs must name at least one organ, and none twice, got {wanted}; known: {', '.join(read.names)}")
     return Organs(str(source), {organ: read.values[organ] for organ in wanted})

@@ -16,6 +16,7 @@ from monai_advdef.data.ct.organs import Organs, organ_map, read_label_names
 from monai_advdef.data.mri.layouts import names_series
 from monai_advdef.data.pairs import image_mask_pairs
 from monai_advdef.data.tables import find_table
+from monai_advdef.dicom.notes import united
 from monai_advdef.errors import DataError, nearest
 from monai_advdef.switches import as_written
 
@@ -57,7 +58,7 @@ def ct_items(
     if labelled and ct_kind(folder) == "slices":
         return _slices(Path(folder), organs or organs_of(folder), annotated)
     items, problems, notes = inspect_scans(folder, organs=organs, annotated=annotated, voxels=voxels, labelled=labelled)
-    for note in notes:
+    for note in united(notes):
         warnings.warn(note, stacklevel=2)
     if problems:
         told = f"{len(problems)} of {len(items) + len(problems)} volumes in {folder} cannot be used:\n  " + "\n  ".join(problems)

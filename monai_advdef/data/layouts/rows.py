@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from monai_advdef.dicom.folder import inside as listed_inside
+from monai_advdef.dicom.nifti import ENDINGS
+
 SECTIONS = ("train", "validation", "test")
 
 
@@ -47,7 +50,7 @@ class Listed:
 
 def is_volume(path: Path) -> bool:
     """Whether a file is called like a NIfTI volume."""
-    return path.name.lower().endswith((".nii", ".nii.gz"))
+    return path.name.lower().endswith(ENDINGS)
 
 
 def bare(path: Path) -> str:
@@ -58,7 +61,7 @@ def bare(path: Path) -> str:
 def inside(folder: Path) -> list[Path]:
     """What a folder holds, sorted, without hidden files and what operating systems leave behind; nothing where there is none."""
     left = ("thumbs.db", "desktop.ini", "__macosx")
-    return sorted(p for p in folder.iterdir() if p.name[0] != "." and p.name.lower() not in left) if folder.is_dir() else []
+    return [path for path in listed_inside(folder) if path.name.lower() not in left]
 
 
 def some(names: Sequence[object], count: int = 5) -> str:

@@ -21,6 +21,7 @@ from monai_advdef.data.sources.volumes import scan_items, series_items
 from monai_advdef.data.tables import find_table
 from monai_advdef.data.tasks import Task
 from monai_advdef.data.volume_files import read_header
+from monai_advdef.dicom.notes import united
 from monai_advdef.errors import DataError
 
 
@@ -45,7 +46,7 @@ class Collected:
         Raises:
             DataError: there are problems (all are named), or with ``skip_bad`` no case is left; otherwise problems are a warning.
         """
-        for text in self.notes:
+        for text in united(self.notes):
             note(text)
         if self.problems:
             told = self.problems[0]
