@@ -40,7 +40,7 @@ def read_pixels(slices: Sequence[Slice]) -> np.ndarray:
 
 
 def _check_hu(item: Slice, stored: np.ndarray, plane: np.ndarray) -> None:
-    """Refuse values beyond the CT scale that are not declared padding, whose tag has 16 bits, of either sign whatever pixels have."""
+    """Refuse values beyond the CT scale but declared padding, whose tag has 16 bits, of either sign whatever pixels have."""
     low, high = HU_LIMITS
     outside = (plane < low) | (plane > high)
     if item.padding is not None and outside.any():

@@ -49,7 +49,7 @@ def read_class_map(label: Path, image: Path, organs: Organs, *, known: Collectio
         values, affine = read_on_grid(label, image, read_header(image))
     values = whole_values(values)
     found = np.unique(values)
-    allowed = {0, *known, *organs.class_of}
+    allowed = {*known, *organs.known}
     if odd := odd_values(values, allowed):
         raise DataError(
             f"{label} holds the label value {odd}, which {told_by or f'the organ map {organs.source}'} does not know "

@@ -124,7 +124,7 @@ def _label_of(scan: Scan, organs: Organs, annotated: Annotated, names: Mapping[i
             f"{label} shows none of {', '.join(organs.names)}; choose another organ map, say with annotated which organs it counts "
             "for, or move the volume away"
         )
-    known = sorted({*names, *organs.class_of})
+    known = sorted({*names, *organs.known})
     return {"label": str(label), "annotated": outlined, "known_values": known, "grade": ""}
 
 
@@ -143,7 +143,7 @@ def _slices(root: Path, organs: Organs, annotated: Annotated) -> list[dict[str, 
         organs.check_names(names, str(table))
     if annotated not in ("", "all"):
         raise DataError(f"annotated must be 'all' for slices, got {annotated!r}: an organ that a slice lacks is out of the picture")
-    known = sorted({0, *names, *organs.class_of})
+    known = sorted({*names, *organs.known})
     pairs = image_mask_pairs(root, classes=max(2, known[-1] + 1))
     told = find_table(root, "labels")
     pairs = with_patients(pairs, told) if told is not None else pairs

@@ -132,7 +132,7 @@ def _listed(source: Source, listed: Listed, task: Task, options: Options, found:
     if organs:
         told = {*meaning.values.values(), *meaning.structures.values()} or set(range(organs.classes))
         outlined = [number == 0 or number in told for number in range(organs.classes)]
-        about: dict[str, Any] = {"annotated": outlined, "known_values": sorted({0, *organs.class_of}), "grade": ""}
+        about: dict[str, Any] = {"annotated": outlined, "known_values": sorted(organs.known), "grade": ""}
         found.pairs = [{**pair, **about} for pair in found.pairs]
     _with_patients(source, found)
 

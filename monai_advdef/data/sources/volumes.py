@@ -69,7 +69,7 @@ def scan_items(listed: Listed, organs: Organs, store: Path, *, annotated: Annota
                 f"{label} shows none of {', '.join(organs.names)}; choose another organ map, or say by --values what it shows"
             )
         about = {"image": str(scan.image), "label": str(label), "case": row.case, "patient": row.patient}
-        return {**about, "annotated": outlined, "known_values": sorted({0, *organs.class_of}), "grade": ""}
+        return {**about, "annotated": outlined, "known_values": sorted(organs.known), "grade": ""}
 
     items, problems = _each(listed.rows, item)
     return items, problems, notes
