@@ -20,7 +20,7 @@ from monai_advdef.data.sources.find import Source
 from monai_advdef.data.sources.report import Report
 from monai_advdef.data.sources.volumes import save_volume
 from monai_advdef.data.tasks import Task
-from monai_advdef.data.volume_files import read_header, read_voxels, whole_values
+from monai_advdef.data.volume_files import read_header, read_volume, whole_values
 from monai_advdef.errors import DataError
 
 
@@ -71,7 +71,7 @@ def _write_subject(item: dict[str, Any], task: Task, goal: Path) -> None:
     for place, series in enumerate(task.series):
         if isinstance(item["image"], str):
             image = read_header(Path(item["image"]))
-            voxels = read_voxels(Path(item["image"]))[..., item["series_order"][place]]
+            voxels = read_volume(Path(item["image"]))[0][..., item["series_order"][place]]
             folder.mkdir(parents=True, exist_ok=True)
             save_volume(voxels, image.affine, folder / f"{series}.nii.gz")
         else:
@@ -81,7 +81,7 @@ def _write_subject(item: dict[str, Any], task: Task, goal: Path) -> None:
     if tuple(item["label_values"]) == task.label_values:
         link(label, folder / f"seg{_ending(label)}")
         return
-    stored, header = whole_values(read_voxels(label)), read_header(label)
+    stored, header = whole_values(read_volume(label)[0]), read_header(label)
     values = np.zeros(stored.shape, np.uint8)
     for held, value in zip(item["label_values"], task.label_values):
         values[stored == held] = value

@@ -10,6 +10,8 @@ from pathlib import Path
 from monai_advdef.data.columns import SECTIONS
 from monai_advdef.data.listing import left_behind
 from monai_advdef.data.notes import some
+from monai_advdef.dicom.folder import inside as listed_inside
+from monai_advdef.dicom.nifti import ENDINGS
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Listed:
 
 def is_volume(path: Path) -> bool:
     """Whether a file is called like a NIfTI volume."""
-    return path.name.lower().endswith((".nii", ".nii.gz"))
+    return path.name.lower().endswith(ENDINGS)
 
 
 def bare(path: Path) -> str:
@@ -59,7 +61,7 @@ def bare(path: Path) -> str:
 
 def inside(folder: Path) -> list[Path]:
     """What a folder holds, sorted, without hidden files and what operating systems leave behind; nothing where there is none."""
-    return sorted(path for path in folder.iterdir() if not left_behind(path.name)) if folder.is_dir() else []
+    return [path for path in listed_inside(folder) if not left_behind(path.name)]
 
 
 def settle(listed: Listed) -> Listed:

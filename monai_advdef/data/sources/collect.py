@@ -20,6 +20,7 @@ from monai_advdef.data.sources.pictures import meaning_of, part_of, picture_pair
 from monai_advdef.data.sources.volumes import scan_items, series_items
 from monai_advdef.data.tasks import Task
 from monai_advdef.data.volume_files import read_header
+from monai_advdef.dicom.notes import united
 from monai_advdef.errors import DataError
 
 
@@ -44,7 +45,7 @@ class Collected:
         Raises:
             DataError: there are problems (all are named), or with ``skip_bad`` no case is left; otherwise problems are a warning.
         """
-        for text in self.notes:
+        for text in united(self.notes):
             note(text)
         if self.problems:
             told = self.problems[0]
@@ -131,7 +132,7 @@ def _listed(source: Source, listed: Listed, task: Task, options: Options, found:
     if organs:
         told = {*meaning.values.values(), *meaning.structures.values()} or set(range(organs.classes))
         outlined = [number == 0 or number in told for number in range(organs.classes)]
-        about: dict[str, Any] = {"annotated": outlined, "known_values": sorted({0, *organs.class_of}), "grade": ""}
+        about: dict[str, Any] = {"annotated": outlined, "known_values": sorted(organs.known), "grade": ""}
         found.pairs = [{**pair, **about} for pair in found.pairs]
     found.pairs = with_tables(source, found.pairs, task)
 

@@ -20,7 +20,7 @@ from monai_advdef.data.sources.lists import ENDINGS, listed_by_list
 from monai_advdef.data.sources.meaning import class_of, name_values, parse_values
 from monai_advdef.data.tables import find_table
 from monai_advdef.data.tasks import TASKS, Task, find_task
-from monai_advdef.data.volume_files import read_voxels
+from monai_advdef.data.volume_files import read_volume
 from monai_advdef.errors import DataError
 from monai_advdef.switches import as_written
 
@@ -115,9 +115,20 @@ def _plain(root: Path, task: str, *, forced: bool) -> Source:
     title, reason, guess = _form(root)
     about = find_task(task) if task else None
     slices = about is not None and about.modality == "CT" and (root / "images").is_dir()
-    if not forced and (not guess or (about and not slices and about.series != find_task(guess).series)):
+    if not forced and not guess:
         raise unknown_layout(root, task=about)
+    if not forced and about and not slices and _of_another(about, find_task(guess)):
+        takes = f"volumes of {', '.join(about.series)}" if about.series else "CT volumes" if about.modality == "CT" else "pictures"
+        raise DataError(
+            f"{root} looks like {title} of the task {guess}, since {reason}; the task {about.name} takes {takes}: choose --task "
+            f"{guess}, another folder, or say by --images and --masks which files are meant"
+        )
     return Source(root, title or "images and masks", reason or "it was said so", task or guess or "skin")
+
+
+def _of_another(one: Task, other: Task) -> bool:
+    """Whether images of the one task are none of the other."""
+    return (one.series, one.spatial_dims) != (other.series, other.spatial_dims)
 
 
 def _form(root: Path) -> tuple[str, str, str]:
@@ -197,7 +208,7 @@ def _volume_task(listed: Listed, structures: Sequence[str]) -> tuple[str, str]:
         organ = next((name for name in structures if organs.class_named(name)), "")
         return ("abdomen", f"it is CT and names {organ}") if organ else ("", "")
     image = listed.rows[0].images[0]
-    if not listed.channels and len(listed.rows[0].images) == 1 and image.is_file() and float(read_voxels(image).min()) < 0:
+    if not listed.channels and len(listed.rows[0].images) == 1 and image.is_file() and float(read_volume(image)[0].min()) < 0:
         return "abdomen", f"{image.name} holds values below 0, as CT does"
     return "", ""
 
