@@ -104,7 +104,7 @@ def loaded(loader: Any, cases: Cases) -> tuple[str, list[str]]:
 
     Raises:
         Unidentified: the data cannot be looked at beforehand.
-        ValueError: two cases of one name; names both files and the remedy.
+        ValueError: two cases of one name, with both files; a sampler that leaves cases to other processes; with the remedy.
     """
     walk, names = Walk(), []
     files: dict[str, str] = {}
@@ -138,10 +138,19 @@ def _items(dataset: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _order(loader: Any) -> Any:
-    """Which cases are taken, where it is not all of them one after the other."""
+    """Which cases are taken, where it is not all of them one after the other.
+
+    Raises:
+        ValueError: another process takes the rest.
+    """
     sampler = getattr(loader, "sampler", None)
     if not isinstance(loader, DataLoader) or isinstance(sampler, SequentialSampler):
         return getattr(loader, "batch_size", None) if getattr(loader, "drop_last", False) else None
+    if (processes := getattr(sampler, "num_replicas", 1)) > 1:
+        raise ValueError(
+            f"the cases are shared among {processes} processes ({type(sampler).__name__}), and each would record its own as if they "
+            "were all; evaluate in one process, without configs/multi_gpu_train.yaml"
+        )
     own = {k: v for k, v in getattr(sampler, "__dict__", {}).items() if k not in ("data_source", "dataset", "generator", "epoch")}
     return [type(sampler).__qualname__, own]
 
