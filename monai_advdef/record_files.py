@@ -22,6 +22,20 @@ def unreadable(path: Path, error: Exception) -> RecordError:
     return RecordError(f"cannot read {path}: {error}; remove that file (or fetch it anew) and run its cell again")
 
 
+def listed(folder: Path) -> list[Path]:
+    """What lies in a folder, in order; nothing where there is none.
+
+    Raises:
+        RecordError: it may not be read, which a search for names would take for empty.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise unreadable(folder, error) from error
+
+
 def read_part(path: Path) -> list[dict]:
     """Rows of a part file. The last line of a killed run may be torn and is then passed over; a file that is gone has no rows.
 

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from monai_advdef.neighbours import Disturbed, OwnedLines, remedy
-from monai_advdef.record_files import RecordError, read_cell, read_part, unreadable
+from monai_advdef.record_files import RecordError, listed, read_cell, read_part, unreadable
 from monai_advdef.rows import COLUMNS, EXTRAS, SCHEMA, check_row, refuse_twice
 
 __all__ = [
@@ -178,7 +178,8 @@ def finished(folder: str | Path, fingerprint: str) -> bool:
 
 def unfinished(folder: str | Path) -> list[str]:
     """Fingerprints of the cells that were started and have no finished table."""
-    names = (path.name.removesuffix(".part.jsonl") for path in sorted(Path(folder).glob("_unfinished/*.part.jsonl")))
+    parts = (path.name for path in listed(Path(folder) / "_unfinished") if path.name.endswith(".part.jsonl"))
+    names = (name.removesuffix(".part.jsonl") for name in parts)
     return [name for name in names if _CELL.fullmatch(name) and not finished(folder, name)]
 
 
@@ -188,7 +189,7 @@ def _cells(folder: Path) -> tuple[list[pa.Table], list[str]]:
     A cell is called ``<fingerprint>.parquet`` and its rows carry that fingerprint.
     """
     tables, others = [], []
-    for path in sorted(path for path in folder.glob("*") if "parquet" in path.name.lower()):
+    for path in (path for path in listed(folder) if "parquet" in path.name.lower()):
         table = read_cell(path) if path.suffix == ".parquet" and _CELL.fullmatch(path.stem) else None
         if table is None or set(table["fingerprint"].unique().to_pylist()) != {path.stem}:
             others.append(path.name)
@@ -235,8 +236,8 @@ def _frame(table: pa.Table) -> pd.DataFrame:
 def read_provenance(folder: str | Path) -> dict[str, dict]:
     """Provenance of every finished cell, by fingerprint. Raises :class:`RecordError` where a file is damaged."""
     facts = {}
-    for path in sorted(Path(folder).glob("_provenance/*.json")):
-        if not _CELL.fullmatch(path.stem):  # a copy
+    for path in listed(Path(folder) / "_provenance"):
+        if path.suffix != ".json" or not _CELL.fullmatch(path.stem):  # a copy
             continue
         try:
             facts[path.stem] = dict(json.loads(path.read_text(encoding="utf-8")))

@@ -61,6 +61,22 @@ def test_what_may_not_be_read_is_not_said_to_be_removed(tmp_path, monkeypatch):
             read(tmp_path)
 
 
+@pytest.mark.parametrize("folder", ["", "_unfinished", "_provenance"])
+def test_a_folder_that_may_not_be_read_is_not_taken_for_empty(tmp_path, monkeypatch, folder):
+    with RecordWriter(tmp_path, "abc123", {}) as writer:
+        writer.add([row()])
+    iterdir, closed = Path.iterdir, tmp_path / folder
+
+    def denied(self):
+        if self == closed:
+            raise PermissionError(13, "Permission denied")
+        return iterdir(self)
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    with pytest.raises(RecordError, match=f"cannot read {closed}: permission denied; ask for the right to read it"):
+        (read_provenance if folder == "_provenance" else read_records)(tmp_path)
+
+
 def test_a_part_file_that_holds_no_rows_is_told_by_its_line(tmp_path):
     (tmp_path / "_unfinished").mkdir()
     (tmp_path / "_unfinished" / "abc123.part.jsonl").write_text('12\n{"case": "c1"}\n')

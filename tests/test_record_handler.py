@@ -13,6 +13,7 @@ import pytest
 import torch
 from engines import evaluator, items, network
 from ignite.engine import Events
+from monai.data import DataLoader, Dataset, DistributedSampler
 
 from monai_advdef.defenses import JPEG, DefendedInferer
 from monai_advdef.handlers import AdversarialCache, AttackHandler, AttackNotApplied, RecordHandler, evaluate
@@ -251,3 +252,14 @@ def test_provenance_traces_every_table(trained, tmp_path):
     assert {"monai_advdef", "monai", "torch", "numpy", "python"} <= facts["versions"].keys() and facts["command"]
     assert facts["config"]["attack"]["attack"]["_target_"] == "monai_advdef.attacks.PGD"
     assert facts["config"]["cases"] == [f"case_{i}" for i in range(6)]
+
+
+def test_cases_that_are_shared_among_processes_are_refused(trained, tmp_path):
+    """Under torchrun every process would record its share, under the name of the whole."""
+    records = RecordHandler(tmp_path, ["lesion"])
+    engine = evaluator(network(trained), [records], data=items(4))
+    data = Dataset(items(4))
+    engine.data_loader = DataLoader(data, sampler=DistributedSampler(data, num_replicas=2, rank=0, shuffle=False))
+    with pytest.raises(ValueError, match="shared among 2 processes.*evaluate in one process, without configs/multi_gpu_train.yaml"):
+        evaluate(engine, None, records)
+    assert not (tmp_path / "records").exists()

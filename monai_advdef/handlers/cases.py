@@ -106,7 +106,7 @@ def loaded(loader: Any, cases: Cases, *, order: Any = None) -> tuple[str, list[s
 
     Raises:
         Unidentified: the data cannot be looked at beforehand.
-        ValueError: two cases of one name; names both files and the remedy.
+        ValueError: two cases of one name, with both files; a sampler that leaves cases to other processes; with the remedy.
     """
     digests: dict[str, str] = {}
     files: dict[str, str] = {}
@@ -159,6 +159,16 @@ def _part(loader: Any) -> Any:
 
 
 def _drawn_by(sampler: Any) -> list[Any]:
+    """A sampler that draws in its own way, as values.
+
+    Raises:
+        ValueError: another process takes the rest.
+    """
+    if (processes := getattr(sampler, "num_replicas", 1)) > 1:
+        raise ValueError(
+            f"the cases are shared among {processes} processes ({type(sampler).__name__}), and each would record its own as if they "
+            "were all; evaluate in one process, without configs/multi_gpu_train.yaml"
+        )
     own = {k: v for k, v in getattr(sampler, "__dict__", {}).items() if k not in ("data_source", "dataset", "generator", "epoch")}
     return [type(sampler).__qualname__, own]
 
