@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from monai_advdef.data.listing import SYSTEM, normal
 from monai_advdef.dicom.folder import inside as listed_inside
 from monai_advdef.dicom.nifti import ENDINGS
 
@@ -54,14 +55,14 @@ def is_volume(path: Path) -> bool:
 
 
 def bare(path: Path) -> str:
-    """The name of a file without its ending (``.nii.gz`` is one); of a folder its name."""
-    return path.name[: -len(".nii.gz")] if path.name.lower().endswith(".nii.gz") else path.name if path.is_dir() else path.stem
+    """The name of a file without its ending (``.nii.gz`` is one), of a folder its name; in one Unicode form."""
+    whole = path.is_dir()
+    return normal(path.name if whole else path.name[: -len(ENDINGS[0])] if path.name.lower().endswith(ENDINGS[0]) else path.stem)
 
 
 def inside(folder: Path) -> list[Path]:
     """What a folder holds, sorted, without hidden files and what operating systems leave behind; nothing where there is none."""
-    left = ("thumbs.db", "desktop.ini", "__macosx")
-    return [path for path in listed_inside(folder) if path.name.lower() not in left]
+    return [path for path in listed_inside(folder) if path.name.lower() not in SYSTEM]
 
 
 def some(names: Sequence[object], count: int = 5) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from monai_advdef.data.columns import EMPTY, ROLES, SECTION_WORDS, key_of, one_spelling
 from monai_advdef.data.layouts.rows import SECTIONS, Listed, Row, bare, settle, some
 from monai_advdef.data.layouts.tables import rows_of
+from monai_advdef.data.listing import as_stored
 from monai_advdef.errors import DataError, nearest
 
 ENDINGS = (".csv", ".tsv", ".txt", ".xlsx", ".json")
@@ -120,4 +121,4 @@ def _entries(path: Path) -> Iterable[tuple[Any, str]]:
 
 def _paths(told: Any, home: Path) -> tuple[Path, ...]:
     parts = told.split("|") if isinstance(told, str) else told if isinstance(told, (list, tuple)) else [told]
-    return tuple(home / str(part).strip().replace("\\", "/") for part in parts if str(part).strip())
+    return tuple(as_stored(home / str(part).strip().replace("\\", "/")) for part in parts if str(part).strip())
