@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import unicodedata
 import warnings
 
+import layout_folders
 import nibabel as nib
 import numpy as np
 import pytest
@@ -168,3 +171,48 @@ def test_the_cavity_of_brats_2024_is_background_by_the_remedy(tmp_path):
     label = nib.load(dataset("glioma", tmp_path, tmp_path / "phantom", test_only=True, **options)["test"][0]["label"])
     expected = np.array([0, 1, 2, 4, 0])[made["seg"]]
     np.testing.assert_array_equal(np.asarray(label.dataobj), expected)
+
+
+def test_a_subject_that_is_there_twice_by_a_link_is_told_and_links_back_are_not_followed(tmp_path):
+    data_set(tmp_path)
+    (tmp_path / "around").symlink_to(tmp_path)
+    report = check_folder(tmp_path)
+    assert report.cases == 4 and not report.problems
+    (tmp_path / "z").symlink_to(tmp_path / "b")
+    (problem,) = check_folder(tmp_path).problems
+    assert problem.startswith("the subjects b and z are one, by a link to ") and problem.endswith("b/t1.nii.gz; remove the link")
+
+
+@pytest.mark.parametrize("layout", ["images", "dicom", "msd", "nnunet"])
+def test_names_of_image_and_label_may_differ_in_their_unicode_form(tmp_path, layout):
+    composed, parts = (unicodedata.normalize(form, "Müller") for form in ("NFC", "NFD"))
+    moves = {
+        "msd": [
+            ("imagesTr/spleen_0.nii.gz", f"imagesTr/{composed}.nii.gz"),
+            ("labelsTr/spleen_0.nii.gz", f"labelsTr/{parts}.nii.gz"),
+        ],
+        "nnunet": [
+            ("imagesTr/amos_0000_0000.nii.gz", f"imagesTr/{parts}_0000.nii.gz"),
+            ("labelsTr/amos_0000.nii.gz", f"labelsTr/{composed}.nii.gz"),
+        ],
+        "dicom": [("dicom/p0", f"dicom/{composed}"), ("dicom/p0_label.nii.gz", f"dicom/{parts}_label.nii.gz")],
+        "images": [("images/a.nii.gz", f"images/{parts}.nii.gz"), ("labels/a.nii.gz", f"labels/{composed}.nii.gz")],
+    }
+    if layout == "images":
+        for name in "abc":
+            layout_folders.scan(tmp_path / f"images/{name}.nii.gz")
+            layout_folders.volume(tmp_path / f"labels/{name}.nii.gz", layout_folders.organ())
+    elif layout == "dicom":
+        scans(tmp_path)
+    else:
+        getattr(layout_folders, layout)(tmp_path)
+    for before, after in moves[layout]:
+        (tmp_path / before).rename(tmp_path / after)
+    if layout == "msd":
+        table = tmp_path / "dataset.json"
+        about = json.loads(table.read_text())
+        about["training"][0] = {"image": f"./imagesTr/{parts}.nii.gz", "label": f"./labelsTr/{composed}.nii.gz"}
+        table.write_text(json.dumps(about))
+    report = check_folder(tmp_path, task="abdomen")
+    assert not report.problems
+    assert composed in [case["case"] for case in dataset("abdomen", tmp_path, tmp_path / "phantom", test_only=True)["test"]]

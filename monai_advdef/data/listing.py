@@ -126,6 +126,13 @@ def normal(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def as_stored(path: Path) -> Path:
+    """The file that a path names, where it is stored under another Unicode form of its name; else the path itself."""
+    if path.exists() or not path.parent.is_dir():
+        return path
+    return next((other for other in path.parent.iterdir() if normal(other.name) == normal(path.name)), path)
+
+
 @dataclass(frozen=True)
 class Entry:
     """One case as distributed; ``cup``, ``diagnosis`` and ``section`` are empty where the data set does not tell them.

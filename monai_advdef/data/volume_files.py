@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from monai_advdef.data.listing import normal
 from monai_advdef.dicom.nifti import ENDINGS, Header, read_nifti, read_nifti_header
 from monai_advdef.dicom.series import read_series
 from monai_advdef.dicom.series_subject import Grid, check_same_grid, turned_onto
@@ -16,9 +17,9 @@ WHOLE = 1e-3  # how far from a whole number a label may be stored; rounding and 
 
 
 def volume_stem(path: Path) -> str:
-    """The name of a NIfTI file without ``.nii.gz`` or ``.nii``; empty for other files, and hidden ones."""
+    """The name of a NIfTI file without ``.nii.gz`` or ``.nii``, in one Unicode form; empty for other files, and hidden ones."""
     kind = next((kind for kind in ENDINGS if path.name.lower().endswith(kind)), "")
-    return path.name[: -len(kind)] if kind and not path.name.startswith(".") else ""
+    return normal(path.name[: -len(kind)]) if kind and not path.name.startswith(".") else ""
 
 
 def read_header(path: Path) -> Header:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from monai_advdef.data.listing import normal
 from monai_advdef.data.pairs import IMAGE_TYPES
 from monai_advdef.data.volume_files import volume_stem
 from monai_advdef.dicom.folder import inside, is_series, modality_of, series_folders
@@ -75,11 +76,10 @@ def find_scans(root: Path, *, labelled: bool = True) -> list[Scan]:
         files, series = [] if labelled else _volumes(root), _series(root)
         if is_series(root):
             raise DataError(f"{root} is itself a series; give the folder it lies in ({root.parent}), whose series and volumes count")
+        stems = {volume_stem(file): file.name for file in files}
         for path in series:
-            if path.name in (stems := {volume_stem(file): file.name for file in files}):
-                raise DataError(
-                    f"{root} holds {stems[path.name]} and the series {path.name}/, whose predictions would be one file; rename one"
-                )
+            if same := stems.get(normal(path.name)):
+                raise DataError(f"{root} holds {same} and the series {path.name}/, whose predictions would be one file; rename one")
     if not files and not series:
         there = ", ".join(path.name for path in inside(root)[:5]) or "nothing"
         raise DataError(
@@ -128,16 +128,17 @@ def _series(folder: Path) -> dict[Path, list[Path]]:
 
 
 def _scan_of_series(top: Path, found: Sequence[Path], names: Collection[str], labelled: bool) -> Scan:
-    case = f"{top.name}_dicom" if top.name in names else top.name
+    name = normal(top.name)
+    case = f"{name}_dicom" if name in names else name
     if len(found) > 1:
         listed = ", ".join(str(path.relative_to(top)) for path in found[:4]) + (", ..." if len(found) > 4 else "")
         problem = (
             f"{top} holds {len(found)} series ({listed}); keep the one that was segmented, or give each its folder "
             "beside it; if they are the slices of one series, put these into one folder"
         )
-        return Scan(case, top, None, top.name, problem)
+        return Scan(case, top, None, name, problem)
     label, problem = _label_of_series(top, found[0]) if labelled else (None, "")
-    return Scan(case, found[0], label, top.name, problem)
+    return Scan(case, found[0], label, name, problem)
 
 
 def _label_of_file(image: Path) -> Path | None:
@@ -147,8 +148,8 @@ def _label_of_file(image: Path) -> Path | None:
 
 def _label_of_series(top: Path, series: Path) -> tuple[Path | None, str]:
     """The label of a series: beside its folder, else a SEG or RTSTRUCT within; and what is wrong where there are several."""
-    beside = {path.name.lower(): path for path in inside(top.parent)}
-    named = next((beside[name] for end in LABEL_ENDINGS if (name := (top.name + end).lower()) in beside), None)
+    beside = {normal(path.name).lower(): path for path in inside(top.parent)}
+    named = next((beside[name] for end in LABEL_ENDINGS if (name := normal(top.name + end).lower()) in beside), None)
     if named:
         return named, ""
     called = [path for path in inside(series) if path.suffix.lower() == ".dcm" and path.stem.lower().endswith("seg")]

@@ -18,6 +18,7 @@ from typing import Any
 
 from monai_advdef.data.layouts.dataset_json import NO_ABOUT, About, read_about
 from monai_advdef.data.layouts.rows import Listed, Row, bare, inside, settle
+from monai_advdef.data.listing import as_stored
 from monai_advdef.data.notes import some
 from monai_advdef.errors import DataError
 
@@ -65,7 +66,7 @@ def read(root: Path) -> Listed:
     left = [path for path in inside(root / "imagesTr") if path not in told]
     if left:
         names = some([path.name for path in left])
-        listed.notes.append(f"{len(left)} files in imagesTr are not in the list of dataset.json and are left out ({names})")
+        listed.notes.append(f"{len(left)} file(s) in imagesTr not in the list of dataset.json, left out: {names}")
     if {row.section for row in listed.rows} == {"train"}:
         listed.rows = [Row(r.case, r.patient, r.images, r.masks) for r in listed.rows]
     return settle(listed)
@@ -100,4 +101,5 @@ def _entry(entry: Any, root: Path, table: Path) -> tuple[Path, Path | None]:
     told = entry if isinstance(entry, Mapping) else {"image": entry}
     if not isinstance(told.get("image"), str):
         raise DataError(f"{table} lists {entry!r}, which names no image; an entry is {{image, label}}")
-    return root / told["image"], root / told["label"] if isinstance(told.get("label"), str) else None
+    label = as_stored(root / told["label"]) if isinstance(told.get("label"), str) else None
+    return as_stored(root / told["image"]), label

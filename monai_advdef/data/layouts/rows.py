@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from monai_advdef.data.columns import SECTIONS
-from monai_advdef.data.listing import left_behind
+from monai_advdef.data.listing import left_behind, normal
 from monai_advdef.data.notes import some
 from monai_advdef.dicom.folder import inside as listed_inside
 from monai_advdef.dicom.nifti import ENDINGS
@@ -55,8 +55,9 @@ def is_volume(path: Path) -> bool:
 
 
 def bare(path: Path) -> str:
-    """The name of a file without its ending (``.nii.gz`` is one); of a folder its name."""
-    return path.name[: -len(".nii.gz")] if path.name.lower().endswith(".nii.gz") else path.name if path.is_dir() else path.stem
+    """The name of a file without its ending (``.nii.gz`` is one), of a folder its name; in one Unicode form."""
+    whole = path.is_dir()
+    return normal(path.name if whole else path.name[: -len(ENDINGS[0])] if path.name.lower().endswith(ENDINGS[0]) else path.stem)
 
 
 def inside(folder: Path) -> list[Path]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from monai_advdef.data.listing import as_stored, normal
 from monai_advdef.data.tasks import Task
 from monai_advdef.data.volume_files import volume_stem
 from monai_advdef.dicom.folder import inside, is_series
@@ -70,8 +71,9 @@ def names_series(root: Path) -> bool:
 
 def _below(root: Path, depth: int = DEPTH) -> Iterator[Path]:
     """The folders at most ``depth`` levels below another."""
+    around = {root.resolve(), *root.resolve().parents}
     for path in inside(root):
-        if path.is_dir():
+        if path.is_dir() and not (path.is_symlink() and path.resolve() in around):  # a link back
             yield path
             yield from _below(path, depth - 1) if depth > 1 else ()
 
@@ -95,10 +97,14 @@ def find_subjects(root: Path, task: Task, *, labelled: bool = True) -> list[Subj
             "(or <subject>_t1.nii.gz, ...), or the folder has a dataset.json as the Medical Segmentation Decathlon"
         )
     often = Counter(subject.name.casefold() for subject in subjects)
+    first: dict[Path, Subject] = {}
     for subject in subjects:
         if often[subject.name.casefold()] > 1:
             twins = ", ".join(str(other.folder) for other in subjects if other.name.casefold() == subject.name.casefold())
             subject.problems.append(f"two subjects are called {subject.name!r} ({twins}); rename one, or move it away")
+        image = subject.files.get(task.series[0], subject.folder).resolve()
+        if (same := first.setdefault(image, subject)) is not subject:
+            subject.problems.append(f"the subjects {same.name} and {subject.name} are one, by a link to {image}; remove the link")
     return sorted(subjects, key=lambda subject: (subject.name, str(subject.folder)))
 
 
@@ -152,7 +158,7 @@ def _folders(root: Path, task: Task, labelled: bool) -> list[Subject]:
                 found.setdefault(ROLE_OF[word], []).append(path)
         values = (0, 1, 2, 3) if words & BRATS_2023 else task.label_values
         visit = re.fullmatch(r"(BraTS-\w+-\d+)-\d{3}", folder.name)
-        subject = Subject(folder.name, folder, {role: found[role][0] for role in roles if role in found}, values)
+        subject = Subject(normal(folder.name), folder, {role: found[role][0] for role in roles if role in found}, values)
         subject.patient, subject.grade = visit[1] if visit else "", GRADE_FOLDERS.get(folder.parent.name, "")
         for role in roles:
             if role not in found:
@@ -200,7 +206,7 @@ def _decathlon(root: Path, task: Task, labelled: bool) -> list[Subject]:
     values = tuple(value_of[number] for number in range(len(task.classes)))
     subjects = []
     for image, label in listed if labelled else [*listed, *((image, "") for image in tests)]:
-        files = dict.fromkeys(task.series, root / image) | ({"seg": root / label} if labelled else {})
+        files = dict.fromkeys(task.series, as_stored(root / image)) | ({"seg": as_stored(root / label)} if labelled else {})
         subject = Subject(volume_stem(Path(image)) or Path(image).name, (root / image).parent, files, values, order)
         for missing in sorted({file for file in files.values() if not file.is_file()}):
             subject.problems.append(f"subject {subject.name} of {path} has no file {missing}; fetch it, or take it out of the list")

@@ -19,6 +19,7 @@ from urllib.request import url2pathname
 from monai_advdef.data.columns import EMPTY, ROLES, SECTION_WORDS, SECTIONS, key_of, one_spelling
 from monai_advdef.data.layouts.rows import Listed, Row, bare, settle
 from monai_advdef.data.layouts.tables import rows_of
+from monai_advdef.data.listing import as_stored
 from monai_advdef.data.notes import some
 from monai_advdef.errors import DataError, nearest
 
@@ -132,7 +133,7 @@ def _entries(path: Path) -> Iterable[tuple[Any, str]]:
 
 def _paths(told: Any, home: Path) -> tuple[Path, ...]:
     parts = told.split("|") if isinstance(told, str) else told if isinstance(told, (list, tuple)) else [told]
-    return tuple(home / _local(str(part).strip()) for part in parts if str(part).strip())
+    return tuple(as_stored(home / _local(str(part).strip())) for part in parts if str(part).strip())
 
 
 def _local(word: str) -> str:
