@@ -55,6 +55,18 @@ def path(name: str, value: Any) -> str:
     )
 
 
+def folder(name: str, value: Any) -> str:
+    """A folder to write to, as :func:`path` reads it.
+
+    Raises:
+        ValueError: as there, and where it is empty: what is put below it would lie at the root of the disk.
+    """
+    found = path(name, value)
+    if not found.strip():
+        raise ValueError(f"{name} is empty, as where a variable of the shell is not set; give a folder, or . for this one")
+    return found
+
+
 def absent(value: Any) -> bool:
     """Whether nothing is given: ``None``, or how a command line writes it."""
     return value is None or (isinstance(value, str) and value.strip().lower() in NOTHING)

@@ -20,7 +20,7 @@ import monai_advdef
 from monai_advdef.attacks import PGD, Attack
 from monai_advdef.bundle import bundles, workflows
 from monai_advdef.defenses import FrequencyRefinement
-from monai_advdef.handlers import RecordHandler, TrainingTracker
+from monai_advdef.handlers import RecordHandler, TrainingTracker, writable
 from monai_advdef.handlers.options import resolve
 from monai_advdef.networks import NLCE, segmentation_network
 from monai_advdef.study import workflow
@@ -245,3 +245,21 @@ def test_no_configuration_joins_a_folder_as_text():
         for text in _expressions(yaml.safe_load(config.read_text())):
             for name in re.findall(r"(?<![\w(, ])@(\w+_dir|bundle_root)(?= \+)|\$@(\w+_dir|bundle_root) \+", text):
                 assert "glob.glob" in text, f"{config}: {text} fails for a folder called 2018 ({name})"
+
+
+@pytest.mark.parametrize("given", ["", " ", None, "null"])
+def test_an_empty_folder_is_refused_before_anything_is_written(given):
+    """Below it would lie the root of the disk: ``<ckpt_dir>/model.pt``."""
+    with pytest.raises(
+        ValueError, match="output_dir is empty, as where a variable of the shell is not set; give a folder, or . for"
+    ):
+        writable(output_dir=given)
+    with pytest.raises(ValueError, match="output_dir is empty"):
+        RecordHandler(given, ["lesion"])
+
+
+def test_folders_are_tried_under_the_names_that_people_mean(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    writable(output_dir=2018, ckpt_dir="~/models")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["2018", "home"] and (tmp_path / "home" / "models").is_dir()
