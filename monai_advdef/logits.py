@@ -58,7 +58,7 @@ def logits_of(network: Callable[..., Any], x: Images, normalize: Callable[[Tenso
         ValueError: the network cannot take such images (size, channels, precision), or what it returns are no logits of its input.
     """
     dtype = precision(named)
-    given = x.to(torch.float64 if dtype is torch.float64 else torch.float32)
+    given = x.to(torch.float64 if dtype is torch.float64 else torch.float32, copy=True)  # networks overwrite their input
     given = (given if normalize is None else normalize(given)).to(dtype)
     try:
         out = network(given)

@@ -151,4 +151,5 @@ def _number(name: str, text: str, *, whole: bool) -> int | float:
             return kind(text)
         except ValueError:
             continue
-    raise ValueError(f"{name} must be a {'whole ' if whole else ''}number, got the text {text!r}")
+    meaning, digits = ("whole number", "3") if whole else ("number", "0.5 or 1e-3")
+    raise ValueError(f"{name} must be a {meaning}, got the text {text!r}; write it in digits, as {digits}")

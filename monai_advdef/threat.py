@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from monai_advdef.errors import nearest
-from monai_advdef.switches import truth
+from monai_advdef.switches import AsWritten
 from monai_advdef.types import Images, PerCase
 
 NORMS = ("linf", "l2", "unbounded")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ThreatModel:
+class ThreatModel(metaclass=AsWritten):
     """The attacker's rights, in the units of the image.
 
     Args:
@@ -37,20 +37,22 @@ class ThreatModel:
     """
 
     norm: str = "linf"
-    eps: float | Sequence[float] = 8.0
+    eps: float | Sequence[float] | Any = 8.0
     value_range: Any = (0.0, 255.0)
     unit: str = "grey level"
-    region: Any = None
-    relative: bool | str = False
+    region: Any | None = None
+    relative: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "relative", truth("relative", self.relative))
+        for name in ("eps", "value_range"):  # of numpy or torch: as plain numbers
+            given = getattr(self, name)
+            object.__setattr__(self, name, given.tolist() if hasattr(given, "tolist") else given)
         if self.norm not in NORMS:
             raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {self.norm!r}")
         if self.norm == "unbounded":
             object.__setattr__(self, "eps", math.inf)
-        budgets = [self.eps] if isinstance(self.eps, (int, float)) else list(self.eps)
-        if not budgets or any(not isinstance(e, (int, float)) or math.isnan(e) or e < 0 for e in budgets):
+        budgets: list[Any] = list(self.eps) if isinstance(self.eps, (list, tuple)) else [self.eps]
+        if not budgets or any(isinstance(e, bool) or not isinstance(e, (int, float)) or not e >= 0 for e in budgets):
             raise ValueError(f"eps must be ≥ 0 in {self.unit}s, got {self.eps}; give a number, or one number per channel")
         if len(budgets) > 1 and self.norm != "linf":
             raise ValueError(f"eps per channel is defined for norm 'linf' only, got {self.eps} with {self.norm!r}; give one number")

@@ -258,7 +258,7 @@ class Victim:
                 f"heads is true, but {type(self.network).__name__} behind {type(self.inferer).__name__} gives one output; "
                 "set heads to false, or give a network with forward_heads and no windows in between"
             )
-        return [out.float() for out in forward(x if self.normalize is None else self.normalize(x))]
+        return [out.float() for out in forward(x.clone() if self.normalize is None else self.normalize(x.clone()))]
 
     def _autocast(self, image: Tensor) -> Any:
         return torch.autocast(image.device.type, torch.bfloat16) if self.step_precision == "bfloat16" else nullcontext()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -132,6 +133,8 @@ def test_what_is_left_out_is_counted(tmp_path):
         ("images/{section}/{case}.jpg", "masks/{section}/{case}.png"),
         ("img_dir/{section}/{case}.jpg", "ann_dir/{section}/{case}.png"),
         ("{section}_images/{case}.png", "{section}_masks/{case}_mask.png"),
+        ("{section}/Images/{case}.png", "{section}/GroundTruth/{case}.png"),
+        ("Images-{section}/{case}.png", "Masks-{section}/{case}.png"),
         ("images_{section}/{case}.png", "masks_{section}/{case}.png"),
         ("{section}/{case}.png", "{section}_masks/{case}_segmentation.png"),
     ],
@@ -423,6 +426,102 @@ def test_an_unknown_folder_is_told_how_to_say_it(tmp_path):
         check_folder(tmp_path / "other")
     with pytest.raises(DataError, match="there is no list .*cases.csv"):
         check_folder(tmp_path / "cases.csv")
+
+
+@pytest.mark.parametrize("image", ["{section}/images/{case}.png", "images/{section}/{case}.png"])
+def test_patients_of_a_table_that_official_sections_part_are_refused(tmp_path, image):
+    sections(tmp_path, parts=(("train", 6), ("test", 6)), image=image, drawing=image.replace("images", "masks"))
+    names = sorted(cases_of(dataset("skin", tmp_path, tmp_path / "p")))
+    rows = [f"{name},p{number % 6}" for number, name in enumerate(names)]
+    (tmp_path / "labels.csv").write_text("\n".join(["image,patient", *rows]) + "\n")
+    told = "in more than one section: 'p0' is in test and in train; keep a patient on one side, or write a split.csv"
+    assert any(told in problem for problem in check_folder(tmp_path).problems)
+    with pytest.raises(DataError, match=re.escape(told)):
+        dataset("skin", tmp_path, tmp_path / "p")
+    assert len(dataset("skin", tmp_path, tmp_path / "p", test_only=True)["test"]) == 12
+    table = ["case,section", *(f"{name},{'test' if number % 6 < 2 else 'train'}" for number, name in enumerate(names))]
+    (tmp_path / "split.csv").write_text("\n".join(table) + "\n")
+    assert len(dataset("skin", tmp_path, tmp_path / "p")["test"]) == 4, "the remedy"
+
+
+@pytest.mark.parametrize("suffix", ["_mask", "_seg", "-mask", "_Segmentation", "_lesion"])
+def test_masks_of_a_plain_folder_may_have_any_usual_suffix(tmp_path, suffix):
+    for k in range(12):
+        picture(tmp_path / f"images/{k}.jpg", k)
+        mask(tmp_path / f"masks/{k}{suffix}.png", k)
+    found = cases_of(dataset("skin", tmp_path))
+    assert len(found) == 12 and all(pair["label"].endswith(f"{case}{suffix}.png") for case, pair in found.items())
+    assert check_folder(tmp_path).cases == 12
+
+
+@pytest.mark.parametrize("drawing", ["masks/{}.jpg", "masks/{}.gif", "masks/mask_{}.png"])
+def test_what_is_said_of_masks_that_are_not_found_is_right(tmp_path, drawing):
+    for k in range(12):
+        picture(tmp_path / f"images/{k:02}.png", k)
+        mask(tmp_path / drawing.format(f"{k:02}"), k)
+    (problem,) = check_folder(tmp_path).problems
+    told = re.search(r"by patterns .*: --images '(.*?)' --masks '(.*?)'(?:.* --values (\S+))?", problem)
+    report = check_folder(tmp_path, images=told[1], masks=told[2], values=told[3])
+    assert report.cases == 12 and not report.problems
+
+
+def test_folders_are_found_in_any_capitals(tmp_path):
+    for number, (image, drawing) in enumerate(
+        [("IMAGES", "MASKS"), ("Image", "Mask"), ("Original", "Ground Truth"), ("Img", "labels")]
+    ):
+        for k in range(5):
+            picture(tmp_path / f"{number}/{image}/{k}.png", k)
+            mask(tmp_path / f"{number}/{drawing}/{k}.png", k)
+        report = check_folder(tmp_path / str(number))
+        assert report.cases == 5 and not report.problems and f"the folders {image} and {drawing}" in report.recognised
+
+
+@pytest.mark.parametrize(
+    ("part", "place"), [(("P1", "P2", "P3", "P4"), "{patient}"), (("train", "test", "val", "dev"), "{section}")]
+)
+def test_what_is_suggested_of_folders_below_fits_all(tmp_path, part, place):
+    for k in range(12):
+        picture(tmp_path / f"scans/{part[k % 4]}/{k}.png", k)
+        mask(tmp_path / f"masks/{part[k % 4]}/{k}.png", k)
+    with pytest.raises(DataError) as caught:
+        check_folder(tmp_path)
+    images, masks = f"scans/{place}/{{case}}.png", f"masks/{place}/{{case}}.png"
+    assert f"--images {images!r} --masks {masks!r}" in str(caught.value)
+    report = check_folder(tmp_path, images=images, masks=masks)
+    assert report.cases == 12 and not report.problems and report.patients == (4 if place == "{patient}" else 12)
+
+
+@pytest.mark.parametrize("place", ["", "set"])
+def test_tables_count_beside_the_files_and_in_the_folder_that_was_given(tmp_path, place):
+    for k in range(12):
+        picture(tmp_path / f"in/set/image/{k:02}.png", k)
+        mask(tmp_path / f"in/set/mask/{k:02}.png", k)
+    patients = {f"{k:02}": f"p{k // 3}" for k in range(12)}
+    (tmp_path / "in" / place / "labels.csv").write_text("image,patient\n" + "".join(f"{c},{p}\n" for c, p in patients.items()))
+    found = cases_of(dataset("skin", tmp_path / "in", tmp_path / "p"))
+    assert {case: pair["patient"] for case, pair in found.items()} == patients and check_folder(tmp_path / "in").patients == 4
+    (tmp_path / "in" / place / "split.csv").write_text("case,section\n" + "".join(f"{case},test\n" for case in patients))
+    assert len(dataset("skin", tmp_path / "in", tmp_path / "p")["test"]) == 12
+
+
+def test_diagnoses_are_kept_wherever_the_images_lie(tmp_path):
+    for k in range(12):
+        picture(tmp_path / f"set/image/{k}.png", k)
+        mask(tmp_path / f"set/mask/{k}.png", k)
+    words = {str(k): "glaucoma" if k % 3 else "normal" for k in range(12)}
+    table = ["image,diagnosis,patient", *(f"{case},{word},p{case}" for case, word in words.items())]
+    (tmp_path / "set" / "labels.csv").write_text("\n".join(table) + "\n")
+    found = dataset("fundus", tmp_path / "set", tmp_path / "p")
+    assert {case: pair["diagnosis"] for case, pair in cases_of(found).items()} == words
+    assert all({pair["diagnosis"] for pair in pairs} == {"normal", "glaucoma"} for pairs in found.values())
+    told = dataset("fundus", tmp_path / "set", tmp_path / "p", images="image/{case}.png", masks="mask/{case}.png")
+    assert told == found and check_folder(tmp_path / "set", task="fundus").diagnoses == {"glaucoma": 8, "normal": 4}
+    prepare(tmp_path / "set", tmp_path / "out", task="fundus")
+    again = cases_of(dataset("fundus", tmp_path / "out"))
+    assert {case: (pair["diagnosis"], pair["patient"]) for case, pair in again.items()} == {
+        c: (w, f"p{c}") for c, w in words.items()
+    }
+    assert all("diagnosis" not in pair for pair in cases_of(dataset("skin", tmp_path / "set", tmp_path / "p")).values())
 
 
 def test_class_numbers_that_nothing_names_are_no_error_about_a_lesion(tmp_path):

@@ -9,7 +9,7 @@ from fuzz_readers import Target, attempt, run
 
 from monai_advdef.data import DataError
 
-SHORT = {"nifti": 24, "dicom": 24, "parquet": 12}
+SHORT = {"nifti": 18, "dicom": 16, "png": 12, "jpeg": 12, "tiff": 12, "csv": 10, "parquet": 10}
 
 
 @pytest.mark.parametrize("kind", SHORT)

@@ -75,6 +75,37 @@ def test_isbi_keeps_its_test_part(tmp_path):
     assert "ISIC_Te1.jpg has no mask" in problem and "ISIC_Te1_Segmentation.png" in problem
 
 
+def test_tables_beside_a_distributed_data_set_count_for_check_loader_and_prepare(tmp_path):
+    folder = tmp_path / "ISIC2018_Task1-2_Training_Input"
+    for k in range(12):
+        picture(folder / f"i{k:02}.jpg")
+        drawing(tmp_path / "ISIC2018_Task1_Training_GroundTruth" / f"i{k:02}_segmentation.png", (0, 255))
+    (tmp_path / "labels.csv").write_text("image,patient\n" + "".join(f"i{k:02},p{k // 3}\n" for k in range(12)))
+
+    def split(root):
+        found = dataset("skin", root, tmp_path / "bundle" / "phantom")
+        return {pair["case"]: (section, pair["patient"]) for section, pairs in found.items() for pair in pairs}
+
+    loaded = split(tmp_path)
+    assert {case: patient for case, (_, patient) in loaded.items()} == {f"i{k:02}": f"p{k // 3}" for k in range(12)}
+    assert len(set(loaded.values())) == 4, "each patient in one section"
+    assert check_folder(tmp_path).patients == 4
+    prepare(tmp_path, tmp_path / "out")
+    assert split(tmp_path / "out") == loaded
+    (tmp_path / "split.csv").write_text("case,section\n" + "".join(f"i{k:02},{'test' if k < 6 else 'train'}\n" for k in range(12)))
+    prepare(tmp_path, tmp_path / "again")
+    assert split(tmp_path / "again") == split(tmp_path) != loaded
+
+
+def test_isic_leaves_pictures_of_superpixels_aside(tmp_path):
+    isic(tmp_path / "source")
+    whole = check_folder(tmp_path / "source")
+    for image in sorted((tmp_path / "source").rglob("*.jpg")):
+        picture(image.with_name(f"{image.stem}_superpixels.png"))
+    report = check_folder(tmp_path / "source")
+    assert report.cases == whole.cases and not report.problems and "pictures of superpixels in" in str(report)
+
+
 def test_isic_training_part_alone_and_folders_doubled(tmp_path):
     isic(tmp_path)
     for part in ("Validation", "Test"):

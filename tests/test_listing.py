@@ -8,6 +8,7 @@ import unicodedata
 import pytest
 from test_pairs import drawing, picture
 
+from monai_advdef.__main__ import main
 from monai_advdef.data import DataError, check_folder, dataset, image_mask_pairs, picture_items
 from monai_advdef.data.dataset import data_set_pairs
 from monai_advdef.data.listing import Entry, Listing, files_in, images_in
@@ -164,6 +165,33 @@ def test_folders_that_are_none(root, name):
         image_mask_pairs(place(root))
 
 
+def test_folders_left_aside_tell_what_they_hold(root):
+    for name in ("b", "c"):
+        for part in ("images", "masks"):
+            (root / part / "P1").mkdir(exist_ok=True)
+            (root / part / f"{name}.png").rename(root / part / "P1" / f"{name}.png")
+    cases, notes = told(root)
+    assert cases == ["a"] and notes[0] == f"left aside in {root / 'images'}: 1 folder (P1) with 2 files of these types in them"
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_one_file_under_two_names_is_told(root, link):
+    for part in ("images", "masks"):
+        link(root / part / "a.png", root / part / "z.png")
+    cases, (note,) = told(root)
+    assert cases == ["a", "b", "c", "z"] and "One file counts as several images" in note and "a.png and z.png" in note
+
+
+def test_a_name_that_is_no_utf_8_is_refused_in_words(root):
+    try:
+        (root / "images" / "L\udce4sion.png").write_bytes(b"x")
+    except OSError:
+        pytest.skip("this file system knows no such names")
+    with pytest.raises(DataError, match=r"'L\\udce4sion.*' is not written in UTF-8; rename it"):
+        image_mask_pairs(root)
+    assert main(["check", str(root)]) == 2
+
+
 def test_a_file_where_the_folder_of_images_is_expected(root):
     for path in (root / "images").iterdir():
         path.unlink()
@@ -215,6 +243,31 @@ def test_nothing_to_predict_on_is_an_error(root, name):
     make, message = NOTHING[name]
     with pytest.raises(DataError, match=message):
         picture_items(make(root))
+
+
+def test_pictures_to_predict_on_by_a_pattern_as_data_sets_are_told(root, monkeypatch):
+    (root / "images" / "x.jpg").write_bytes(b"x")
+    assert [item["case"] for item in picture_items(root, "images/{case}.png")] == ["a", "b", "c"]
+    assert picture_items(root, images="null") == picture_items(root)
+    for number in "12":
+        picture(root / f"P{number}" / f"scan{number}.png")
+    items = picture_items(root, images="{case}/scan*.png")
+    assert [item["case"] for item in items] == ["scan1", "scan2"]
+    picture(root / "P2" / "scan1.png")
+    with pytest.raises(DataError, match=r"2 images of the case 'P2' fit .*scan1\.png, P2/scan2\.png\); keep one"):
+        picture_items(root, images="{case}/scan*.png")
+    with pytest.raises(DataError, match=r"more than one image named 'scan1' \(P1/scan1\.png, P2/scan1\.png\); rename one"):
+        picture_items(root, images="*/{case}.png".replace("*", "{patient}"))
+    with pytest.raises(DataError, match=r"no file in .* fits the images 'y/{case}\.png'"):
+        picture_items(root, images="y/{case}.png")
+    with pytest.raises(ValueError, match="images must be one pattern"):
+        picture_items(root, images=["images/{case}.png", "P1/{case}.png"])
+    (root / "list.csv").write_text("image,label\n")
+    with pytest.raises(DataError, match=r"list\.csv is a table or list; to predict give a folder"):
+        picture_items(root / "list.csv")
+    monkeypatch.chdir(root)
+    (root / "images").rename(root / "2018")
+    assert len(picture_items(2018)) == 4
 
 
 # -- notes, and the listing of a distributed data set

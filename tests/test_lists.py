@@ -76,7 +76,38 @@ def test_tables_beside_a_list_do_not_count(home):
     assert check_folder(path).cases == 12 and not check_folder(path).problems
 
 
+def test_paths_of_a_list_as_systems_write_them(home, monkeypatch):
+    monkeypatch.setenv("HOME", str(home))
+    spoilt = [
+        {"image": f"file://{home}/a/00.jpg", "label": "~/b/00.png"},
+        {"image": ".\\a\\01.jpg", "label": "b\\01.png"},
+        {"image": f"{home}/a/02.jpg", "label": "./b/02.png"},
+    ]
+    (home / "a" / "ü 3.jpg").write_bytes((home / "a" / "03.jpg").read_bytes())
+    spoilt.append({"image": f"file://{home}/a/%C3%BC%203.jpg", "label": "b/03.png"})
+    found = dataset("skin", as_table(home / "cases.csv", spoilt), home / "p", test_only=True)
+    assert [pair["case"] for pair in found["test"]] == ["00", "01", "02", "ü 3"]
+
+
+def test_numbers_in_json_are_names_and_nought_is_one(home):
+    rows = [{**entry, "patient": k // 3, "case": k} for k, entry in enumerate(entries())]
+    for row in rows:
+        del row["section"]
+    found = dataset("skin", as_json(home / "cases.json", rows), home / "p")
+    of = {pair["case"]: pair["patient"] for pairs in found.values() for pair in pairs}
+    assert of == {str(k): str(k // 3) for k in range(12)}
+    assert check_folder(home / "cases.json").patients == 4
+
+
+def test_a_label_of_several_images_is_told(home):
+    rows = entries()
+    rows[1]["label"] = rows[0]["label"]
+    assert "1 labels belong to several images each (00.png)" in check_folder(as_table(home / "cases.csv", rows)).notes
+
+
 BROKEN = {
+    "image is label": (lambda e: e[3].update(label=e[3]["image"]), "entry 4: 03.jpg is image and label at once"),
+    "address": (lambda e: e[3].update(image="https://host/a/03.jpg"), "entry 4: 'https://host/a/03.jpg' is an address; fetch the"),
     "no file": (lambda e: e[3].update(label="b/none.png"), r"entry 4 \(03.jpg\) has no file .*none.png"),
     "no label": (lambda e: e[3].update(label=""), r"entry 4 \(03.jpg\) has no label"),
     "no image": (lambda e: e[3].update(image=""), "entry 4 names no image"),

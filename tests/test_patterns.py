@@ -201,7 +201,7 @@ def test_values_are_read(told, found):
     assert parse_values(told) == found
 
 
-@pytest.mark.parametrize("told", ["0", "0=1=2", "a=1", "0=-1", "0=1.5", ",", "0=0,0=1"])
+@pytest.mark.parametrize("told", ["0", "0=1=2", "a=1", "0=-1", "0=1.5", ",", "0=0,0=1", "127-0=0,255=1"])
 def test_values_that_are_none(told):
     with pytest.raises(ValueError, match="values"):
         parse_values(told)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -228,6 +230,12 @@ DEEP = {
         3006,
         SIXTEEN.astype(int) - 1024,
     ),
+    "grey levels as floating point": (
+        lambda p: Image.fromarray(GREY.clip(14, 244).astype(np.float32)).save(p, "TIFF"),
+        0,
+        255,
+        GREY.clip(14, 244).astype(np.float32),
+    ),
     "fractions tiff": (lambda p: Image.fromarray(SIXTEEN / np.float32(4095)).save(p, "TIFF"), 0, 1, SIXTEEN / np.float32(4095)),
 }
 
@@ -400,7 +408,7 @@ BAD_MASKS = {
     "fractions": (lambda p: Image.fromarray(MASK / np.float32(510)).save(p, "TIFF"), r"holds the values 0, 0\.5;"),
     "see-through": (lambda p: Image.fromarray(np.dstack([MASK, MASK])).save(p), "transparent pixels"),
     "0 and 254": (lambda p: Image.fromarray(MASK - (MASK > 0)).save(p), r"holds the values \[0, 254\]; a mask holds 0 and 255"),
-    "JPEG": (lambda p: Image.fromarray(MASK).save(p, "JPEG", quality=60), "holds the values .* JPEG or a smooth resize"),
+    "JPEG": (lambda p: Image.fromarray(MASK).save(p, "JPEG", quality=60), "holds the values .* JPEG or a smooth resize.*0-127=0"),
 }
 
 
@@ -410,6 +418,55 @@ def test_masks_that_are_none(root, name):
     write(root / "masks/a.png")
     with pytest.raises(DataError, match=message):
         check_pair(pair(root))
+
+
+@pytest.mark.parametrize("colour", [WHITE, MAROON, BLACK])
+def test_the_remedy_for_a_mask_on_nothing_is_what_was_drawn(root, colour):
+    drawn = np.dstack([np.full((16, 24, 3), colour, np.uint8) * BINARY[..., None], MASK])
+    Image.fromarray(drawn).save(root / "masks/a.png", exif=tagged(3))
+    with pytest.raises(DataError, match="transparent pixels, of which nothing says whether they belong to the structure") as caught:
+        read_mask(root / "masks/a.png")
+    run_remedy(caught.value)
+    np.testing.assert_array_equal(read_mask(root / "masks/a.png"), upright(MASK, 3))
+    check_pair(pair(root))
+
+
+@pytest.mark.parametrize("levels", [(0, 128), (1, 2), (0, 15), (0, 128, 255)])
+def test_few_other_values_are_a_matter_of_meaning(root, levels):
+    Image.fromarray(np.resize(np.array(levels, np.uint8), MASK.shape)).save(root / "masks/a.png")
+    with pytest.raises(DataError, match=f"say by --values what each of {', '.join(map(str, levels))} means"):
+        check_pair(pair(root))
+
+
+@pytest.mark.parametrize(
+    ("size", "told"), [((16, 24), "turned or mirrored"), ((12, 8), "resize the mask"), ((20, 16), "another shape: one is cut")]
+)
+def test_masks_of_another_size_get_the_remedy_that_fits(root, size, told):
+    Image.fromarray(MASK).resize(size, Image.Resampling.NEAREST).save(root / "masks/a.png")
+    with pytest.raises(DataError, match=told):
+        check_pair(pair(root))
+
+
+def test_masks_that_are_drawn_around_a_hole_are_told(root):
+    for mask, around in ((MASK, False), (255 - MASK, False), (np.pad(MASK[1:-1, 1:-1] * 0, 1, constant_values=255), True)):
+        Image.fromarray(mask).save(root / "masks/a.png")
+        assert any("the background" in told and "--values 0=1,255=0" in told for told in inspect_pair(pair(root))) == around
+    for full in (MASK * 0, MASK * 0 + 255):
+        Image.fromarray(full).save(root / "masks/a.png")
+        assert not inspect_pair(pair(root))
+
+
+def test_a_gamma_value_is_told_where_viewers_would_heed_it(root):
+    def gamma(value, *more):
+        text = png(COLOURS)
+        chunks = [(b"gAMA", struct.pack(">I", value)), *more]
+        made = b"".join(struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in chunks)
+        (root / "images/a.png").write_bytes(text[:33] + made + text[33:])
+        np.testing.assert_array_equal(read_picture(root / "images/a.png"), COLOURS)
+        return inspect_pair(pair(root))
+
+    assert "another gamma value" in gamma(100000)[0]
+    assert not gamma(45455) and not gamma(100000, (b"sRGB", b"\0"))
 
 
 # -- the transform

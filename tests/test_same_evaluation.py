@@ -318,7 +318,7 @@ def test_every_kind_of_budget_is_kept_and_recorded(trained, tmp_path, options):
 
 
 def test_tables_of_before_still_read(tmp_path):
-    pd.DataFrame([row()]).to_parquet(tmp_path / "aaa1.parquet")
+    pd.DataFrame([row(fingerprint="aaa1")]).to_parquet(tmp_path / "aaa1.parquet")
     assert list(read_records(tmp_path)) == list(COLUMNS)
     with RecordWriter(tmp_path, "bbb2", {}) as writer:
         writer.add([row(fingerprint="bbb2", **BEYOND | {"linf": 8.0}, budget="[8, 0, 0]")])

@@ -77,6 +77,12 @@ TABLES = {
         ",", ("Patient Age", "Patient ID", "File"), [("50", PATIENT[c], c) for c in CASES[::-1]]
     ).encode(),
     "twice the same unknown column": lines(",", ("image", "patient", "x", "x"), [(c, PATIENT[c], "1", "2") for c in CASES]).encode(),
+    "spaces": lines(" ").encode(),
+    "each line quoted as a whole": "".join(f'"{line}"\r\n' for line in lines().split()).encode(),
+    "German": lines(";", ("Bilder", "Alter", "Patienten"), [(c, "3,5", PATIENT[c]) for c in CASES]).encode(),
+    "a title above the header": b"Study of 2021\r\n\r\n" + lines().encode(),
+    "remarks above the header": b"# exported; 2021\r\n# by hand\r\n" + lines(";").encode(),
+    "a title that is a word for patients": b"Patients\r\n" + lines(";").encode(),
     "patients in two spellings": lines(
         rows=[(c, PATIENT[c] if n % 2 else f"p{PATIENT[c][1]} ") for n, c in enumerate(CASES)]
     ).encode(),
@@ -117,6 +123,7 @@ def test_patients_are_the_same_however_the_table_is_written(tmp_path, name):
     assert [pair["case"] for pair in pairs] == CASES
     assert len({pair["patient"] for pair in pairs}) == len({(pair["patient"], PATIENT[pair["case"]]) for pair in pairs}) == 5
     told = {"capitals": "without capitals", "patients in two spellings": "two ways", "patients as numbers": "two ways"}
+    told |= dict.fromkeys([name for name in TABLES if "above" in name or "title" in name], "is taken for the header")
     assert len(notes) == (name in told) and all(told[name] in text for text in notes)
 
 
@@ -140,10 +147,12 @@ def test_images_are_named_by_columns_of_many_names(tmp_path, head):
     assert {pair["case"]: pair["patient"] for pair in pairs} == PATIENT
 
 
-@pytest.mark.parametrize("file", ["labels.csv", "labels.xlsx", "Labels.XLSX", "labels.tsv"])
+@pytest.mark.parametrize(
+    "file", ["labels.csv", "labels.xlsx", "Labels.XLSX", "labels.xlsm", "labels.tsv", "labels.txt", "labels.csv.txt"]
+)
 def test_spreadsheets_and_other_endings_are_found(root, file):
     rows = [("image", "patient", "age"), *((case, PATIENT[case], 50.0) for case in CASES)]
-    if file.endswith("tsv"):
+    if file.endswith(("tsv", "txt")):
         (root / file).write_text(lines("\t"), encoding="utf-8")
     else:
         book(root / file, rows, title_sheet=file == "labels.csv")
@@ -153,6 +162,49 @@ def test_spreadsheets_and_other_endings_are_found(root, file):
     sections = dataset("skin", root)
     assert [len(sections[s]) for s in SECTIONS] == [12, 4, 4] and sections["test"][0]["patient"] == "P4"
     assert check_folder(root).sections == {"train": 12, "validation": 4, "test": 4}
+
+
+def test_a_spreadsheet_with_a_title_above_its_header(root):
+    book(root / "labels.xlsx", [("Study of 2021",), (), ("image", "patient"), *PATIENT.items()])
+    with pytest.warns(UserWarning, match="line 3 is taken for the header"):
+        assert together(dataset("skin", root))
+
+
+@pytest.mark.parametrize("name", ["labels.xls", "labels.ods", "Labels.ODS", "split.numbers", "split.csv.gz"])
+def test_tables_of_a_kind_that_is_not_read_are_never_passed_over(root, name):
+    (root / name).write_bytes(b"x")
+    with pytest.raises(DataError, match=rf"{name} is a table of a kind that is not read.*save it again as CSV"):
+        dataset("skin", root)
+    assert len(check_folder(root).problems) == 1
+    (root / f"{name.split('.')[0].lower()}.csv").write_text(lines(head=("case", "section"), rows=[(c, "test") for c in CASES]))
+    with noted() as notes:
+        dataset("skin", root)
+    assert any(f"left aside: {name}" in text for text in notes)
+
+
+def test_tables_of_other_names_are_told_where_they_name_patients(root):
+    (root / "labels.txt").write_text("background\nlesion\n")
+    (root / "labels.json").write_text("{}")
+    (root / "colours.csv").write_text("name,colour\nlesion,red\n")
+    assert not check_folder(root).notes, "lists of classes are no tables of cases"
+    (root / "metadata.csv").write_text(lines(";"))
+    (note,) = check_folder(root).notes
+    assert "metadata.csv is not read, though it has a column 'patient'" in note and "call it labels.csv" in note
+    (root / "metadata.csv").write_text(lines(head=("image_id", "lesion_id", "dx"), rows=[(c, PATIENT[c], "nv") for c in CASES]))
+    assert "a column 'lesion_id'" in check_folder(root).notes[0] and "and that column patient" in check_folder(root).notes[0]
+    (root / "metadata.csv").write_text(lines(";"))
+    (root / "metadata.csv").rename(root / "labels.csv")
+    assert not check_folder(root).notes and together(dataset("skin", root))
+
+
+def test_lists_that_look_like_a_split_are_told(root):
+    (root / "train.txt").write_text("im00\n")
+    assert not check_folder(root).notes
+    (root / "val.txt").write_text("im01\n")
+    (note,) = check_folder(root).notes
+    assert "train.txt, val.txt in " in note and "are not read; a split.csv with the columns case,section would be" in note
+    (root / "split.csv").write_text(lines(head=("case", "section"), rows=[(c, "test") for c in CASES]))
+    assert "are not read" not in str(check_folder(root))
 
 
 def test_of_several_tables_csv_counts_and_that_is_told(root):
@@ -252,6 +304,7 @@ REFUSED = {
     "open quote": (b'case,section\r\nim00,"train\r\nim01,test\r\n', "line 3: unexpected end of data; close the quotation mark"),
     "too many cells": (b"case,section,remark\r\nim00,train,a, b\r\n", "line 2: 4 cells where the header has 3 columns"),
     "two columns of a name": (b"case,section,Section\r\nim00,train,test\r\n", "more than one column called 'section'"),
+    "no header, and words above": (b"cases\r\nim00;train\r\n", "2 cells where the header has 1 column|it needs case,section"),
     "no header": (b"im00,train\r\nim01,test\r\n", r"has the columns \['im00', 'train'\]; it needs case,section"),
     "numbers for sections": (b"case,fold\r\nim00,0\r\n", "line 2: no section '0'; known: test, train, validation"),
     "picture": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)), r"a NUL byte, so that this is no text or damaged"),

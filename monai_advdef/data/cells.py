@@ -10,7 +10,7 @@ from pathlib import Path
 
 import openpyxl
 
-from monai_advdef.data.columns import ROLES, role_of
+from monai_advdef.data.columns import roles_of
 from monai_advdef.data.listing import normal
 from monai_advdef.data.pictures.contents import head_of
 from monai_advdef.errors import DataError
@@ -24,7 +24,7 @@ MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 AGAIN = "save it again as CSV (UTF-8) or .xlsx"
-LOOK = 20  # lines by which the delimiter is told
+LOOK = 20  # lines by which the delimiter is told, and among which the header is
 
 Line = tuple[int, list[str]]
 
@@ -32,8 +32,8 @@ Line = tuple[int, list[str]]
 def lines_of(path: Path) -> list[Line]:
     """The number and the cells of every line of a CSV file or spreadsheet that is not blank; words stripped, in one Unicode form.
 
-    CSV may have commas, semicolons, tabs or bars, in UTF-8, UTF-16 or Windows-1252, and a first line ``sep=;``. Of a spreadsheet
-    that sheet counts whose header says most.
+    CSV may have commas, semicolons, tabs or bars, in UTF-8, UTF-16 or Windows-1252, and a first line ``sep=;``; where these part
+    nothing, spaces, or commas in lines that are quoted as a whole. Of a spreadsheet that sheet counts whose header says most.
 
     Raises:
         DataError: naming the file: it cannot be opened or is empty, is an old .xls or no text, or leaves a quotation mark open.
@@ -74,7 +74,19 @@ def _lines(path: Path, text: str) -> list[Line]:
     if first.lower().strip('"').startswith("sep="):
         given, skip = first.strip('"')[4:5] or "\t", 1
     tried = {delimiter: _split(path, text, delimiter) for delimiter in ((given,) if given else DELIMITERS)}
-    return max(tried.values(), key=lambda rows: _says(rows[skip:]))[skip:]
+    return _apart(max(tried.values(), key=lambda rows: _says(rows[skip:]))[skip:])
+
+
+def _apart(rows: list[Line]) -> list[Line]:
+    """Lines of one cell that name two roles or more once they are split, split; others as they are."""
+    full = [(number, cells) for number, cells in rows if any(cells)]
+    if any(len(cells) > 1 for _, cells in full):
+        return rows
+    for delimiter in (*DELIMITERS, " "):
+        split = [(n, [_cell(c) for c in next(csv.reader(cells, delimiter=delimiter, skipinitialspace=True))]) for n, cells in full]
+        if split and len(roles_of(split[0][1])) > 1 and all(len(cells) > 1 for _, cells in split):
+            return split
+    return rows
 
 
 def _split(path: Path, text: str, delimiter: str) -> list[Line]:
@@ -95,9 +107,18 @@ def _cell(word: str) -> str:
 
 
 def _says(lines: list[Line]) -> tuple[int, int]:
-    """How much is told apart: columns with a known role in the first line that is not blank, then cells."""
-    full = [cells for _, cells in lines if any(cells)][:LOOK]
-    return sum(any(role_of(cell, role) is not None for role in ROLES) for cell in (full or [[]])[0]), sum(map(len, full))
+    """How much is told apart: columns with a known role in the header, then cells."""
+    full = [(number, cells) for number, cells in lines if any(cells)][:LOOK]
+    header = full[header_of(full)][1] if full else []
+    return sum(bool(roles_of([cell])) for cell in header), sum(len(cells) for _, cells in full)
+
+
+def header_of(lines: list[Line]) -> int:
+    """Which line is the header: the first, unless it is a title or remark, and a later one names two roles or more."""
+    first = [cell for cell in lines[0][1] if cell]
+    if roles_of(first) and len(first) > 1:
+        return 0
+    return next((place for place, (_, cells) in enumerate(lines[:LOOK]) if len(roles_of(cells)) > 1), 0)
 
 
 def _sheet(path: Path) -> list[Line]:

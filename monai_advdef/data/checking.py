@@ -30,11 +30,14 @@ from monai_advdef.data.sources.report import Report
 from monai_advdef.data.tables import find_table
 from monai_advdef.data.tasks import TASKS, Task, find_task
 from monai_advdef.data.volume_files import read_header
+from monai_advdef.dicom.notes import united
 from monai_advdef.errors import DataError
+from monai_advdef.switches import as_written
 
 MANY = 64  # above, values in masks are grey levels and no class numbers
 
 
+@as_written
 def check_folder(
     folder: str | os.PathLike[str],
     *,
@@ -60,7 +63,7 @@ def check_folder(
     """
     with noted() as notes:
         report = _check(Path(folder), layout, task, images, masks, values, multi)
-    report.notes += [text for text in notes if text not in report.notes]
+    report.notes = united([*report.notes, *notes])
     return report
 
 

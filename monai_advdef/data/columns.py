@@ -13,13 +13,13 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "case": (
         *("image", "case", "images", "imageid", "imagename", "imagefile", "imagefilename", "imagepath", "imageindex", "imageno"),
         *("caseid", "casename", "img", "imgid", "imgname", "imgpath", "isicid", "filename", "file", "files", "filepath", "path"),
-        *("volume", "volumeid", "scan", "scanid", "bild", "bildname", "bilddatei", "dateiname", "datei", "id"),
+        *("volume", "volumeid", "scan", "scanid", "bild", "bilder", "bildname", "bilddatei", "dateiname", "datei", "id"),
     ),
     "patient": (
         *("patient", "patientid", "patients", "patientids", "patientnr", "patientno", "patientnumber", "patientkey", "patientcode"),
         *("patientname", "patientindex", "subject", "subjectid", "subjectkey", "subjectno", "subjectnumber", "participant"),
         *("participantid", "person", "personid", "patientin", "patientinid", "patientennummer", "patientennr", "patientenid"),
-        *("idpatient", "patid", "pid", "proband", "probandid", "probandennummer"),
+        *("idpatient", "patid", "pid", "proband", "probandid", "probandennummer", "patienten", "paciente", "idpaciente", "paziente"),
     ),
     "section": ("section", "split", "set", "subset", "partition", "phase", "usage", "fold", "datasplit"),
     "diagnosis": ("diagnosis", "diagnose", "dx", "diagnoses"),
@@ -29,10 +29,11 @@ LIKE_A_PATIENT = re.compile(
     r"^(pt|mrn|pat|subj|person|individual|lesionid|studyid|examid|accession|hospitalno|medicalrecord|owner|proband)"
 )
 NO_PERSON = re.compile(r"age|sex|gender|size|weight|height|position|date|orientation|alter|geschlecht")
+SECTIONS = ("train", "validation", "test")
 SECTION_WORDS = {
-    **dict.fromkeys(("train", "training", "trn", "tr"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "validate", "vali", "dev", "tuning"), "validation"),
-    **dict.fromkeys(("test", "testing", "tst", "ts", "te"), "test"),
+    **dict.fromkeys(("train", "training", "trn", "tr", "trainingsdaten"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "validate", "vali", "dev", "tuning", "validierung"), "validation"),
+    **dict.fromkeys(("test", "testing", "tst", "ts", "te", "testdaten"), "test"),
 }
 EMPTY = ("", "nan", "na", "n/a", "#n/a", "none", "null", "nil", "-", "?")
 FILE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".nii.gz", ".nii", ".dcm", ".mha", ".nrrd")
@@ -48,6 +49,12 @@ def role_of(column: str, role: str) -> int | None:
     """How likely (0: most) a column has a role; ``None`` where it has not."""
     key = key_of(column)
     return ROLES[role].index(key) if key in ROLES[role] else None
+
+
+def roles_of(cells: Iterable[str]) -> list[str]:
+    """The roles that the words of a line would have, were it the header of a table, each once."""
+    words = list(cells)
+    return [role for role in ROLES if any(role_of(word, role) is not None for word in words)]
 
 
 def like_patients(columns: Iterable[str]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from monai_advdef.data.annotations import with_cups, with_diagnoses, with_patients
 from monai_advdef.data.ct.organs import Organs
 from monai_advdef.data.ct.subjects import Annotated, ct_items, organs_of
+from monai_advdef.data.layouts.by_pattern import suffix_of
 from monai_advdef.data.mri.subjects import subject_items
 from monai_advdef.data.pairs import Pair, image_mask_pairs
 from monai_advdef.data.sections import Sections, sections_of
@@ -122,7 +123,8 @@ def data_set_pairs(
     if about.series:
         return subject_items(root, about, voxels=voxels, skip_bad=skip_bad)
     masks, classes = ("masks_multi", about.multi_classes) if multi else ("masks", about.classes)
-    pairs = image_mask_pairs(root, masks=masks, classes=len(classes))
+    suffixes = ("", "_segmentation", suffix_of([root / "images"], [root / masks]))
+    pairs = image_mask_pairs(root, masks=masks, suffixes=tuple(dict.fromkeys(suffixes)), classes=len(classes))
     if about.diagnoses and cups and (root / "masks_cup").is_dir():
         pairs = with_cups(pairs, root / "masks_cup")
     table = find_table(root, "labels")

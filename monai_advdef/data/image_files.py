@@ -12,6 +12,9 @@ from monai_advdef.data.pictures.read import image_size, shown
 from monai_advdef.data.pictures.stored import TURN, Stored, load
 from monai_advdef.errors import DataError
 
+SHAPE = 0.02  # by how much the ratio of the sides may differ where a mask is only another size
+FEW = 8  # values in a mask up to which they are rather class numbers than soft edges
+
 __all__ = ["check_pair", "image_size", "inspect_pair", "read_grey"]
 
 
@@ -29,17 +32,35 @@ def inspect_pair(pair: Mapping[str, str], *, classes: int = 2) -> list[str]:
     image, mask = pair["image"], pair["label"]
     picture, drawing = load(image, shrink=True), load(mask)
     _, told = shown(image, picture)
-    levels = np.unique(mask_values(mask, drawing)).tolist()
+    drawn = mask_values(mask, drawing)
+    levels = np.unique(drawn).tolist()
     if picture.size != drawing.size:
         raise DataError(_sizes(image, picture, mask, drawing))
     if not (set(levels) <= set(range(classes)) or (classes == 2 and set(levels) <= {0, 255})):
         raise DataError(
             f"{mask} holds the values {levels[:6]}{'...' if len(levels) > 6 else ''}; a mask holds "
-            f"{'0 and 255, or 0 and 1' if classes == 2 else f'class numbers 0..{classes - 1}'}; "
-            "if it went through JPEG or a smooth resize, make it again from the original and save it as PNG"
+            f"{'0 and 255, or 0 and 1' if classes == 2 else f'class numbers 0..{classes - 1}'}; {_remedy(levels)}"
         )
     turned = "carry an orientation tag and are turned as a viewer shows them: so must their masks be drawn"
-    return [turned] * (picture.orientation > 1) + [told] * bool(told)
+    around = "have masks that are drawn all along the border but not within: what is drawn may be the background, which --values "
+    around += f"0=1,{levels[-1]}=0 turns round"
+    return [turned] * (picture.orientation > 1) + [told] * bool(told) + [around] * (classes == 2 and _around(drawn))
+
+
+def _remedy(levels: list[int]) -> str:
+    """What is to be done with a mask of other values: few are a matter of meaning, many of how it was stored."""
+    if len(levels) <= FEW:
+        return f"say by --values what each of {', '.join(map(str, levels))} means (stored value=class number)"
+    return (
+        "if it went through JPEG or a smooth resize, make it again from the original and save it as PNG, or cut it in the middle by "
+        "--values 0-127=0,128-255=1"
+    )
+
+
+def _around(drawn: np.ndarray) -> bool:
+    """Whether a mask is drawn on all four sides of the picture, but not everywhere."""
+    sides = (drawn[0], drawn[-1], drawn[:, 0], drawn[:, -1])
+    return all(side.all() for side in sides) and not drawn.all()
 
 
 def _sizes(image: str, picture: Stored, mask: str, drawing: Stored) -> str:
@@ -54,6 +75,12 @@ def _sizes(image: str, picture: Stored, mask: str, drawing: Stored) -> str:
         )
     if drawing.orientation > 1 and drawing.raw_size == picture.size:
         return f"{found}: the mask carries the orientation tag {drawing.orientation} and the image none; remove the tag of the mask"
+    if (wide, high) == (height, width):
+        return f"{found}: one of them is turned or mirrored at its diagonal; look at both, and turn the one that is not upright"
+    if abs(wide * height - high * width) > SHAPE * high * width:
+        return (
+            f"{found}, another shape: one is cut, or they do not belong together; draw the mask on this image, or fetch both again"
+        )
     return f"{found}; draw or resize the mask (nearest neighbour) at the size of the image"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +19,13 @@ SYSTEM = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@ead
 
 @dataclass
 class Found:
-    """The ``files`` of one folder that have the types asked for, by name; ``lost`` are those that link to nothing.
+    """The ``files`` of one folder that have the ``types`` asked for, by name; ``lost`` are those that link to nothing.
 
     ``left`` are the names of all that is left aside, by what it is: ``"hidden"``, ``"folder"``, ``".webp"``, ...
     """
 
     folder: Path
+    types: Sequence[str] = ()
     files: list[Path] = field(default_factory=list)
     lost: list[Path] = field(default_factory=list)
     left: dict[str, list[str]] = field(default_factory=dict)
@@ -32,8 +34,14 @@ class Found:
         """What is left aside, counted and named; empty where nothing is."""
         if not self.left:
             return ""
-        groups = [f"{len(names)} {kind} ({some(names)})" for kind, names in sorted(self.left.items())]
+        groups = [f"{len(names)} {kind} ({some(names)}){self._within(kind)}" for kind, names in sorted(self.left.items())]
         return f"left aside in {self.folder}: {', '.join(groups)}"
+
+    def _within(self, kind: str) -> str:
+        """How many files of the types lie in the folders left aside, in words."""
+        below = [self.folder / name for name in self.left[kind]] if kind == "folder" else []
+        count = sum(len(files_in(path, self.types).files) for path in below if os.access(path, os.R_OK | os.X_OK))
+        return f" with {count} files of these types in them" if count else ""
 
     def inside(self) -> str:
         """What the folder holds in a few words, for the error that nothing fits."""
@@ -57,14 +65,14 @@ def files_in(folder: str | os.PathLike[str], types: Sequence[str]) -> Found:
     Raises:
         DataError: no such folder, a file in its place, or no right to read it.
     """
-    found = Found(Path(folder))
+    found = Found(Path(folder), types)
     try:
         entries = sorted(found.folder.iterdir(), key=lambda path: (normal(path.stem), path.name))
     except OSError as error:
         raise DataError(f"{folder} cannot be read as a folder ({error.strerror}); give the folder that holds the files") from error
     for path in entries:
         kind = path.suffix.lower()
-        if path.name.startswith(".") or path.name.lower() in SYSTEM:
+        if left_behind(path.name):
             found.left.setdefault("hidden", []).append(path.name)
         elif path.is_dir():
             found.left.setdefault("folder", []).append(path.name)
@@ -79,6 +87,11 @@ def files_in(folder: str | os.PathLike[str], types: Sequence[str]) -> Found:
     return found
 
 
+def left_behind(name: str) -> bool:
+    """Whether a file or folder is hidden, or of those that file managers leave in folders."""
+    return name.startswith(".") or name.lower() in SYSTEM
+
+
 def require_content(lost: Sequence[Path]) -> None:
     """Raise a :class:`DataError` that names the links to nothing, if there are any."""
     if lost:
@@ -88,8 +101,28 @@ def require_content(lost: Sequence[Path]) -> None:
         raise DataError(f"{len(lost)} {many} to content that is not there ({names}); {FETCH}")
 
 
+def tell_twins(images: Sequence[Path]) -> None:
+    """Tell of files that are there under two names (links), of which one may come to train and one to test."""
+    names_of: dict[tuple[int, int], list[str]] = defaultdict(list)
+    for image in images:
+        about = image.stat()
+        names_of[about.st_dev, about.st_ino].append(image.name)
+    twins = [" and ".join(names) for names in names_of.values() if len(names) > 1]
+    if twins:
+        count = "One file counts" if len(twins) == 1 else f"{len(twins)} files count"
+        note(f"{count} as several images, by links, of which some may come to train and some to test: {some(twins)}; keep one each")
+
+
 def normal(name: str) -> str:
-    """A name in the one of its Unicode forms (NFC) in which names are compared."""
+    """A name in the one of its Unicode forms (NFC) in which names are compared.
+
+    Raises:
+        DataError: the name of a file whose bytes are no UTF-8, as old systems wrote them: records and reports could not hold it.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"the file name {name!r} is not written in UTF-8; rename it (convmv renames all in a folder)") from error
     return unicodedata.normalize("NFC", name)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -30,6 +30,6 @@ def noted() -> Iterator[list[str]]:
         _collected.reset(token)
 
 
-def some(names: list[str], limit: int = 5) -> str:
+def some(names: Sequence[object], limit: int = 5) -> str:
     """``"a, b, c"``: at most ``limit`` names, and an ellipsis where there are more."""
-    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
+    return ", ".join(map(str, names[:limit])) + (", ..." if len(names) > limit else "")

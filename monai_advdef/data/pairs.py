@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from monai_advdef.data.image_files import inspect_pair
-from monai_advdef.data.listing import IMAGE_SUFFIXES, Found, files_in, normal, require_content
+from monai_advdef.data.layouts.suggestions import ENDINGS, in_patterns
+from monai_advdef.data.listing import IMAGE_SUFFIXES, Found, files_in, normal, require_content, tell_twins
 from monai_advdef.data.notes import note, some
 from monai_advdef.errors import DataError
 
@@ -60,10 +61,11 @@ def image_mask_pairs(
         else:
             lonely.append(picture.name)
     if lonely:
+        hint = f", or say by patterns what masks are called{in_patterns(root)}" if not pairs else ""
         raise DataError(
             f"{len(lonely)} of {len(by_case)} images in {root / images} have no mask in {root / masks}: {some(lonely)}; "
             f"a mask is called as its image, plus one of {list(suffixes)}, and is a {', '.join(MASK_TYPES)} file "
-            "(JPEG does not keep labels); add the masks or move the images away"
+            f"(JPEG does not keep labels); add the masks or move the images away{hint}"
         )
     taken = set(mask_of.values())
     idle = [path.name for path in drawings.files if path not in taken]
@@ -80,7 +82,9 @@ def single(files: Iterable[Path], remedy: str = "keep one file per case") -> dic
     for path in files:
         case = normal(path.stem)
         if case in found:
-            raise DataError(f"{path.parent} holds more than one image named {case!r} ({found[case].name}, {path.name}); {remedy}")
+            home = Path(os.path.commonpath([path.parent, found[case].parent]))
+            names = ", ".join(str(file.relative_to(home)) for file in (found[case], path))
+            raise DataError(f"{home} holds more than one image named {case!r} ({names}); {remedy}")
         found[case] = path
     return found
 
@@ -118,6 +122,7 @@ def _inspect(pairs: Sequence[Pair], classes: int) -> None:
     """Open every pair, and tell what is done with the images, counted."""
     with ThreadPoolExecutor() as pool:
         remarks = list(pool.map(partial(inspect_pair, classes=classes), pairs))
+    tell_twins([Path(pair["image"]) for pair in pairs])
     for told in sorted({told for these in remarks for told in these}):
         names = [Path(pair["image"]).name for pair, these in zip(pairs, remarks) if told in these]
         note(f"{len(names)} of {len(pairs)} images {told} ({some(names)})")
@@ -131,7 +136,11 @@ def _found(root: Path, name: str, types: Sequence[str]) -> Found:
         raise DataError(f"{root} has no folder {name!r} (it holds: {there}); put the files into {folder}, or name their folder")
     found = files_in(folder, types)
     if not found.files and not found.lost:
+        hint = ""
+        if any(kind.removeprefix(".") in ENDINGS for kind in found.left):
+            soft = ", and what they store by --values 0-127=0,128-255=1" if {".jpg", ".jpeg"} & found.left.keys() else ""
+            hint = f", or say by patterns which are which{in_patterns(root)}{soft}"
         raise DataError(
-            f"no {', '.join(types)} file in {folder} (it holds: {found.inside()}); put the files there, or name their folder"
+            f"no {', '.join(types)} file in {folder} (it holds: {found.inside()}); put the files there, or name their folder{hint}"
         )
     return found

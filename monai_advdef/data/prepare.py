@@ -20,15 +20,17 @@ from monai_advdef.data.listing import Entry
 from monai_advdef.data.notes import noted
 from monai_advdef.data.pairs import Pair
 from monai_advdef.data.pictures.read import read_picture
-from monai_advdef.data.prepare_listed import link, prepare_listed
-from monai_advdef.data.sections import sections_of
-from monai_advdef.data.sources.find import Patterns, find_source
+from monai_advdef.data.prepare_listed import link, prepare_listed, write_tables
+from monai_advdef.data.sections import Sections, sections_of
+from monai_advdef.data.sources.collect import with_tables
+from monai_advdef.data.sources.find import Patterns, Source, find_source
 from monai_advdef.data.sources.report import Report, listing_report
+from monai_advdef.data.tasks import find_task
 from monai_advdef.errors import DataError
+from monai_advdef.switches import as_written
 
-FRACTIONS = (0.6125, 0.0875, 0.30)
 
-
+@as_written
 def prepare(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
@@ -61,10 +63,9 @@ def prepare(
     else:
         if not layout and is_plain(Path(source)):
             raise DataError(f"{source} holds images/ and masks/ already; give it as dataset_dir")
-        chosen = find_layout(source, layout)
-        if isinstance(chosen, Layout):
-            return _prepare_distributed(Path(source), goal, chosen)
-        found = find_source(source, layout=chosen.name, task=task)
+        found = find_source(source, layout=find_layout(source, layout).name, task=task)
+        if found.layout is not None:
+            return _prepare_distributed(found, goal, found.layout)
     with _new_folder(goal) as partial:
         return prepare_listed(found, partial, task=task, values=values, multi=multi)
 
@@ -81,13 +82,15 @@ def _new_folder(goal: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _prepare_distributed(source: Path, goal: Path, chosen: Layout) -> Report:
+def _prepare_distributed(source: Source, goal: Path, chosen: Layout) -> Report:
     with noted() as notes:
-        listing = chosen.read(source)
+        listing = chosen.read(source.root)
     listing.notes += notes
     if listing.problems or not listing.entries:
         problems = "; ".join(listing.problems[:3]) or "it holds no image"
-        raise DataError(f"{source} cannot be used as {chosen.title}: {problems}; monai-advdef check {source} lists all problems")
+        raise DataError(
+            f"{source.root} cannot be used as {chosen.title}: {problems}; monai-advdef check {source.root} lists all problems"
+        )
     sizes: Counter[tuple[int, int]] = Counter()
     stretched = 0
     with _new_folder(goal) as partial:
@@ -96,7 +99,7 @@ def _prepare_distributed(source: Path, goal: Path, chosen: Layout) -> Report:
             _write(entry, case, partial)
             stretched += case.stretched
             sizes[(case.box[2] - case.box[0], case.box[3] - case.box[1])] += 1
-        _write_tables(listing.entries, partial)
+        write_tables(_sections(source, listing.entries), partial)
     return listing_report(chosen, listing, sizes, stretched)
 
 
@@ -126,21 +129,13 @@ def _write(entry: Entry, case: Case, root: Path) -> None:
         Image.fromarray(case.multi).save(path)
 
 
-def _write_tables(entries: Sequence[Entry], root: Path) -> None:
-    pairs: list[Pair] = [{"case": entry.case, "patient": entry.patient} for entry in entries]
-    if all(entry.diagnosis for entry in entries):
-        pairs = [{**pair, "diagnosis": entry.diagnosis} for pair, entry in zip(pairs, entries)]
-        labels = [f"{pair['case']},{pair['diagnosis']}" for pair in pairs]
-        (root / "labels.csv").write_text("\n".join(["image,diagnosis", *labels]) + "\n", encoding="utf-8")
-    sections = _sections(entries, pairs)
-    rows = [f"{pair['case']},{section},{pair['patient']}" for pair, section in zip(pairs, sections)]
-    (root / "split.csv").write_text("\n".join(["case,section,patient", *rows]) + "\n", encoding="utf-8")
-
-
-def _sections(entries: Sequence[Entry], pairs: Sequence[Pair]) -> list[str]:
-    """The section of every entry, as the loaders would have it."""
+def _sections(source: Source, entries: Sequence[Entry]) -> Sections:
+    """The entries by section, as the loaders would have them."""
+    about = find_task(source.task)
+    pairs: list[Pair] = [
+        {"image": str(entry.image), "case": entry.case, "patient": entry.patient}
+        | ({"diagnosis": entry.diagnosis} if entry.diagnosis else {})
+        for entry in entries
+    ]
     official = {entry.case: entry.section for entry in entries if entry.section}
-    section_of = {
-        pair["case"]: section for section, cases in sections_of(pairs, FRACTIONS, official=official).items() for pair in cases
-    }
-    return [section_of[pair["case"]] for pair in pairs]
+    return sections_of(with_tables(source, pairs, about), about.split, official=official, split_file=source.split_file)

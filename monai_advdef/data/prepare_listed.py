@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,12 @@ import numpy as np
 from monai_advdef.data.checking import source_report
 from monai_advdef.data.layouts.rows import is_volume
 from monai_advdef.data.pairs import Pair
-from monai_advdef.data.sections import sections_of
-from monai_advdef.data.sources.collect import Collected
+from monai_advdef.data.sections import Sections, sections_of
 from monai_advdef.data.sources.find import Source
 from monai_advdef.data.sources.report import Report
 from monai_advdef.data.sources.volumes import save_volume
 from monai_advdef.data.tasks import Task
-from monai_advdef.data.volume_files import read_header, read_voxels, whole_values
+from monai_advdef.data.volume_files import read_header, read_volume, whole_values
 from monai_advdef.errors import DataError
 
 
@@ -49,7 +47,8 @@ def prepare_listed(source: Source, goal: Path, *, task: str = "", values: Any = 
         if organs and report.volumes:
             names = {0: "background"} | {value: organ for organ, held in organs.values.items() for value in held}
             (goal / "labels.json").write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")
-        _write_split(source, found, about, goal)
+        sections = sections_of(found.pairs, about.split, official=found.section, split_file=source.split_file)
+        write_tables(sections, goal)
     return report
 
 
@@ -72,7 +71,7 @@ def _write_subject(item: dict[str, Any], task: Task, goal: Path) -> None:
     for place, series in enumerate(task.series):
         if isinstance(item["image"], str):
             image = read_header(Path(item["image"]))
-            voxels = read_voxels(Path(item["image"]))[..., item["series_order"][place]]
+            voxels = read_volume(Path(item["image"]))[0][..., item["series_order"][place]]
             folder.mkdir(parents=True, exist_ok=True)
             save_volume(voxels, image.affine, folder / f"{series}.nii.gz")
         else:
@@ -82,18 +81,24 @@ def _write_subject(item: dict[str, Any], task: Task, goal: Path) -> None:
     if tuple(item["label_values"]) == task.label_values:
         link(label, folder / f"seg{_ending(label)}")
         return
-    stored, header = whole_values(read_voxels(label)), read_header(label)
+    stored, header = whole_values(read_volume(label)[0]), read_header(label)
     values = np.zeros(stored.shape, np.uint8)
     for held, value in zip(item["label_values"], task.label_values):
         values[stored == held] = value
     save_volume(values, header.affine, folder / "seg.nii.gz")
 
 
-def _write_split(source: Source, found: Collected, task: Task, goal: Path) -> None:
-    sections = sections_of(found.pairs, task.split, official=found.section, split_file=source.split_file)
-    rows: Sequence[tuple[str, str, str]] = [(p["case"], section, p["patient"]) for section in sections for p in sections[section]]
-    with (goal / "split.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([("case", "section", "patient"), *rows])
+def write_tables(sections: Sections, goal: Path) -> None:
+    """``split.csv`` with the section and the patient of every case, and ``labels.csv`` where every case has a diagnosis."""
+    pairs = sorted(((pair, section) for section in sections for pair in sections[section]), key=lambda found: found[0]["case"])
+    rows: dict[str, list[tuple[str, ...]]] = {
+        "split": [("case", "section", "patient"), *((pair["case"], section, pair["patient"]) for pair, section in pairs)]
+    }
+    if all("diagnosis" in pair for pair, _ in pairs):
+        rows["labels"] = [("image", "diagnosis"), *((pair["case"], pair["diagnosis"]) for pair, _ in pairs)]
+    for name, lines in rows.items():
+        with (goal / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows(lines)
 
 
 def _ending(path: Path) -> str:

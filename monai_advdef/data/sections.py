@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from monai_advdef.data.columns import SECTIONS
+from monai_advdef.data.notes import some
 from monai_advdef.data.pairs import Pair
-from monai_advdef.data.splits import SECTIONS, fold_pairs, section_of_patients, split_pairs
+from monai_advdef.data.splits import fold_pairs, section_of_patients, split_pairs
 from monai_advdef.errors import DataError, nearest
 
 WITHIN_TRAINING = (0.875, 0.125, 0.0)  # where the data set has a test part but no validation part: the same proportion of the two
@@ -62,7 +65,8 @@ def sections_of(
     are fewer than three, all cases are for testing.
 
     Raises:
-        DataError: what :func:`split_pairs` and :func:`fold_pairs` refuse, and ``folds`` beside a split file.
+        DataError: what :func:`split_pairs` and :func:`fold_pairs` refuse, a patient in two official sections, and ``folds`` beside a
+            split file.
     """
     if folds and split_file:
         raise DataError(f"{split_file} says how the data set is split; remove it for cross-validation, or leave folds at 0")
@@ -78,6 +82,15 @@ def sections_of(
 
 
 def _official(pairs: Sequence[Pair], told: Mapping[str, str]) -> Sections:
+    sections: dict[str, set[str]] = defaultdict(set)
+    for pair in pairs:
+        sections[pair["patient"]].add(told[pair["case"]] or "no section")
+    torn = sorted(patient for patient, where in sections.items() if len(where) > 1)
+    if torn:
+        raise DataError(
+            f"{len(torn)} patient{'s' * (len(torn) > 1)} ({some(torn)}) in more than one section: {torn[0]!r} is in "
+            f"{' and in '.join(sorted(sections[torn[0]]))}; keep a patient on one side, or write a split.csv beside it that does"
+        )
     found = {section: [pair for pair in pairs if told[pair["case"]] == section] for section in SECTIONS}
     why, notes = "the data set itself puts no case into it; write a split.csv with the columns case,section beside it", []
     if found["train"] and found["test"] and not found["validation"]:

@@ -7,15 +7,15 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from monai_advdef.data.columns import SECTION_WORDS, Names
+from monai_advdef.data.columns import SECTION_WORDS, SECTIONS, Names
 from monai_advdef.data.notes import some
 from monai_advdef.data.pairs import Pair
 from monai_advdef.data.tables import find_table, read_table
 from monai_advdef.errors import DataError, nearest
+from monai_advdef.switches import as_written
 
-SECTIONS = ("train", "validation", "test")
 
-
+@as_written
 def split_pairs(
     pairs: Sequence[Pair],
     section: str,

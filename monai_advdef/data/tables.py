@@ -6,12 +6,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from monai_advdef.data.cells import lines_of
-from monai_advdef.data.columns import EMPTY, Names, key_of, one_spelling, role_of
+from monai_advdef.data.cells import AGAIN, header_of, lines_of
+from monai_advdef.data.columns import EMPTY, SECTION_WORDS, Names, key_of, like_patients, one_spelling, role_of, roles_of
 from monai_advdef.data.notes import note, some
 from monai_advdef.errors import DataError
 
-ENDINGS = (".csv", ".tsv", ".xlsx")
+ENDINGS = (".csv", ".tsv", ".xlsx", ".xlsm", ".txt", ".csv.txt", ".tsv.txt")  # the last as Windows hides an ending
+UNREAD = (".xls", ".ods", ".xlsb", ".numbers", ".csv.gz", ".csv.zip")
 
 
 @dataclass(frozen=True)
@@ -71,22 +72,68 @@ class Table:
 
 
 def find_table(folder: str | os.PathLike[str], name: str) -> Path | None:
-    """The table called ``name`` (``"labels"``, ``"split"``) in a folder, as .csv, .tsv or .xlsx, in any capitals; or ``None``.
+    """The table called ``name`` (``"labels"``, ``"split"``) in a folder, as .csv, .tsv, .xlsx or .txt, in any capitals; or ``None``.
 
-    Where there are several, CSV counts, and that is told. A link to nothing is found too: reading it says so.
+    Where there are several, CSV counts, and that is told. A link to nothing is found too: reading it says so. Text counts where its
+    header names cases and something of them. Where there is none, what looks like one under another name is told: a table that names
+    patients, lists called like sections.
+
+    Raises:
+        DataError: there is such a table only in a form that is not read.
     """
     root = Path(folder)
     if not root.is_dir():
         return None
-    there = [path for path in root.iterdir() if path.stem.lower() == name and path.suffix.lower() in ENDINGS]
-    found = sorted(there, key=lambda path: (ENDINGS.index(path.suffix.lower()), path.name != path.name.lower(), path.name))
-    if len(found) > 1:
-        note(f"{found[0]} is read; left aside: {', '.join(path.name for path in found[1:])}")
+    ending_of = {path: path.name[len(name) :].lower() for path in root.iterdir() if path.name.lower().startswith(f"{name}.")}
+    there = [path for path, end in ending_of.items() if end in ENDINGS and (end != ".txt" or _header(path))]
+    found = sorted(there, key=lambda path: (ENDINGS.index(ending_of[path]), path.name != path.name.lower(), path.name))
+    unread = sorted(path for path, end in ending_of.items() if end in UNREAD)
+    if unread and not found:
+        raise DataError(f"{unread[0]} is a table of a kind that is not read, and it may tell of the cases; {AGAIN}, or move it away")
+    if len(found) + len(unread) > 1:
+        note(f"{found[0]} is read; left aside: {', '.join(path.name for path in (*found[1:], *unread))}")
+    if not found:
+        (_tell_others if name == "labels" else _tell_lists)(root)
     return found[0] if found else None
+
+
+def _header(path: Path) -> list[str]:
+    """The header of a file that is a table of cases and of something about them; empty of others."""
+    try:
+        columns = read_table(path).columns if path.is_file() else ()
+    except DataError:
+        return []
+    roles = roles_of(columns)
+    return list(columns) if "case" in roles and len(roles) > 1 else []
+
+
+def _tell_others(root: Path) -> None:
+    """Tell of tables with a column of patients that are not read, for they are not called so."""
+    for path in sorted(path for path in root.iterdir() if path.suffix.lower() in ENDINGS and path.name[0] not in ".~"):
+        columns = [] if path.stem.lower() == "split" else _header(path)
+        named = [column for column in columns if role_of(column, "patient") is not None]
+        meant = [*named, *like_patients(columns)]
+        if meant:
+            note(
+                f"{path} is not read, though it has a column {meant[0]!r}: every image counts as a patient of its own, and those of "
+                f"one may come to train and to test; call it labels{path.suffix.lower()} to have it read"
+                + ("" if named else ", and that column patient")
+            )
+
+
+def _tell_lists(root: Path) -> None:
+    """Tell of lists called like sections, ``train.txt`` and ``test.txt``, which are not read."""
+    lists = [path for path in root.iterdir() if path.suffix.lower() in ENDINGS and path.stem.lower() in SECTION_WORDS]
+    if len({SECTION_WORDS[path.stem.lower()] for path in lists}) > 1:
+        note(
+            f"{some(sorted(path.name for path in lists))} in {root} are not read; a split.csv with the columns case,section would be"
+        )
 
 
 def read_table(path: str | os.PathLike[str]) -> Table:
     """A table file as :func:`lines_of` reads it: a header, and a line a row. Empty cells behind the last column are passed over.
+
+    A title or remarks above the header are left aside, and that is told.
 
     Raises:
         DataError: what :func:`lines_of` refuses, nothing but blank lines, or a line with more words than there are columns.
@@ -95,11 +142,14 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     lines = lines_of(name)
     if not lines:
         raise DataError(f"{path} holds no line; write a header and a line for each case, or remove the file")
-    columns = lines[0][1]
+    start = header_of(lines)
+    if start:
+        note(f"{path}: line {lines[start][0]} is taken for the header, and what stands above it is left aside")
+    columns = lines[start][1]
     while not columns[-1]:
         columns = columns[:-1]
     rows = []
-    for number, cells in lines[1:]:
+    for number, cells in lines[start + 1 :]:
         if any(cells[len(columns) :]):
             raise DataError(
                 f"{path}, line {number}: {len(cells)} cells where the header has {len(columns)} columns ({', '.join(columns)}); put "

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from monai_advdef.defenses.frequency import BLOCK, FrequencyRefinement
-from monai_advdef.switches import as_written, truth
+from monai_advdef.switches import as_written
 
 
 class RandomizedFrequencyRefinement(FrequencyRefinement):
@@ -42,7 +42,6 @@ class RandomizedFrequencyRefinement(FrequencyRefinement):
         super().__init__(**refinement)
         if not 0 <= jitter < float("inf"):
             raise ValueError(f"jitter must be ≥ 0 and finite, got {jitter!r}; the default is 0.2")
-        grid_shift = truth("grid_shift", grid_shift)
         if not grid_shift and not jitter:
             raise ValueError("grid_shift false and jitter 0 leave nothing random, got both; use FrequencyRefinement")
         self.grid_shift, self.jitter, self.seed = grid_shift, jitter, seed

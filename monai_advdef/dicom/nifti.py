@@ -17,6 +17,7 @@ from nibabel.volumeutils import apply_read_scaling, array_from_file
 from monai_advdef.dicom.units import check_voxel_size, nifti_unit
 from monai_advdef.errors import DataError, reading
 
+ENDINGS = (".nii.gz", ".nii")
 GZIP = b"\x1f\x8b"
 DEFLATE_LIMIT = 1032  # no byte of a deflate stream stands for more
 KINDS: tuple[type[nib.Nifti1Image], ...] = (nib.Nifti1Image, nib.Nifti2Image)
@@ -97,10 +98,12 @@ def _stream(path: Path) -> Iterator[BufferedIOBase]:
 
 
 def _shape(path: Path, header: nib.Nifti1Header, size: int) -> tuple[int, ...]:
-    """The shape of the volume, once it is plain that a file of ``size`` bytes can hold it."""
+    """The shape of the volume, once it is plain that a file of ``size`` bytes can hold it; last axes of one volume are left off."""
     shape, dtype = tuple(int(n) for n in header.get_data_shape()), header.get_data_dtype()
     if not shape or min(shape) < 1:
         raise DataError(f"{path} has the shape {shape} by its header (dim); fetch it again")
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
     if dtype.kind not in "iuf":
         raise DataError(f"{path} has voxels of type {dtype}, no real numbers; save it as int16 or float32")
     with path.open("rb") as file:

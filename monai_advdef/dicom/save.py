@@ -10,11 +10,10 @@ from monai.config import KeysCollection
 from monai.data import NibabelWriter
 from monai.transforms import SaveImaged
 
+from monai_advdef.dicom.nifti import ENDINGS
 from monai_advdef.errors import DataError
 
 __all__ = ["SaveVolumesd", "source_name"]
-
-ENDINGS = (".nii.gz", ".nii")
 
 
 class MillimetreWriter(NibabelWriter):

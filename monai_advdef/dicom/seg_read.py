@@ -8,19 +8,16 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.uid import UID, SegmentationStorage
 
 from monai_advdef.dicom.seg_organs import OrganMap, check_reference, open_header
 from monai_advdef.dicom.series import Series
 from monai_advdef.dicom.series_checks import COSINE_TOLERANCE, REQUIRED
 from monai_advdef.dicom.series_pixels import stored_values
-from monai_advdef.dicom.series_slices import Slice, frames_of, tag
+from monai_advdef.dicom.series_slices import SEG_KINDS, Slice, frames_of, tag
 from monai_advdef.errors import DataError, reading
 
 __all__ = ["read_seg"]
 
-LABEL_MAP_SEGMENTATION_STORAGE = UID("1.2.840.10008.5.1.4.1.1.66.7")
-SEG_KINDS = (SegmentationStorage, LABEL_MAP_SEGMENTATION_STORAGE)
 PLACE_TOLERANCE = 0.3  # of a voxel: frames repeat the positions of slices, which a series takes as evenly spaced
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from monai_advdef.dicom.folder import NO_MARK, look_through, part_slices, passed_over
 from monai_advdef.dicom.series_checks import check_slices, choose_series, sort_and_check_stack
-from monai_advdef.dicom.series_pixels import read_pixels
-from monai_advdef.dicom.series_slices import Slice
+from monai_advdef.dicom.series_pixels import HU_LIMITS, read_pixels
+from monai_advdef.dicom.series_slices import LABEL_KINDS, Slice, object_kind
 from monai_advdef.dicom.units import check_voxel_size
 from monai_advdef.errors import DataError
 
@@ -49,9 +49,15 @@ class Series:
         return tuple(float(s) for s in np.linalg.norm(self.affine[:3, :3], axis=0))
 
     @property
+    def in_scale(self) -> np.ndarray:
+        """The array, of CT clipped to the widest scale, beyond which nothing but declared padding (PixelPaddingValue) lies."""
+        return self.array.clip(*HU_LIMITS) if self.modality == "CT" else self.array
+
+    @property
     def note(self) -> str:
-        """Which files of the folder were passed over since they are no slices; empty where there are none."""
-        return passed_over(self.files[0].parent, sorted((*self.others, *self.ignored)))
+        """Which files of the folder were passed over since they are no slices, nor its labels; empty where there are none."""
+        others = [path for path in self.others if object_kind(path) not in LABEL_KINDS]
+        return passed_over(self.files[0].parent, sorted((*others, *self.ignored)))
 
 
 def read_series(folder: str | os.PathLike[str], *, series_uid: str | None = None, modality: str | None = None) -> Series:

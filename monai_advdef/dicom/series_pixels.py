@@ -40,10 +40,11 @@ def read_pixels(slices: Sequence[Slice]) -> np.ndarray:
 
 
 def _check_hu(item: Slice, stored: np.ndarray, plane: np.ndarray) -> None:
+    """Refuse values beyond the CT scale but declared padding, whose tag has 16 bits, of either sign whatever pixels have."""
     low, high = HU_LIMITS
     outside = (plane < low) | (plane > high)
-    if item.padding is not None:
-        outside &= stored != item.padding
+    if item.padding is not None and outside.any():
+        outside &= (stored.astype(np.int64) - int(item.padding)) % (1 << 16) != 0
     if outside.any():
         raise DataError(
             f"{item.path}: values must lie in {low:g}..{high:g} HU, got {plane[outside].min():g}..{plane[outside].max():g}; correct "

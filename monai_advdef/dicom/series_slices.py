@@ -16,6 +16,8 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    RTStructureSetStorage,
+    SegmentationStorage,
 )
 
 from monai_advdef.errors import DataError, reading
@@ -23,6 +25,8 @@ from monai_advdef.errors import DataError, reading
 PREAMBLE = 128
 BROKEN = "ends or breaks within its header"
 UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian, None)
+SEG_KINDS = (SegmentationStorage, UID("1.2.840.10008.5.1.4.1.1.66.7"))  # the second is Label Map Segmentation Storage
+LABEL_KINDS = (*SEG_KINDS, RTStructureSetStorage)
 DEFLATE_LIMIT = 1032  # no byte of a deflate stream stands for more
 ALIKE = 1e-3  # of a direction cosine, 0.06 degrees
 
@@ -88,6 +92,18 @@ def is_dicom(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(PREAMBLE)
         return file.read(4) == b"DICM"
+
+
+def object_kind(path: Path) -> str:
+    """The SOPClassUID of a DICOM file; empty for a file that is none.
+
+    Raises:
+        DataError: a DICOM file that cannot be read.
+    """
+    with reading(path, BROKEN, "fetch the file again"):
+        if not path.is_file() or not is_dicom(path):
+            return ""
+        return str(pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"]).get("SOPClassUID", ""))
 
 
 def slices_of(path: Path) -> list[Slice]:

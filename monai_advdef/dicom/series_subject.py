@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
 from monai_advdef.errors import DataError
 
@@ -26,7 +27,35 @@ class HasGrid(Protocol):
         ...
 
 
-def check_same_grid(volumes: Mapping[str, HasGrid], *, tolerance: float = 0.1) -> None:
+TOLERANCE = 0.1  # mm between corners of one grid: headers are rounded
+
+
+class Grid(NamedTuple):
+    """Where the voxels of a volume lie: ``shape`` (X, Y, Z), and ``affine`` (4, 4) from voxel to RAS in mm."""
+
+    shape: tuple[int, ...]
+    affine: np.ndarray
+
+    def turned(self, reference: Grid) -> Grid:
+        """The same voxels with the axes of ``reference``, where they are its voxels."""
+        array, affine = turned_onto(reference, np.broadcast_to(np.uint8(0), self.shape), self.affine)
+        return Grid(array.shape, affine)
+
+
+def turned_onto(reference: Grid, array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An array (X, Y, Z, ...) with its axes in the order and direction of those of ``reference``, and its affine; no voxel moves.
+
+    Unchanged where its voxels are not those of ``reference``, which :func:`check_same_grid` then tells.
+    """
+    if array.ndim < 3:
+        return array, affine
+    axes = io_orientation(np.linalg.inv(np.asarray(reference.affine, float)) @ np.asarray(affine, float))
+    turned, there = apply_orientation(array, axes), np.asarray(affine, float) @ inv_ornt_aff(axes, array.shape[:3])
+    same = _difference(reference, Grid(turned.shape[:3], there), TOLERANCE) is None
+    return (turned, there) if same else (array, affine)
+
+
+def check_same_grid(volumes: Mapping[str, HasGrid], *, tolerance: float = TOLERANCE) -> None:
     """Make sure that all volumes have the same shape and that their corner voxels lie within ``tolerance`` mm of each other's.
 
     Args:

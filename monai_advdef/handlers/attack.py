@@ -21,7 +21,7 @@ from monai_advdef.attacks import Attack, Outcome, run_sweep
 from monai_advdef.defenses import DefendedInferer
 from monai_advdef.handlers.batches import batch_images, network_of, put_image
 from monai_advdef.handlers.cache import AdversarialCache
-from monai_advdef.handlers.cases import Cases
+from monai_advdef.handlers.cases import Cases, in_order
 from monai_advdef.handlers.cell import (
     Engine,
     case_seeds,
@@ -35,9 +35,9 @@ from monai_advdef.handlers.cell import (
     weights_of,
 )
 from monai_advdef.handlers.identity import Unidentified, digest, identity, tensor_bytes
-from monai_advdef.handlers.options import VictimSettings, gather, names_of, resolve
+from monai_advdef.handlers.options import VictimSettings, gather, names_of, resolve, rights
 from monai_advdef.handlers.stored import STORED, check_size, store
-from monai_advdef.switches import as_written, truth
+from monai_advdef.switches import as_written
 from monai_advdef.threat import ThreatModel, measure
 from monai_advdef.victim import Victim
 
@@ -104,7 +104,7 @@ class AttackHandler:
         threat: ThreatModel | Mapping[str, Any] | None = None,
         *,
         victim: VictimSettings | Mapping[str, Any] | None = None,
-        adaptive: bool | str = True,
+        adaptive: bool = True,
         seed: int = 0,
         image_key: str = "image",
         label_key: str = "label",
@@ -117,7 +117,7 @@ class AttackHandler:
             raise ValueError(f"stored must be one of {', '.join(STORED)}, got {stored!r}")
         self.view = gather(VictimSettings, victim, options)
         self.attack, self.threat = resolve(attack, threat, options, [*names_of(VictimSettings), *OWN])
-        self.adaptive, self.seed = truth("adaptive", adaptive), int(seed)
+        self.adaptive, self.seed = adaptive, int(seed)
         self.image_key, self.label_key, self.stored = image_key, label_key, stored
         self.cache = AdversarialCache(cache_dir) if cache_dir else None
         if sweep and self.cache is None:
@@ -170,9 +170,7 @@ class AttackHandler:
         view = self.view
         settings = [self.seed, self.stored, view.plain()]
         modes = [m.training for m in view.normalize.modules()] if isinstance(view.normalize, nn.Module) else []
-        rights = asdict(threat or self.threat)
-        rights |= {"eps": rights["eps"][0]} if isinstance(rights["eps"], (list, tuple)) and len(set(rights["eps"])) == 1 else {}
-        return identity(self.attack, rights, settings, view.normalize, modes, without=("fields_dir",))
+        return identity(self.attack, rights(threat or self.threat), settings, view.normalize, modes, without=("fields_dir",))
 
     def epoch_started(self, engine: Engine) -> None:
         """Nothing is attacked yet."""
@@ -211,13 +209,8 @@ class AttackHandler:
         put_image(batch, self.image_key, adversarial)
         self.touched, self.seen = self.touched + 1, self.seen + len(names)
         if not trainer:
-            logger.info(
-                "%s: batch %d of %s, %.2f s a case",
-                self.attack.label,
-                self.touched,
-                engine.state.epoch_length,
-                columns["seconds"][-1],
-            )
+            words = "%s: batch %d of %s, %.2f s a case"
+            logger.info(words, self.attack.label, self.touched, engine.state.epoch_length, columns["seconds"][-1])
 
     def _make_victim(self, engine: Engine) -> Victim:
         inferer = getattr(engine, "inferer", None)
@@ -293,6 +286,10 @@ class AttackHandler:
         dataset = engine.state.dataloader.dataset
         if len(dataset) < 2:
             raise ValueError("target 'other_case' needs a second case; the data set has one. Choose another target, or add a case")
+        if not isinstance(engine, Trainer) and not in_order(engine.state.dataloader):
+            raise ValueError(
+                "target 'other_case' needs the cases in the order of the data set; set the DataLoader's shuffle to false"
+            )
         following = dataset[(self.seen + len(label)) % len(dataset)]
         donor = (following[0] if isinstance(following, list) else following)[self.label_key].to(label.device)
         if donor.shape[1:] != label.shape[2:]:

@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
-from monai_advdef.logits import why_not
+from monai_advdef.logits import name_of, why_not
 from monai_advdef.networks import Ensemble
 from monai_advdef.victim import unwrap
 
@@ -81,19 +81,41 @@ def network_of(engine: Any) -> nn.Module:
 
 @contextmanager
 def in_words(engine: Any, image_key: str = "image") -> Iterator[None]:
-    """Says of what the engine's own forward pass stumbles over (size, channels, precision) what it means.
+    """Says of what the engine itself stumbles over (keys, size, channels, precision, several outputs) what it means.
 
     Raises:
-        ValueError: in place of torch's error.
+        ValueError: in place of torch's or MONAI's error.
     """
     try:
         yield
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:
-        batch = engine.state.batch
-        image = batch.get(image_key) if isinstance(batch, Mapping) else None
-        words = why_not(unwrap(network_of(engine)), image, str(error)) if isinstance(image, Tensor) else None
+    except (RuntimeError, KeyError) as error:
+        words = _of_keys(engine.state.batch) if isinstance(error, KeyError) else _of_network(engine, image_key, str(error))
         if words is None:
             raise
         raise ValueError(words) from error
+
+
+def _of_keys(batch: Any) -> str | None:
+    """Words for a batch in which MONAI's evaluators do not find what they take."""
+    if not isinstance(batch, Mapping) or "image" in batch:
+        return None
+    return (
+        f"the evaluator takes 'image' and 'label' from the batch, which has {', '.join(map(str, batch))}; rename them (MONAI's "
+        "CopyItemsd as the last transform), or give it a prepare_batch that knows these names"
+    )
+
+
+def _of_network(engine: Any, image_key: str, message: str) -> str | None:
+    """Words for images that a network cannot take, and for several outputs, which no postprocessing can."""
+    batch, output, network = engine.state.batch, engine.state.output, unwrap(network_of(engine))
+    image = batch.get(image_key) if isinstance(batch, Mapping) else None
+    if isinstance(image, Tensor) and (words := why_not(network, image, message)):
+        return words
+    for item in output if isinstance(output, list) else [output]:
+        found = item.get("pred") if isinstance(item, Mapping) else None
+        if isinstance(found, (list, tuple, Mapping)):
+            held = f"a dictionary with {', '.join(map(str, found))}" if isinstance(found, Mapping) else f"{len(found)} outputs"
+            return f"{name_of(network)} returns {held}, the postprocessing expects one; wrap it in a network that returns that one"
+    return None

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from monai.data import MetaTensor
-from torch.utils.data import DataLoader, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
-from monai_advdef.handlers.identity import Unidentified, Walk
+from monai_advdef.handlers.identity import Unidentified, identity
 
 SUFFIXES = frozenset(
     ".png .jpg .jpeg .jpe .jfif .bmp .tif .tiff .webp .gif .pgm .ppm .pnm .jp2 .j2k .nii .nrrd .nhdr .mha .mhd .mgz .mgh .hdr .img "
@@ -97,18 +97,19 @@ def _told_apart(files: Mapping[str, Any]) -> dict[str, str]:
     return named
 
 
-def loaded(loader: Any, cases: Cases) -> tuple[str, list[str]]:
-    """The digest of everything that an evaluation over ``loader`` will see, in its order, and the names of its cases.
+def loaded(loader: Any, cases: Cases, *, order: Any = None) -> tuple[str, list[str]]:
+    """The digest of everything that an evaluation over ``loader`` will see, and the names of its cases, sorted.
 
-    The data set is gone through once before the run: a ``CacheDataset`` holds what is loaded, any other loads it twice.
+    The data set is gone through once before the run: a ``CacheDataset`` holds what is loaded, any other loads it twice. A case's
+    result depends on no other case, so the order in which they come counts only where the loader takes a part of the data set, or
+    where the caller knows why (``order``, which then counts, too); the names are then in this order.
 
     Raises:
         Unidentified: the data cannot be looked at beforehand.
         ValueError: two cases of one name, with both files; a sampler that leaves cases to other processes; with the remedy.
     """
-    walk, names = Walk(), []
+    digests: dict[str, str] = {}
     files: dict[str, str] = {}
-    walk.add(_order(loader))
     for number, item in enumerate(_items(getattr(loader, "dataset", loader))):
         name = cases.name(item)
         file = cases.file(item) or f"entry {number} of the data list"
@@ -119,10 +120,10 @@ def loaded(loader: Any, cases: Cases) -> tuple[str, list[str]]:
                 else f"case {name!r} ({file}) is in the data list twice; list every case once, whole and not in pieces"
             )
         files[name] = file
-        names.append(name)
-        walk.add(name)
-        walk.add({key: _content(value) for key, value in item.items() if not str(key).endswith(_NOT_LOADED)})
-    return walk.digest(), names
+        digests[name] = identity({key: _content(value) for key, value in item.items() if not str(key).endswith(_NOT_LOADED)})
+    order = [found for found in (_part(loader), order) if found is not None]
+    names = list(digests) if order else sorted(digests)
+    return identity(order, [(name, digests[name]) for name in names]), names
 
 
 def _items(dataset: Any) -> Iterator[Mapping[str, Any]]:
@@ -137,15 +138,32 @@ def _items(dataset: Any) -> Iterator[Mapping[str, Any]]:
             yield item
 
 
-def _order(loader: Any) -> Any:
-    """Which cases are taken, where it is not all of them one after the other.
+def in_order(loader: Any) -> bool:
+    """Whether the cases come as they stand in the data set."""
+    if not isinstance(loader, DataLoader):
+        return True
+    return isinstance(loader.sampler, SequentialSampler) and type(loader.batch_sampler) in (BatchSampler, type(None))
+
+
+def _part(loader: Any) -> Any:
+    """Which cases are taken, and in which batches, where it is not each of them once."""
+    if not isinstance(loader, DataLoader):
+        return None
+    sampler, batches, count = loader.sampler, loader.batch_sampler, len(loader.dataset)  # type: ignore[arg-type]
+    if batches is not None and type(batches) is not BatchSampler:
+        return _drawn_by(batches)
+    if loader.drop_last and loader.batch_size and count % loader.batch_size:
+        return [loader.batch_size, _drawn_by(sampler)]
+    each = isinstance(sampler, RandomSampler) and not sampler.replacement and sampler.num_samples == count
+    return None if each or isinstance(sampler, SequentialSampler) else _drawn_by(sampler)
+
+
+def _drawn_by(sampler: Any) -> list[Any]:
+    """A sampler that draws in its own way, as values.
 
     Raises:
         ValueError: another process takes the rest.
     """
-    sampler = getattr(loader, "sampler", None)
-    if not isinstance(loader, DataLoader) or isinstance(sampler, SequentialSampler):
-        return getattr(loader, "batch_size", None) if getattr(loader, "drop_last", False) else None
     if (processes := getattr(sampler, "num_replicas", 1)) > 1:
         raise ValueError(
             f"the cases are shared among {processes} processes ({type(sampler).__name__}), and each would record its own as if they "

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from monai.data import decollate_batch
 from monai.engines import IterationEvents
+from monai.networks.utils import train_mode
 from monai.transforms import Compose, SaveImage, SaveImaged
 from torch import Tensor, nn
 
@@ -47,6 +48,7 @@ def label_map(mask: Tensor, name: str = "mask", classes: int | None = None, *, h
     """
     mask = mask.detach().cpu()
     mask = mask.as_tensor() if hasattr(mask, "as_tensor") else mask
+    mask = mask if mask.is_floating_point() else mask.long()
     whole = bool((mask == mask.round()).all()) if mask.is_floating_point() else True
     if not whole and (hard or len(mask) == 1):
         raise ValueError(f"{name} holds values that are not whole numbers; make it a class map or one-hot (MONAI's AsDiscreted)")
@@ -62,6 +64,11 @@ def label_map(mask: Tensor, name: str = "mask", classes: int | None = None, *, h
     one_hot = whole and bool(((mask == 0) | (mask == 1)).all())
     if hard and not one_hot:
         raise ValueError(f"{name} has {len(mask)} channels that hold other values than 0 and 1; make it a class map or one-hot")
+    if one_hot and not hard and not bool(mask.any(0).all()):
+        raise ValueError(
+            f"{name} has {int((~mask.any(0)).sum())} voxels of no class, background included; postprocess case by case (decollate "
+            "true), so that argmax takes the classes and not the cases of a batch"
+        )
     return (masks_to_classes(mask[None], name) if one_hot else class_map(mask[None]))[0, 0].long()
 
 
@@ -76,7 +83,7 @@ def masks_of(masks: Tensor, name: str) -> Tensor:
     return masks
 
 
-def not_annotated(label: Tensor, classes: Sequence[str]) -> set[str]:
+def not_annotated(label: Any, classes: Sequence[str]) -> set[str]:
     """The classes that nobody outlined in one case, as its label's metadata tell (see :class:`monai_advdef.data.MarginalLoss`)."""
     annotated = getattr(label, "meta", {}).get("annotated")
     flags = [True] * len(classes) if annotated is None else torch.as_tensor(annotated).flatten().tolist()[1:]
@@ -169,6 +176,13 @@ def postprocessing_identity(engine: Engine) -> str:
 def engine_settings(engine: Engine) -> list[Any]:
     """How the evaluator itself computes."""
     return [getattr(engine, name, None) for name in ("amp", "amp_kwargs", "prepare_batch", "mode")]
+
+
+def batching(engine: Engine, batches: int | None) -> Any:
+    """Which batches decide the numbers: in training mode all, as their statistics do; where the epoch is cut short, the first."""
+    size = getattr(engine.state.dataloader, "batch_size", None)
+    training = getattr(engine, "mode", None) is train_mode
+    return [training, batches, size] if training or batches is not None else None
 
 
 def provenance() -> dict[str, Any]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dis
+import io
+import re
 import sys
 import types
+import zipfile
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import torch
 
 _OF_CLASSES = frozenset(
     "__dict__ __weakref__ __doc__ __module__ __annotations__ __slots__ __qualname__ __firstlineno__ __static_attributes__ _abc_impl "
@@ -18,6 +23,7 @@ _OF_CLASSES = frozenset(
 )
 _REFERENCES = "__local_refs"  # where MONAI's parser keeps what the expressions of a configuration refer to
 _GLOBALS = ("LOAD_GLOBAL", "LOAD_NAME")
+_MANGLED = re.compile(r"[./]?___torch_mangle_\d+")
 
 
 @cache
@@ -68,16 +74,35 @@ def code_parts(code: types.CodeType) -> Any:
     return ["code", code.co_code, code.co_consts, code.co_names, code.co_freevars, code.co_flags]
 
 
+def script_parts(script: Any) -> Any:
+    """What tells a scripted or traced network (or function) from another one: all that its file holds, weights and constants, too.
+
+    The numbers that torch gives to types as they are made, the device and the mode of training count for nothing.
+    """
+    file = io.BytesIO(script.save_to_buffer())
+    loaded = torch.jit.load(file, map_location="cpu")
+    for module in loaded.modules():
+        if hasattr(module, "training"):
+            module.train(False)
+    with zipfile.ZipFile(io.BytesIO(loaded.save_to_buffer())) as parts:
+        names = sorted(name for name in parts.namelist() if not name.endswith((".debug_pkl", "/serialization_id")))
+        held = {name.partition("/")[2]: parts.read(name) for name in names}
+    return ["script", {_MANGLED.sub("", name): _MANGLED.sub("", raw.decode("latin-1")) for name, raw in held.items()}]
+
+
 def _read_from(known: dict[str, Any], code: types.CodeType) -> Iterator[tuple[str, Any]]:
     """The global values that a piece of code, or one inside it, reads."""
     for instruction in dis.get_instructions(code):
         name = instruction.argval
         if instruction.opname not in _GLOBALS or name not in known:
             continue
+        value = known[name]
         if name == _REFERENCES:
-            yield name, {key: known[name][key] for key in code.co_consts if isinstance(key, str) and key in known[name]}
-        else:
-            yield name, known[name]
+            yield name, {key: value[key] for key in code.co_consts if isinstance(key, str) and key in value}
+            continue
+        yield name, value
+        if isinstance(value, types.ModuleType) and not installed(value.__name__):  # what is set in it may not stand in its file
+            yield f"{name}.", {key: getattr(value, key) for key in code.co_names if hasattr(value, key)}
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
             yield from ((f"{name} inside", value) for name, value in _read_from(known, inner))

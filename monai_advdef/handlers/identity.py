@@ -26,11 +26,11 @@ import torch
 from monai.transforms import Randomizable
 from torch import Tensor, nn
 
-from monai_advdef.handlers.code import class_parts, code_parts, function_parts, installed
+from monai_advdef.handlers.code import class_parts, code_parts, function_parts, installed, script_parts
 from monai_advdef.victim import unwrap
 
 logger = logging.getLogger(__name__)
-_OF_MODULES = frozenset(vars(nn.Module())) | {"_compiled_call_impl"}
+_OF_MODULES = frozenset(vars(nn.Module())) | {"_compiled_call_impl", "_is_torch_compile"}
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 _BY_NAME: tuple[type, ...] = (types.BuiltinFunctionType, types.MethodDescriptorType, types.ClassMethodDescriptorType, np.ufunc)
 _BY_NAME += (types.WrapperDescriptorType, types.MethodWrapperType)
@@ -62,9 +62,20 @@ def _entries(x: Tensor) -> np.ndarray:
 
 
 def weights_hash(network: nn.Module) -> str:
-    """A digest of every parameter and buffer by name."""
-    state = unwrap(network).state_dict()
-    return digest(*(part for name in sorted(state) for part in (name, tensor_bytes(state[name]))))
+    """A digest of every parameter and buffer by name; of a scripted network of all that its file holds."""
+    network = bare(network)
+    if isinstance(network, torch.jit.ScriptModule):
+        return identity(network)
+    state = network.state_dict()
+    held = {name: tensor_bytes(value) if isinstance(value, Tensor) else identity(value) for name, value in state.items()}
+    return digest(*(part for name in sorted(held) for part in (name, held[name])))
+
+
+def bare(network: Any) -> Any:
+    """The network inside wrappers that decide nothing: parallel ones, and that of ``torch.compile``."""
+    while (inner := unwrap(getattr(network, "_orig_mod", network))) is not network:
+        network = inner
+    return network
 
 
 def identity(*values: Any, without: Iterable[str] = ()) -> str:
@@ -82,7 +93,7 @@ def identity(*values: Any, without: Iterable[str] = ()) -> str:
 def structure(network: Any) -> str:
     """:func:`identity` of a network without its parameters and registered buffers (for these see :func:`weights_hash`)."""
     walk = Walk(weights=False)
-    walk.add(unwrap(network))
+    walk.add(bare(network))
     return walk.digest()
 
 
@@ -178,7 +189,7 @@ class Walk:
             self.note("named", *(str(getattr(value, name, "")) for name in ("__module__", "__qualname__", "__name__")))
             self.add(None if isinstance(owner, types.ModuleType) else owner)
         elif isinstance(value, nn.Module) and not isinstance(value, torch.jit.ScriptModule):
-            self._add_network(unwrap(getattr(value, "_orig_mod", value)))
+            self._add_network(bare(value))
         else:
             parts = self._parts(value)
             self._add_instance(value) if parts is None else self.add(parts)
@@ -204,8 +215,7 @@ class Walk:
         if isinstance(value, np.random.RandomState):
             return ["generator", value.get_state(legacy=False)]
         if isinstance(value, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):
-            state = value.state_dict() if isinstance(value, torch.jit.ScriptModule) and self.weights else {}
-            return ["script", value.code, dict(state)]
+            return script_parts(value)
         return None
 
     def _add_instance(self, value: Any) -> None:

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 from torch import nn
 
 from monai_advdef import attacks
 from monai_advdef.attacks import Attack
 from monai_advdef.errors import nearest
 from monai_advdef.networks.scaled import ScaledLogits
-from monai_advdef.switches import truth
+from monai_advdef.switches import AsWritten
 from monai_advdef.threat import ThreatModel, as_threat
 from monai_advdef.victim import Victim, unwrap
 
@@ -21,7 +22,7 @@ Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, kw_only=True)
-class VictimSettings:
+class VictimSettings(metaclass=AsWritten):
     """How the network is looked at while images are crafted.
 
     Args:
@@ -50,7 +51,6 @@ class VictimSettings:
     source_name: str = "another network"
 
     def __post_init__(self) -> None:
-        settle(self)
         if not self.logit_scale > 0:
             raise ValueError(f"logit_scale must be > 0, got {self.logit_scale}; 1/T undoes a temperature T, 1 does nothing")
 
@@ -70,7 +70,7 @@ class VictimSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecordOptions:
+class RecordOptions(metaclass=AsWritten):
     """What a :class:`RecordHandler` reads and keeps.
 
     Args:
@@ -94,16 +94,6 @@ class RecordOptions:
     card: bool = True
     undefended: bool = False
     gradients: bool = False
-
-    def __post_init__(self) -> None:
-        settle(self)
-
-
-def settle(options: Any) -> None:
-    """Give the switches of a frozen dataclass of options, which a command line hands over as text, their meaning."""
-    for field in dataclasses.fields(options):
-        if field.type == "bool":
-            object.__setattr__(options, field.name, truth(field.name, getattr(options, field.name)))
 
 
 def names_of(kind: type) -> list[str]:
@@ -165,14 +155,23 @@ def resolve(
     if attack not in attack_names():
         raise ValueError(f"unknown attack {attack!r}; {nearest(str(attack), attack_names())}")
     kind = getattr(attacks, attack)
-    known = {f.name: f.type for f in dataclasses.fields(kind)}
+    known = names_of(kind)
     refuse_unknown(attack, [name for name in options if name not in known], [*known, *names_of(ThreatModel), *others])
-    options = {k: truth(k, v) if known[k] == "bool" else v for k, v in options.items()}
     return kind(**options), _threat(threat, bounds)
 
 
 def _threat(threat: ThreatModel | Mapping[str, Any] | None, bounds: dict[str, Any]) -> ThreatModel:
     return ThreatModel(**bounds) if threat is None else as_threat(threat, **bounds)
+
+
+def rights(threat: ThreatModel) -> dict[str, Any]:
+    """The fields of a threat model; budgets and ranges that are the same for all channels once."""
+    told = {name: getattr(threat, name) for name in names_of(ThreatModel)}
+    for name, numbers in (("eps", 1), ("value_range", 2)):
+        if not isinstance(told[name], str):
+            rows = np.reshape(told[name], (-1, numbers))
+            told[name] = (rows[:1] if bool((rows == rows[0]).all()) else rows).tolist()
+    return told
 
 
 def budget(threat: ThreatModel) -> str:

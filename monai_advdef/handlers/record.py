@@ -18,6 +18,7 @@ from monai_advdef.handlers.batches import entry
 from monai_advdef.handlers.cases import Cases, loaded
 from monai_advdef.handlers.cell import (
     Engine,
+    batching,
     defense_identity,
     defense_of,
     described,
@@ -40,7 +41,7 @@ from monai_advdef.metrics import counts, dice, iou
 from monai_advdef.neighbours import check_writable, clear_leftovers
 from monai_advdef.records import RecordWriter, fingerprint
 from monai_advdef.report import build
-from monai_advdef.report.words import BY_CHANNEL
+from monai_advdef.report.words import BY_CHANNEL, IN_L2
 from monai_advdef.switches import as_written, folder
 from monai_advdef.victim import Victim
 
@@ -150,6 +151,7 @@ class RecordHandler:
         if self.gallery:
             about = {k: self.columns[k] for k in ("fingerprint", "attack", "defense", "adaptive", "eps", "unit")}
             own = BY_CHANNEL + self.columns["budget"] if self.columns["budget"].startswith("[") else ""
+            own = IN_L2 if self.columns["norm"] == "l2" else own
             self.gallery.start({**about, "unit": about["unit"] + own})
 
     def _describe(self, engine: Engine, adaptive: bool) -> dict[str, Any]:
@@ -158,9 +160,13 @@ class RecordHandler:
         loader = engine.state.dataloader
         self.cases = Cases(getattr(loader, "dataset", None), self.image_key)
         names: list[str] = []
+        length, whole = engine.state.epoch_length, len(loader) if hasattr(loader, "__len__") else None
+        batches = None if length in (None, whole) else length
+        aims = attack is not None and attack.attack.target == "other_case"
+        order = [part for part in (batching(engine, batches), "other_case" if aims else None) if part is not None]
 
         def data() -> str:
-            found, names[:] = loaded(loader, self.cases)
+            found, names[:] = loaded(loader, self.cases, order=order or None)
             return found
 
         networks, source = networks_of(engine), None if attack is None else attack.view.source
@@ -174,7 +180,6 @@ class RecordHandler:
             "after": known("the postprocessing", lambda: postprocessing_identity(engine)),
         }
         measured = {"activation": self.activation, "undefended": self.undefended, "gradients": self.gradients}
-        length, whole = engine.state.epoch_length, len(loader) if hasattr(loader, "__len__") else None
         return {
             **self.of,
             "classes": self.classes,
@@ -183,7 +188,7 @@ class RecordHandler:
             "defense": described(defense),
             "weights": weights_of(networks),
             "cases": names,
-            "measured": measured | ({} if length in (None, whole) else {"batches": length}),
+            "measured": measured | ({} if batches is None else {"batches": batches}),
             "identity": told,
         }
 
@@ -206,7 +211,7 @@ class RecordHandler:
             if attacked is not None and self.gradients:
                 values["image", "zero_gradient"] = attacked.zero_gradient[i]
             values |= readings[i] if readings else {}
-            hidden = not_annotated(item[self.label_key], self.classes)
+            hidden = not_annotated(item.get(self.label_key, label), self.classes)
             values = {(c, m): v for (c, m), v in values.items() if c not in hidden}
             about = {"case": name, "patient": str(item.get("patient", name)), **self.columns, **_effort(attacked, i)}
             self._writer.add([{**about, "class": c, "metric": m, "value": v} for (c, m), v in values.items()])
@@ -263,6 +268,11 @@ class RecordHandler:
 
     def _values(self, prediction: Tensor, label: Tensor) -> dict[tuple[str, str], float]:
         """Metric by class name and metric name."""
+        if prediction.shape[1:] != label.shape[1:]:
+            raise ValueError(
+                f"the prediction has shape {tuple(prediction.shape)}, the label {tuple(label.shape)}, which must agree behind the "
+                "channels; score both on one grid (the same Invertd or Resized for both), and of a network's heads the deployed one"
+            )
         if self.activation == "softmax":
             k = len(self.classes) + 1
             found, true = label_map(prediction, "the prediction", k), label_map(label, "the label", k, hard=True)

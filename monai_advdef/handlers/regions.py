@@ -16,7 +16,7 @@ from monai_advdef.dicom.units import check_voxel_size, unit_of_meta
 from monai_advdef.handlers.batches import entry
 from monai_advdef.handlers.cell import Engine, add_readings, items_of, label_map
 from monai_advdef.metrics import counts, dice
-from monai_advdef.switches import as_written, truth
+from monai_advdef.switches import as_written
 
 
 class RegionHandler:
@@ -51,7 +51,7 @@ class RegionHandler:
         pred_key: str = "pred",
         label_key: str = "label",
     ) -> None:
-        self.classes, self.regions, self.distances = list(classes), dict(regions or {}), truth("distances", distances)
+        self.classes, self.regions, self.distances = list(classes), dict(regions or {}), distances
         for name, numbers in self.regions.items():
             if not numbers or not all(1 <= n <= len(self.classes) for n in numbers):
                 raise ValueError(f"regions: {name!r} must be made of classes 1..{len(self.classes)}, got {list(numbers)}")

@@ -19,13 +19,13 @@ from monai_advdef.networks.slsdeep import SLSDeep
 from monai_advdef.networks.standardized import Standardized
 from monai_advdef.networks.unet import unet
 from monai_advdef.networks.valid_unet import ValidUNet
-from monai_advdef.switches import absent, as_written, truth
+from monai_advdef.switches import absent, as_written
 
 
 @as_written
 def _unet2d(*, in_channels: int, out_channels: int, residual: bool = True, channels: Sequence[int] = (16, 32, 64, 128)) -> nn.Module:
     """MONAI's 2D UNet on the slices of volumes, with instance norm."""
-    units = 2 if truth("residual", residual) else 0
+    units = 2 if residual else 0
     network = unet(in_channels=in_channels, out_channels=out_channels, channels=channels, num_res_units=units, norm="instance")
     return Slicewise(network)
 
@@ -33,7 +33,7 @@ def _unet2d(*, in_channels: int, out_channels: int, residual: bool = True, chann
 @as_written
 def _unet3d(*, in_channels: int, out_channels: int, residual: bool = True, channels: Sequence[int] = (8, 16, 32, 64)) -> nn.Module:
     """MONAI's 3D UNet with instance norm."""
-    units = 2 if truth("residual", residual) else 0
+    units = 2 if residual else 0
     return unet(
         spatial_dims=3, in_channels=in_channels, out_channels=out_channels, channels=channels, num_res_units=units, norm="instance"
     )

@@ -102,7 +102,7 @@ def curve(scope: Scope) -> Markup | None:
         if x(shown) - x(eps) >= 18:
             body.append(text(x(eps), 252, f"{eps:g}", anchor="middle"))
             shown = eps
-    norm = {"linf": " (L∞)", "l2": " (L2)"}.get(scope.norm, "")
+    norm = " (L∞)" if scope.norm == "linf" else ""
     body.append(text(195, 269, f"ε, {words.units(scope.unit)}{norm}", kind="axis", anchor="middle"))
     body.append(text(34, 12, f"{scope.metric_name}, mean and 95 % interval", kind="axis"))
     if scope.eps is not None:

@@ -81,9 +81,10 @@ def named(table: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]]) -> dict[s
 
 
 def told_apart(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows with units that say where each channel has a budget of its own, and attacks that say which run they are of where two
-    runs of one name disagree."""
+    """The rows with units that say where eps is the length of the whole change, or each channel has a budget of its own, and attacks
+    that say which run they are of where two runs of one name disagree."""
     table = table.copy()
+    table.loc[table["norm"] == "l2", "unit"] += words.IN_L2
     if "budget" in table:
         own = table["budget"].str.startswith("[")
         table.loc[own, "unit"] = table.loc[own, "unit"] + words.BY_CHANNEL + table.loc[own, "budget"]

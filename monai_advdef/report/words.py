@@ -7,6 +7,8 @@ from typing import Any
 
 BY_CHANNEL = " by channel "
 """In a unit: what follows are the budgets of the channels."""
+IN_L2 = " in L2"
+"""In a unit: eps is the Euclidean length of the whole change, and not what each voxel may change by."""
 OF_RUN = " (run "
 """In the name of an attack: what follows tells one of several runs that disagree."""
 
@@ -54,7 +56,7 @@ def attack(row: Any) -> str:
 
 
 def size(eps: float, unit: str) -> str:
-    """``8 grey levels``, ``0.2 σ``, ``[8, 0, 0] grey levels`` (by channel), ``no bound``."""
+    """``8 grey levels``, ``0.2 σ``, ``[8, 0, 0] grey levels`` (by channel), ``40 grey levels in L2``, ``no bound``."""
     if math.isinf(eps):
         return "no bound"
     if BY_CHANNEL in unit:
@@ -65,8 +67,8 @@ def size(eps: float, unit: str) -> str:
 
 def units(unit: str) -> str:
     """The unit's name in the plural: ``grey levels``, ``HU``, ``σ``."""
-    unit = unit.partition(BY_CHANNEL)[0]
-    return "σ" if unit == "sigma" else f"{unit}s" if unit.endswith("level") else unit
+    unit, length, _ = unit.partition(BY_CHANNEL)[0].partition(IN_L2)
+    return ("σ" if unit == "sigma" else f"{unit}s" if unit.endswith("level") else unit) + length
 
 
 def bound(eps: float, unit: str, norm: str) -> str:

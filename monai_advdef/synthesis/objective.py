@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from monai_advdef.switches import truth
+from monai_advdef.switches import AsWritten
 from monai_advdef.synthesis.losses import FieldPenalty
 
 CONSTRAINTS = ("gradient_penalty", "clipping")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SynthesisObjective:
+class SynthesisObjective(metaclass=AsWritten):
     """The critic lowers E[C(x')] - E[C(x)], the generator ``-adversarial_weight E[C(x')]`` plus hinge, penalty and
     ``divergence_weight`` times the latents' divergence.
 
@@ -56,10 +56,7 @@ class SynthesisObjective:
         if not 0 <= self.decay < 1:
             raise ValueError(f"decay must lie in [0, 1), got {self.decay}; 0.99 averages over about 100 iterations")
         penalty: Any = self.penalty or {}
-        told: dict[str, Any] = {name: truth(name, getattr(self, name)) for name in ("per_organ", "per_voxel")}
-        told["penalty"] = FieldPenalty(**penalty) if isinstance(penalty, Mapping) else penalty
-        for name, value in told.items():
-            object.__setattr__(self, name, value)
+        object.__setattr__(self, "penalty", FieldPenalty(**penalty) if isinstance(penalty, Mapping) else penalty)
 
     @property
     def limit(self) -> float:

@@ -13,7 +13,7 @@ from torch import Tensor
 from monai_advdef.handlers import AttackHandler
 from monai_advdef.handlers.attack import MEASURES
 from monai_advdef.handlers.cell import Engine
-from monai_advdef.switches import as_written, truth
+from monai_advdef.switches import as_written
 from monai_advdef.threat import ThreatModel
 
 
@@ -47,8 +47,8 @@ class AdversarialTraining(AttackHandler):
         threat: ThreatModel | None = None,
         *,
         prob: float = 0.5,
-        random_eps: bool | str = True,
-        beside_clean: bool | str = False,
+        random_eps: bool = True,
+        beside_clean: bool = False,
         **options: Any,
     ) -> None:
         if not 0 <= prob <= 1:
@@ -57,7 +57,7 @@ class AdversarialTraining(AttackHandler):
         if self.cache is not None:
             raise ValueError("cache_dir must be left out: weights change with every batch, so no image is met again")
         self.prob = float(prob)
-        self.random_eps, self.beside_clean = truth("random_eps", random_eps), truth("beside_clean", beside_clean)
+        self.random_eps, self.beside_clean = random_eps, beside_clean
         self.chosen: list[int] = []  # of the current batch
 
     def __call__(self, engine: Engine) -> None:

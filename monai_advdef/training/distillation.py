@@ -27,17 +27,17 @@ from torch.nn import functional as F
 
 from monai_advdef.handlers.cell import Engine
 from monai_advdef.networks.scaled import ScaledLogits
-from monai_advdef.switches import as_written, truth
+from monai_advdef.switches import as_written
 
 
 @as_written
-def student(network: nn.Module, *, temperature: float = 20.0, literal: bool | str = False) -> ScaledLogits:
+def student(network: nn.Module, *, temperature: float = 20.0, literal: bool = False) -> ScaledLogits:
     """The network in the form it is distilled and deployed in: T times its logits, or, literally, its logits.
 
     Raises:
         ValueError: ``temperature`` is not positive.
     """
-    return ScaledLogits(network, factor=1.0 if truth("literal", literal) else _positive(temperature))
+    return ScaledLogits(network, factor=1.0 if literal else _positive(temperature))
 
 
 class SoftCrossEntropy(nn.Module):
@@ -92,12 +92,12 @@ class TeacherHandler:
         teacher: nn.Module,
         *,
         temperature: float = 20.0,
-        literal: bool | str = False,
+        literal: bool = False,
         image_key: str = "image",
         label_key: str = "label",
     ) -> None:
         self.teacher = teacher.eval()
-        self.temperature = _positive(temperature) if truth("literal", literal) else 1.0
+        self.temperature = _positive(temperature) if literal else 1.0
         self.image_key, self.label_key = image_key, label_key
         self._label: Any = None
 

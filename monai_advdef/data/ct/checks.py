@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from monai_advdef.data.ct.layouts import Scan
+from monai_advdef.data.volume_files import require_volume
 from monai_advdef.dicom.nifti import read_nifti
 from monai_advdef.dicom.series import read_series
 from monai_advdef.dicom.series_pixels import HU_LIMITS
@@ -45,10 +46,9 @@ def check_scan(scan: Scan) -> list[str]:
     """
     if scan.image.is_dir():
         series = read_series(scan.image, modality="CT")
-        check_hu(series.array, str(scan.image))
+        check_hu(series.in_scale, str(scan.image))
         return [series.note] if series.note else []
     voxels, header = read_nifti(scan.image)
-    if voxels.ndim != 3:
-        raise DataError(f"{scan.image} has the shape {voxels.shape}; it should be one volume (3-D): take it apart or fetch it again")
+    require_volume(scan.image, voxels.shape)
     check_hu(voxels, str(scan.image))
     return list(header.notes)

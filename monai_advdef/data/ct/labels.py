@@ -7,18 +7,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
 from monai_advdef.data.ct.layouts import Scan
 from monai_advdef.data.ct.organs import Organs
-from monai_advdef.data.mri.checks import Grid
 from monai_advdef.data.pairs import MASK_TYPES
 from monai_advdef.data.pictures.masks import read_mask
-from monai_advdef.data.volume_files import odd_values, read_header, read_voxels, whole_values
+from monai_advdef.data.volume_files import odd_values, read_header, read_on_grid, whole_values
 from monai_advdef.dicom.label_files import label_reader
 from monai_advdef.dicom.seg_read import read_seg
 from monai_advdef.dicom.series import read_series
-from monai_advdef.dicom.series_subject import check_same_grid
 from monai_advdef.errors import DataError
 
 
@@ -49,30 +46,20 @@ def read_class_map(label: Path, image: Path, organs: Organs, *, known: Collectio
     if label.suffix.lower() in MASK_TYPES:
         values, affine = read_mask(label).T, np.eye(4)
     else:
-        values, affine = _on_grid_of(image, label)
+        values, affine = read_on_grid(label, image, read_header(image))
     values = whole_values(values)
     found = np.unique(values)
-    allowed = {0, *known, *organs.class_of}
+    allowed = {*known, *organs.known}
     if odd := odd_values(values, allowed):
         raise DataError(
             f"{label} holds the label value {odd}, which {told_by or f'the organ map {organs.source}'} does not know "
             f"(known: {', '.join(map(str, sorted(allowed)[:24]))}); correct the file (resample labels by nearest neighbour), "
-            "write its meaning into labels.json, or choose another organ map"
+            "write its meaning into labels.json (of images/ and labels/), say it by --values, or choose another organ map"
         )
     array = np.zeros(values.shape, np.uint8)
     for value in found:
         array[values == value] = organs.class_of.get(int(value), 0)
     return ClassMap(array, affine, _classes(array))
-
-
-def _on_grid_of(image: Path, label: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The voxels of a NIfTI label, their axes put into the order and direction of its image's, and their affine."""
-    header, reference = read_header(label), read_header(image)
-    axes = io_orientation(np.linalg.inv(np.asarray(reference.affine)) @ np.asarray(header.affine))
-    affine = np.asarray(header.affine) @ inv_ornt_aff(axes, header.shape[:3])
-    values = apply_orientation(read_voxels(label), axes)
-    check_same_grid({str(image): Grid(reference.shape[:3], reference.affine), str(label): Grid(values.shape, affine)})
-    return np.ascontiguousarray(values), affine
 
 
 def _from_dicom(label: Path, image: Path, organs: Organs) -> ClassMap:

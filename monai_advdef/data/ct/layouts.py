@@ -131,7 +131,10 @@ def _scan_of_series(top: Path, found: Sequence[Path], names: Collection[str], la
     case = f"{top.name}_dicom" if top.name in names else top.name
     if len(found) > 1:
         listed = ", ".join(str(path.relative_to(top)) for path in found[:4]) + (", ..." if len(found) > 4 else "")
-        problem = f"{top} holds {len(found)} series ({listed}); keep the one that was segmented, or give each its folder beside it"
+        problem = (
+            f"{top} holds {len(found)} series ({listed}); keep the one that was segmented, or give each its folder "
+            "beside it; if they are the slices of one series, put these into one folder"
+        )
         return Scan(case, top, None, top.name, problem)
     label, problem = _label_of_series(top, found[0]) if labelled else (None, "")
     return Scan(case, found[0], label, top.name, problem)
@@ -149,7 +152,11 @@ def _label_of_series(top: Path, series: Path) -> tuple[Path | None, str]:
     if named:
         return named, ""
     called = [path for path in inside(series) if path.suffix.lower() == ".dcm" and path.stem.lower().endswith("seg")]
-    within = called[:1] or [path for path in sorted(top.rglob("*")) if not path.name.startswith(".") and label_reader(path)]
+    within = (
+        called
+        if len(called) == 1
+        else [path for path in sorted(top.rglob("*")) if not path.name.startswith(".") and label_reader(path)]
+    )
     if len(within) > 1:
         listed = ", ".join(str(path.relative_to(top)) for path in within[:4])
         return None, f"{top} holds {len(within)} label files ({listed}); put the right one beside it as {top.name}_seg.dcm"

@@ -17,10 +17,14 @@ FOLDER = Path(__file__).with_name("organ_maps")
 
 @dataclass(frozen=True)
 class Organs:
-    """Organs in the order of their classes, which count from 1, and the label values of each in the files of a data set."""
+    """Organs in the order of their classes, which count from 1, and the label values of each in the files of a data set.
+
+    ``others`` are the label values of organs of the map that were not chosen: they count as background.
+    """
 
     source: str
     values: Mapping[str, tuple[int, ...]]
+    others: tuple[int, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -36,6 +40,11 @@ class Organs:
     def class_of(self) -> dict[int, int]:
         """Class number of every label value that is an organ."""
         return {value: number for number, values in enumerate(self.values.values(), start=1) for value in values}
+
+    @property
+    def known(self) -> set[int]:
+        """The label values that a file may hold: 0 and those of all organs of the map, chosen or not."""
+        return {0, *self.class_of, *self.others}
 
     def class_named(self, name: str) -> int:
         """The class whose name's words are all in ``name`` ("Right Kidney" is one of the kidneys), 0 where there is none."""
@@ -73,14 +82,14 @@ class Organs:
                     )
 
 
-def organ_map(source: str | os.PathLike[str] = "abdomen", organs: Sequence[str] | None = None) -> Organs:
+def organ_map(source: str | os.PathLike[str] = "abdomen", organs: str | Sequence[str] | None = None) -> Organs:
     """The organ map of a JSON file ``{organ: label value or values}``; several values are merged into one class.
 
     Args:
         source: a file that ends in ``.json``, or a name: ``"abdomen"`` (pancreas, kidneys, liver and spleen with the values of
             TotalSegmentator), ``"abdomen_all"`` (nine organs, kidneys apart), ``"liver"`` (with its tumours), ``"btcv"`` (the four
             with the values of BTCV) or ``"curvas"`` (pancreas, kidneys and liver as in CURVAS slices).
-        organs: some of its organs, in the order their classes shall have; None: all.
+        organs: some of its organs, in the order their classes shall have, or their names with commas between; None: all.
 
     Raises:
         DataError: an unknown name or file, a file that is no such map, a value of two organs, or ``organs`` not in the map.
@@ -94,10 +103,12 @@ def organ_map(source: str | os.PathLike[str] = "abdomen", organs: Sequence[str] 
     read = Organs(str(source), _read(path))
     if organs is None:
         return read
-    wanted = read.require(organs, "organs")
+    words = organs.strip("[]() ").split(",") if isinstance(organs, str) else organs
+    wanted = read.require([word.strip(" '\"") for word in words], "organs")
     if not wanted or len(set(wanted)) != len(wanted):
         raise DataError(f"organs must name at least one organ, and none twice, got {wanted}; known: {', '.join(read.names)}")
-    return Organs(str(source), {organ: read.values[organ] for organ in wanted})
+    chosen = Organs(str(source), {organ: read.values[organ] for organ in wanted})
+    return Organs(chosen.source, chosen.values, tuple(sorted(read.known - chosen.known)))
 
 
 def read_label_names(path: Path) -> dict[int, str]:

@@ -16,6 +16,7 @@ from monai_advdef.data.ct.organs import Organs, organ_map, read_label_names
 from monai_advdef.data.mri.layouts import names_series
 from monai_advdef.data.pairs import image_mask_pairs
 from monai_advdef.data.tables import find_table
+from monai_advdef.dicom.notes import united
 from monai_advdef.errors import DataError, nearest
 from monai_advdef.switches import as_written
 
@@ -57,7 +58,7 @@ def ct_items(
     if labelled and ct_kind(folder) == "slices":
         return _slices(Path(folder), organs or organs_of(folder), annotated)
     items, problems, notes = inspect_scans(folder, organs=organs, annotated=annotated, voxels=voxels, labelled=labelled)
-    for note in notes:
+    for note in united(notes):
         warnings.warn(note, stacklevel=2)
     if problems:
         told = f"{len(problems)} of {len(items) + len(problems)} volumes in {folder} cannot be used:\n  " + "\n  ".join(problems)
@@ -123,7 +124,7 @@ def _label_of(scan: Scan, organs: Organs, annotated: Annotated, names: Mapping[i
             f"{label} shows none of {', '.join(organs.names)}; choose another organ map, say with annotated which organs it counts "
             "for, or move the volume away"
         )
-    known = sorted({*names, *organs.class_of})
+    known = sorted({*names, *organs.known})
     return {"label": str(label), "annotated": outlined, "known_values": known, "grade": ""}
 
 
@@ -142,7 +143,7 @@ def _slices(root: Path, organs: Organs, annotated: Annotated) -> list[dict[str, 
         organs.check_names(names, str(table))
     if annotated not in ("", "all"):
         raise DataError(f"annotated must be 'all' for slices, got {annotated!r}: an organ that a slice lacks is out of the picture")
-    known = sorted({0, *names, *organs.class_of})
+    known = sorted({*names, *organs.known})
     pairs = image_mask_pairs(root, classes=max(2, known[-1] + 1))
     told = find_table(root, "labels")
     pairs = with_patients(pairs, told) if told is not None else pairs

@@ -6,39 +6,27 @@ Mendonca et al., EMBC 2013).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
 
 from monai_advdef.data.columns import SECTION_WORDS
 from monai_advdef.data.layouts.patterns import listed_by_patterns
-from monai_advdef.data.layouts.rows import Listed, Row, bare, inside, some
+from monai_advdef.data.layouts.rows import Listed, Row, bare, inside
 from monai_advdef.data.layouts.tables import rows_of
 from monai_advdef.data.listing import IMAGE_SUFFIXES
+from monai_advdef.data.notes import some
 
 HAM_IMAGES, HAM_MASKS = "HAM10000_images*/{case}.*", "*_segmentations*/{case}_segmentation.*"
 LUNG_IMAGES = "CXR_png/{case}.*"
 LUNG_MASKS = ("ManualMask/leftMask/{case}.*", "ManualMask/rightMask/{case}.*")
 SHENZHEN_MASKS = "mask/{case}_mask.*"
 PH2_IMAGES, PH2_MASKS = "{case}/{case}_Dermoscopic_Image/{case}.*", "{case}/{case}_lesion/{case}_lesion.*"
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "Images", "JPEGImages", "input", "inputs", "x")
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "jpegimages", "input", "inputs", "original", "x")  # in any capitals
 MASK_FOLDERS = (
-    "masks",
-    "mask",
-    "labels",
-    "label",
-    "ann_dir",
-    "annotations",
-    "gt",
-    "GT",
-    "groundtruth",
-    "ground_truth",
-    "segmentations",
-    "segmentation",
-    "Masks",
-    "SegmentationClass",
-    "targets",
-    "y",
+    *("masks", "mask", "labels", "label", "ann_dir", "annotations", "gt", "groundtruth", "ground_truth", "ground truth"),
+    *("segmentations", "segmentation", "segmentationclass", "targets", "y"),
 )
 SUFFIXES = (
     "_mask",
@@ -128,26 +116,45 @@ def read_ph2(root: Path) -> Listed:
     return listed_by_patterns(root, [PH2_IMAGES], [PH2_MASKS])
 
 
+def _spelled(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of a folder of images and one of masks among these names, as they are spelt, the likeliest first."""
+    spelt: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(set(names), reverse=True):
+        spelt[name.lower()].append(name)
+    return [pair for i, m in product(IMAGE_FOLDERS, MASK_FOLDERS) for pair in product(spelt[i], spelt[m])]
+
+
+def _parted(name: str) -> list[tuple[str, str, str]]:
+    """What is ``{section}`` in a folder's name such as ``train_images`` or ``Masks-Test``: before, between and after it."""
+    found = []
+    for word in SECTION_WORDS:
+        size = len(word) + 1
+        if name.lower().startswith((f"{word}_", f"{word}-")):
+            found.append(("{section}" + name[size - 1], name[size:], ""))
+        if name.lower().endswith((f"_{word}", f"-{word}")):
+            found.append(("", name[:-size], name[-size] + "{section}"))
+    return found
+
+
 def _section_patterns(root: Path) -> tuple[str, str] | None:
     """The folders of images and of masks with ``{section}`` in them, where a data set has such."""
-    top = {path.name for path in inside(root) if path.is_dir()}
+    top = [path.name for path in inside(root) if path.is_dir()]
     words = [name for name in top if name.lower() in SECTION_WORDS]
-    for image, mask in product(IMAGE_FOLDERS, MASK_FOLDERS):
+    for image, mask in _spelled(path.name for word in words for path in inside(root / word)):
         if any(pictures(root / word / image) and (root / word / mask).is_dir() for word in words):
             return f"{{section}}/{image}", f"{{section}}/{mask}"
-        if image in top and mask in top and any(p.name.lower() in SECTION_WORDS and pictures(p) for p in inside(root / image)):
+    for image, mask in _spelled(top):
+        if any(path.name.lower() in SECTION_WORDS and pictures(path) for path in inside(root / image)):
             return f"{image}/{{section}}", f"{mask}/{{section}}"
-        for pattern in ("{0}_{section}", "{section}_{0}", "{0}-{section}", "{section}-{0}"):
-            named = [
-                word
-                for word in SECTION_WORDS
-                if pattern.format(image, section=word) in top and pattern.format(mask, section=word) in top
-            ]
-            if any(pictures(root / pattern.format(image, section=word)) for word in named):
-                return pattern.format(image, section="{section}"), pattern.format(mask, section="{section}")
-    for mask in MASK_FOLDERS:
-        if any(pictures(root / word) and f"{word}_{mask}" in top for word in words):
-            return "{section}", f"{{section}}_{mask}"
+    parted = {form: name for name in top for form in _parted(name)}
+    for image, mask in _spelled(form[1] for form in parted):
+        for before, between, after in parted:
+            if between == image and (before, mask, after) in parted and pictures(root / parted[before, between, after]):
+                return f"{before}{image}{after}", f"{before}{mask}{after}"
+    for mask, word in product(MASK_FOLDERS, words):
+        beside = next((name for name in top if name.lower() == f"{word}_{mask}".lower()), None)
+        if beside and pictures(root / word):
+            return "{section}", f"{{section}}{beside[len(word) :]}"
     return None
 
 
@@ -161,8 +168,9 @@ def read_sections(root: Path) -> Listed:
     """Every case, in the section of its folder."""
     images, masks = _section_patterns(root) or ("{section}/images", "{section}/masks")
     named = [path.name for path in (*inside(root), *(below for path in inside(root) for below in inside(path))) if path.is_dir()]
-    words = sorted({*SECTION_WORDS, *(name for name in named if name.lower() in SECTION_WORDS)})
-    suffix = _suffix(*([root / pattern.replace("{section}", word) for word in words] for pattern in (images, masks)))
+    spelt = {name for word in SECTION_WORDS for name in (word, word.capitalize(), word.upper())}
+    words = sorted(spelt | {name for name in named if name.lower() in SECTION_WORDS})
+    suffix = suffix_of(*([root / pattern.replace("{section}", word) for word in words] for pattern in (images, masks)))
     drawn = {SECTION_WORDS[word.lower()] for word in words if inside(root / masks.replace("{section}", word))}
     unlabelled = sorted({"train", "validation", "test"} - drawn)
     return listed_by_patterns(root, [f"{images}/{{case}}.*"], [f"{masks}/{{case}}{suffix}.*"], unlabelled=unlabelled)
@@ -175,9 +183,8 @@ def folders_reason(root: Path) -> str:
 
 
 def _folders(root: Path) -> tuple[str, str] | None:
-    top = {path.name for path in inside(root) if path.is_dir()}
-    for image, mask in product(IMAGE_FOLDERS, MASK_FOLDERS):
-        if {image, mask} <= top and (image, mask) != ("images", "masks") and pictures(root / image) and pictures(root / mask):
+    for image, mask in _spelled(path.name for path in inside(root) if path.is_dir()):
+        if (image, mask) != ("images", "masks") and pictures(root / image) and pictures(root / mask):
             return image, mask
     return None
 
@@ -185,11 +192,11 @@ def _folders(root: Path) -> tuple[str, str] | None:
 def read_folders(root: Path, image: str = "", mask: str = "") -> Listed:
     """Every case of the two folders; those that are there where none are named."""
     image, mask = (image, mask) if image else _folders(root) or ("images", "masks")
-    suffix = _suffix([root / image], [root / mask])
+    suffix = suffix_of([root / image], [root / mask])
     return listed_by_patterns(root, [f"{image}/{{case}}.*"], [f"{mask}/{{case}}{suffix}.*"])
 
 
-def _suffix(images: Sequence[Path], masks: Sequence[Path]) -> str:
+def suffix_of(images: Sequence[Path], masks: Sequence[Path]) -> str:
     """What the name of a mask has more than that of its image, by the suffix that fits most."""
     stems = {bare(path) for folder in images for path in pictures(folder)}
     drawn = {bare(path) for folder in masks for path in inside(folder) if path.is_file()}

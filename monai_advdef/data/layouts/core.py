@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from monai_advdef.data.layouts import by_pattern, drishti, isic, jsrt, msd, nnunet, rim_one, totalsegmentator
-from monai_advdef.data.layouts.patterns import suggest
-from monai_advdef.data.layouts.rows import Listed, inside, some
+from monai_advdef.data.layouts.rows import Listed, inside
+from monai_advdef.data.layouts.suggestions import suggest
 from monai_advdef.data.listing import Entry, Listing
+from monai_advdef.data.notes import some
 from monai_advdef.data.tasks import Task
 from monai_advdef.errors import DataError, nearest
 

@@ -20,6 +20,8 @@ from pathlib import Path
 
 from monai_advdef.data.listing import Entry, Listing, first_below, images_in
 
+SUPERPIXELS = "_superpixels"  # what the archive calls the pictures of them that lie among the images
+
 
 @dataclass(frozen=True)
 class Challenge:
@@ -50,7 +52,11 @@ class Challenge:
             if not masks.is_dir():
                 listing.problems.append(f"{outer} has no ground truth beside it; unpack {masks.name} into {root}")
                 continue
-            for image in images_in(images):
+            found = images_in(images)
+            pictures = [image for image in found if not image.stem.endswith(SUPERPIXELS)]
+            if len(pictures) < len(found):
+                listing.notes.append(f"{len(found) - len(pictures)} pictures of superpixels in {images} are left aside")
+            for image in pictures:
                 mask = masks / f"{image.stem}{self.suffix}.png"
                 listing.add(Entry(image.stem, image.stem, image, mask, section=section))
         return listing

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from monai_advdef.data.layouts.dataset_json import NO_ABOUT, About, read_about
-from monai_advdef.data.layouts.rows import Listed, Row, bare, inside, settle, some
+from monai_advdef.data.layouts.rows import Listed, Row, bare, inside, settle
+from monai_advdef.data.notes import some
 from monai_advdef.errors import DataError
 
 PARTS = {"Tr": "train", "Ts": "test"}

@@ -19,8 +19,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from monai_advdef.data.layouts.dataset_json import NO_ABOUT, About, read_about
-from monai_advdef.data.layouts.rows import Listed, Row, bare, inside, is_volume, settle, some
+from monai_advdef.data.layouts.rows import Listed, Row, bare, inside, is_volume, settle
 from monai_advdef.data.listing import IMAGE_SUFFIXES
+from monai_advdef.data.notes import some
 
 CHANNEL = re.compile(r"(.+)_(\d{4})")
 PARTS = {"Tr": "train", "Ts": "test"}

@@ -8,19 +8,23 @@ words such as train, val, test. Whether a name is written with composed or with 
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from monai_advdef.data.columns import SECTION_WORDS
-from monai_advdef.data.layouts.rows import SECTIONS, Listed, Row, inside, settle, some
+from monai_advdef.data.columns import SECTION_WORDS, SECTIONS
+from monai_advdef.data.layouts.rows import Listed, Row, inside, settle
+from monai_advdef.data.layouts.suggestions import ENDINGS, files_below, suggest
 from monai_advdef.data.listing import normal
+from monai_advdef.data.notes import some
 from monai_advdef.errors import DataError
+from monai_advdef.switches import absent
 
+Patterns = str | Sequence[str] | None
 PLACES = ("case", "patient", "section")
-ENDINGS = ("png", "jpg", "jpeg", "bmp", "tif", "tiff", "gif", "nii.gz", "nii")  # what .* stands for at the end of a pattern
 
 
 class Key(NamedTuple):
@@ -29,6 +33,17 @@ class Key(NamedTuple):
     case: str
     patient: str = ""
     section: str = ""
+
+
+def as_patterns(told: Patterns) -> list[str]:
+    """Patterns as a list: one alone, several (a list, or joined by commas), or none; Fire makes a set of ``{case}`` alone."""
+    if absent(told) or not told:
+        return []
+    if isinstance(told, (set, frozenset)):
+        return ["{" + ",".join(map(str, told)) + "}"]
+    if isinstance(told, str) and all("{case}" in pattern for pattern in told.split(",")):
+        return [pattern.strip() for pattern in told.split(",")]
+    return [str(told)] if isinstance(told, (str, os.PathLike)) else [str(pattern) for pattern in told]
 
 
 def listed_by_patterns(
@@ -73,6 +88,24 @@ def listed_by_patterns(
         listed.notes.append(f"{len(idle)} masks without an image are left out ({some([p.relative_to(root) for p in idle])})")
     _tell_unused(root, used, listed)
     return settle(listed)
+
+
+def images_by_pattern(root: Path, pattern: str) -> list[Path]:
+    """The files of a folder that fit one pattern, to be predicted on; no masks are asked for.
+
+    Raises:
+        ValueError: a pattern that is none, see :func:`listed_by_patterns`.
+        DataError: no such folder, no file that fits, or two of one case.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder; patterns are read from the folder that holds the files")
+    listed = Listed()
+    found = _matches(root, pattern, listed, set(), "images")
+    if listed.problems:
+        raise DataError("\n  ".join(listed.problems))
+    if not found:
+        raise DataError(f"no file in {root} fits the images {pattern!r}; {suggest(root)}")
+    return list(found.values())
 
 
 def _fill(
@@ -195,60 +228,9 @@ def _walk(folder: Path, parts: list[re.Pattern[str]]) -> Iterator[tuple[Path, di
 def _tell_unused(root: Path, used: set[Path], listed: Listed) -> None:
     """A note on the image files that no pattern fits, counted by folder."""
     left: Counter[str] = Counter()
-    for path in _files(root):
+    for path in files_below(root):
         if path not in used and not used & set(path.parents):
             left[str(path.parent.relative_to(root))] += 1
     if left:
         where = ", ".join(f"{count} in {folder if folder != '.' else root.name}" for folder, count in left.most_common(5))
         listed.notes.append(f"{sum(left.values())} files fit no pattern and are left out ({where})")
-
-
-def _files(folder: Path, seen: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """Every picture and volume at or below a folder; a link back to a folder around it is not followed."""
-    seen = seen | {folder.resolve()}
-    for path in inside(folder):
-        if path.is_dir() and path.resolve() not in seen:
-            yield from _files(path, seen)
-        elif path.name.lower().endswith(tuple(f".{ending}" for ending in ENDINGS)):
-            yield path
-
-
-def suggest(root: Path) -> str:
-    """What there is, and the patterns that the names of the files suggest: a sentence for an error."""
-    kinds: dict[str, list[Path]] = defaultdict(list)
-    for path in _files(root):
-        kinds[str(path.parent.relative_to(root))].append(path)
-    if not kinds:
-        others = Counter(path.suffix.lower() or "no ending" for path in root.rglob("*") if path.is_file())
-        told = ", ".join(f"{count} {kind}" for kind, count in others.most_common(5)) or "no file"
-        kinds_known = f"no picture ({', '.join(ENDINGS[:6])}) and no volume (.nii.gz, .nii)"
-        return f"it holds {kinds_known}, but {told}; convert them, or give the folder that does"
-    seen = ", ".join(f"{len(paths)} in {folder} ({paths[0].name}, ...)" for folder, paths in sorted(kinds.items())[:6])
-    pair = _guess(root, [path for paths in kinds.values() for path in paths]) or ("FOLDER/{case}.png", "FOLDER/{case}_mask.png")
-    return f"it holds {seen}; say which are which, such as --images {pair[0]!r} --masks {pair[1]!r}"
-
-
-def _guess(root: Path, files: Sequence[Path]) -> tuple[str, str] | None:
-    """The patterns of the first image and of a mask that carries its name, or lies beside it in a folder a case."""
-    masked = re.compile(r"mask|seg|label|truth|gt|annot|manual|contour", re.IGNORECASE)
-    told = {path: path.relative_to(root).as_posix() for path in files}
-    drawings = [path for path in files if masked.search(told[path])]
-    often = Counter(path.name for path in files)
-    for image in [path for path in files if path not in drawings]:
-        stem, folder = image.name.split(".")[0], image.parent.name
-        numbers = re.findall(r"\d+", stem)
-        for mask in drawings:
-            if mask.parent == image.parent and often[image.name] > 1 and often[mask.name] > 1:
-                return told[image].replace(folder, "{case}"), told[mask].replace(folder, "{case}")
-            shared = (
-                stem if stem and stem in mask.name else numbers[-1] if numbers and numbers == re.findall(r"\d+", mask.name) else ""
-            )
-            if shared:
-                return _with_case(image, shared, root), _with_case(mask, shared, root)
-    return None
-
-
-def _with_case(path: Path, shared: str, root: Path) -> str:
-    """The pattern of a file: the last place of what its name shares with another is the case."""
-    before, _, after = path.name.rpartition(shared)
-    return (path.parent.relative_to(root) / f"{before}{{case}}{after}").as_posix()

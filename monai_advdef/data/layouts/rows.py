@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-SECTIONS = ("train", "validation", "test")
+from monai_advdef.data.columns import SECTIONS
+from monai_advdef.data.listing import left_behind
+from monai_advdef.data.notes import some
+from monai_advdef.dicom.folder import inside as listed_inside
+from monai_advdef.dicom.nifti import ENDINGS
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Listed:
 
 def is_volume(path: Path) -> bool:
     """Whether a file is called like a NIfTI volume."""
-    return path.name.lower().endswith((".nii", ".nii.gz"))
+    return path.name.lower().endswith(ENDINGS)
 
 
 def bare(path: Path) -> str:
@@ -57,31 +61,15 @@ def bare(path: Path) -> str:
 
 def inside(folder: Path) -> list[Path]:
     """What a folder holds, sorted, without hidden files and what operating systems leave behind; nothing where there is none."""
-    left = ("thumbs.db", "desktop.ini", "__macosx")
-    return sorted(p for p in folder.iterdir() if p.name[0] != "." and p.name.lower() not in left) if folder.is_dir() else []
-
-
-def some(names: Sequence[object], count: int = 5) -> str:
-    """``"a, b, c, ..."``: the first names."""
-    return ", ".join(map(str, names[:count])) + (", ..." if len(names) > count else "")
+    return [path for path in listed_inside(folder) if not left_behind(path.name)]
 
 
 def settle(listed: Listed) -> Listed:
     """The same with cases of one name told apart by section or folder, and with what would make numbers wrong among the problems.
 
-    A problem is a patient in two sections, one picture in two sections, and cases with a section beside cases without.
+    A problem is one picture in two sections, and cases with a section beside cases without.
     """
     listed.rows = _unique(listed)
-    sections: dict[str, set[str]] = defaultdict(set)
-    for row in listed.rows:
-        sections[row.patient].add(row.section)
-    torn = sorted(patient for patient, where in sections.items() if len(where) > 1)
-    if torn:
-        where = " and in ".join(sorted(section or "no section" for section in sections[torn[0]]))
-        listed.problems.append(
-            f"{len(torn)} patient{'s' * (len(torn) > 1)} ({some(torn)}) in more than one section: {torn[0]!r} is in {where}; "
-            "keep a patient on one side"
-        )
     without = [row.case for row in listed.rows if not row.section]
     if without and len(without) < len(listed.rows):
         listed.problems.append(

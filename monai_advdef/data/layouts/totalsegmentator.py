@@ -12,8 +12,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from monai_advdef.data.columns import SECTION_WORDS
-from monai_advdef.data.layouts.rows import Listed, Row, bare, inside, is_volume, settle, some
+from monai_advdef.data.layouts.rows import Listed, Row, bare, inside, is_volume, settle
 from monai_advdef.data.layouts.tables import rows_of
+from monai_advdef.data.notes import some
 
 SCANS = {"ct": "CT", "mri": "MRI"}
 

@@ -2,49 +2,44 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
 from monai_advdef.data.mri.layouts import Subject
-from monai_advdef.data.volume_files import odd_values, read_header, read_voxels, whole_values
-from monai_advdef.dicom.series_subject import check_same_grid
+from monai_advdef.data.volume_files import odd_values, read_header, read_volume, require_volume, whole_values
+from monai_advdef.dicom.series_subject import Grid, check_same_grid, turned_onto
 from monai_advdef.errors import DataError
 
 BRATS, BRATS_2023 = (0, 1, 2, 4), (0, 1, 2, 3)
 COVERED = 0.9  # of the head, below which a series is called partial; the least of a whole BraTS series seen is 0.97
 
 
-class Grid(NamedTuple):
-    """What :func:`check_same_grid` compares."""
-
-    shape: tuple[int, ...]
-    affine: np.ndarray
+@contextmanager
+def naming(subject: Subject) -> Iterator[None]:
+    """Put the subject before whatever a :class:`DataError` says."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"subject {subject.name}: {error}") from error
 
 
 def check_headers(subject: Subject) -> list[str]:
     """Open the header of every file: readable, one volume (or all series in one file), an affine that can be inverted, one grid.
 
-    Returns what is odd but usable, in words.
+    Axes may run in another order or direction from file to file. Returns what is odd but usable, in words.
 
     Raises:
         DataError: naming subject and file.
     """
-    images = {role: _of(subject, read_header, path) for role, path in subject.files.items()}
-    for role, image in images.items():
-        volumes = (len(subject.order),) if subject.order and role != "seg" else ()
-        if len(image.shape) < 3 or image.shape[3:] != volumes or 0 in image.shape:
-            what = f"{volumes[0]} volumes in one file" if volumes else "one volume"
-            raise DataError(
-                f"subject {subject.name}: {subject.files[role]} has the shape {image.shape}; it should be {what} (3-D"
-                f"{', series last' if volumes else ''}): take it apart or fetch it again"
-            )
-    grids = {str(subject.files[role]): Grid(image.shape[:3], image.affine) for role, image in images.items()}
-    try:
-        check_same_grid(grids)
-    except DataError as error:
-        raise DataError(f"subject {subject.name}: {error}") from error
+    with naming(subject):
+        images = {role: read_header(path) for role, path in subject.files.items()}
+        for role, image in images.items():
+            require_volume(subject.files[role], image.shape, 1 if role == "seg" else max(1, len(subject.order)))
+        grids = {str(subject.files[role]): Grid(image.shape[:3], image.affine) for role, image in images.items()}
+        first = next(iter(grids.values()))
+        check_same_grid({name: grid.turned(first) for name, grid in grids.items()})
     return [f"subject {subject.name}: {note}" for image in images.values() for note in image.notes]
 
 
@@ -57,35 +52,36 @@ def check_voxels(subject: Subject, series: tuple[str, ...]) -> list[str]:
         DataError: a file that ends early or is corrupt, NaN or infinite voxels, a series of zeros or of one value, or a label that
             is none; naming subject and file.
     """
-    whole = _of(subject, read_voxels, subject.files[series[0]]) if subject.order else None
-    filled = {}
-    for number, name in enumerate(series):
-        path = subject.files[name]
-        voxels = whole[..., subject.order[number]] if whole is not None else _of(subject, read_voxels, path)
-        bad = 0 if voxels.dtype.kind in "iu" else int((~np.isfinite(voxels)).sum())
-        if bad:
-            raise DataError(f"subject {subject.name}: {path} ({name}) holds {bad} NaN or infinite voxels; repair it or leave it out")
-        filled[name] = voxels != 0
-        inside = voxels[filled[name]]
-        if inside.size == 0 or inside.min() == inside.max():
-            what = "nothing but zeros" if inside.size == 0 else f"the one value {inside[0]:g} in the head"
-            raise DataError(f"subject {subject.name}: {path} ({name}) holds {what}; fetch the series again or leave the subject out")
-    notes = _check_labels(subject) if "seg" in subject.files else []
-    return notes + _partial(subject, filled)
+    filled: dict[str, np.ndarray] = {}
+    with naming(subject):
+        whole, first = read_volume(subject.files[series[0]])
+        for number, name in enumerate(series):
+            path = subject.files[name]
+            voxels, header = (whole, first) if subject.order or not number else read_volume(path)
+            voxels = voxels[..., subject.order[number]] if subject.order else voxels
+            voxels, _ = turned_onto(Grid(first.shape[:3], first.affine), voxels, header.affine)
+            bad = 0 if voxels.dtype.kind in "iu" else int((~np.isfinite(voxels)).sum())
+            if bad:
+                raise DataError(f"{path} ({name}) holds {bad} NaN or infinite voxels; repair it or leave it out")
+            filled[name] = voxels != 0
+            inside = voxels[filled[name]]
+            if inside.size == 0 or inside.min() == inside.max():
+                what = "nothing but zeros" if inside.size == 0 else f"the one value {inside[0]:g} in the head"
+                raise DataError(f"{path} ({name}) holds {what}; fetch the series again or leave the subject out")
+        notes = _check_labels(subject) if "seg" in subject.files else []
+    return [f"subject {subject.name}: {note}" for note in [*notes, *_partial(subject, filled)]]
 
 
 def _check_labels(subject: Subject) -> list[str]:
     """Make sure that the label file holds known values; a note where they had to be rounded."""
-    stored = _of(subject, read_voxels, subject.files["seg"])
+    path, known = subject.files["seg"], subject.label_values
+    stored, _ = read_volume(path)
     labels = whole_values(stored)
-    if odd := odd_values(labels, subject.label_values):
-        raise DataError(
-            f"subject {subject.name}: {subject.files['seg']} holds the label {odd}; known are "
-            f"{', '.join(map(str, subject.label_values))}: {_label_remedy(set(np.unique(labels).tolist()), subject.label_values)}"
-        )
-    if moved := odd_values(stored, subject.label_values):
-        return [f"subject {subject.name}: {subject.files['seg']} holds the label {moved}, taken as the nearest whole number"]
-    return []
+    if odd := odd_values(labels, known):
+        remedy = _label_remedy(set(np.unique(labels).tolist()), known)
+        raise DataError(f"{path} holds the label {odd}; known are {', '.join(map(str, known))}: {remedy}")
+    moved = odd_values(stored, known)
+    return [f"{path} holds the label {moved}, taken as the nearest whole number"] if moved else []
 
 
 def _label_remedy(found: set[float], known: tuple[int, ...]) -> str:
@@ -94,6 +90,11 @@ def _label_remedy(found: set[float], known: tuple[int, ...]) -> str:
         return (
             "3 is the enhancing tumour in the numbering of BraTS 2023 (0, 1, 2, 3), where files are called t1n, t1c, t2w, t2f; "
             "write 4 in place of 3, or give the files those names"
+        )
+    if known == BRATS_2023 and found <= {*BRATS, *BRATS_2023} and {3, 4} <= found:
+        return (
+            "4 is the resection cavity of BraTS 2024 (after treatment), which is none of the classes; write 0 in place of 4, or "
+            "tell the files by --images and --masks, with --values 0=0,1=1,2=2,3=3,4=0"
         )
     if known == BRATS_2023 and found <= {*BRATS} and 4 in found:
         return (
@@ -111,15 +112,7 @@ def _partial(subject: Subject, filled: dict[str, np.ndarray]) -> list[str]:
         share = float(mask[head].mean()) if head.any() else 1.0
         if share < COVERED:
             said.append(
-                f"subject {subject.name}: {subject.files[name]} ({name}) covers {100 * share:.0f} % of the head that the other "
-                "series show; look at it, and leave the subject out if the tumour is cut"
+                f"{subject.files[name]} ({name}) covers {100 * share:.0f} % of the head that the other series show; look at it, and "
+                "leave the subject out if the tumour is cut"
             )
     return said
-
-
-def _of(subject: Subject, read, path: Path):
-    """What ``read`` makes of the file; its error with the subject's name before it."""
-    try:
-        return read(path)
-    except DataError as error:
-        raise DataError(f"subject {subject.name}: {error}") from error

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ WORDS = {
 }
 ROLE_OF = {word: role for role, words in WORDS.items() for word in words}
 BRATS_2023 = {"t1n", "t2f"}
+ABBREVIATIONS = {"bg": 0, "ncr": 1, "net": 1, "ncrnet": 1, "netc": 1, "ed": 2, "snfh": 2, "et": 3}  # of the BraTS challenges
+DEPTH = 3  # folders down to a subject: MICCAI_BraTS_2018_Data_Training/HGG/Brats18_2013_3_1
 GRADE_FOLDERS = {"HGG": "high", "LGG": "low"}
 
 
@@ -57,17 +59,21 @@ class Subject:
 
 
 def holds_subjects(root: Path) -> bool:
-    """Whether a folder looks like one of subjects: NIfTI files one or two levels down, or DICOM folders called like series."""
-    folders = [folder for path in inside(root) for folder in (path, *inside(path)) if folder.is_dir()]
-    if any(volume_stem(path) for folder in folders for path in inside(folder)):
-        return True
-    return any(_role(path) in ROLE_OF and is_series(path) for folder in inside(root) for path in inside(folder) if path.is_dir())
+    """Whether a folder looks like one of subjects: NIfTI files one to three levels down, or DICOM folders called like series."""
+    return any(_volumes(folder) for folder in _below(root))
 
 
 def names_series(root: Path) -> bool:
-    """Whether volumes one or two levels down, or DICOM folders, are called like MRI series."""
-    folders = [folder for path in inside(root) for folder in (path, *inside(path)) if folder.is_dir()]
-    return any(_role(path) in ROLE_OF and _role(path) not in WORDS["seg"] for folder in folders for path in _volumes(folder))
+    """Whether volumes one to three levels down, or DICOM folders, are called like MRI series."""
+    return any(_role(path) in ROLE_OF and _role(path) not in WORDS["seg"] for folder in _below(root) for path in _volumes(folder))
+
+
+def _below(root: Path, depth: int = DEPTH) -> Iterator[Path]:
+    """The folders at most ``depth`` levels below another."""
+    for path in inside(root):
+        if path.is_dir():
+            yield path
+            yield from _below(path, depth - 1) if depth > 1 else ()
 
 
 def find_subjects(root: Path, task: Task, *, labelled: bool = True) -> list[Subject]:
@@ -97,15 +103,23 @@ def find_subjects(root: Path, task: Task, *, labelled: bool = True) -> list[Subj
 
 
 def left_out(root: Path, subjects: Sequence[Subject]) -> list[str]:
-    """What stands beside the subjects and is not used, in words: folders without a volume, and volumes that are in no folder."""
+    """What stands beside and among the files of the subjects and is not used, in words."""
+    if (root / "dataset.json").is_file():
+        return []
     used = {part for subject in subjects for part in (subject.folder, *subject.folder.parents)}
-    found = [] if (root / "dataset.json").is_file() else [path for path in inside(root) if path not in used]
-    empty = [path.name for path in found if path.is_dir() or not path.exists()]
-    loose = [path.name for path in found if volume_stem(path) and path.is_file()]
+    around = sorted({root, *(subject.folder.parent for subject in subjects)})
+    found = [path for folder in around for path in inside(folder) if path not in used]
+    files = {path for subject in subjects for path in subject.files.values()}
+    spare = [path for subject in subjects for path in _volumes(subject.folder) if path not in files and _role(path) not in ROLE_OF]
+    kinds = {
+        "folder(s) without a series": [path for path in found if path.is_dir() or not path.exists()],
+        "volume(s) in no folder of a subject": [path for path in found if volume_stem(path) and path.is_file()],
+        "volume(s) called like no series": spare,
+    }
     return [
-        f"{len(names)} {what} of {root} left out: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
-        for names, what in ((empty, "folder(s) without a series"), (loose, "volume(s) in no folder of a subject"))
-        if names
+        f"{len(paths)} {what} of {root} left out: {', '.join(path.name for path in paths[:5])}{', ...' if len(paths) > 5 else ''}"
+        for what, paths in kinds.items()
+        if paths
     ]
 
 
@@ -122,10 +136,10 @@ def _volumes(folder: Path) -> list[Path]:
 
 
 def _folders(root: Path, task: Task, labelled: bool) -> list[Subject]:
-    """Subjects that are folders, one or two levels down; of two levels, ``HGG`` and ``LGG`` tell the grade."""
+    """Subjects that are folders, one to three levels down; ``HGG`` and ``LGG`` around them tell the grade."""
     subjects = []
     roles = (*task.series, "seg") if labelled else task.series
-    for folder in sorted(below for path in inside(root) for below in (path, *inside(path))):
+    for folder in sorted(_below(root)):
         volumes = _volumes(folder)
         if not volumes:
             continue
@@ -143,8 +157,10 @@ def _folders(root: Path, task: Task, labelled: bool) -> list[Subject]:
         for role in roles:
             if role not in found:
                 there = ", ".join(path.name for path in volumes)
+                other = [path.name for path in inside(folder) if re.split(r"[_-]", path.stem.lower())[-1] in WORDS[role]]
+                hint = f"convert {other[0]} to NIfTI, " if other and not (folder / other[0]).is_dir() else ""
                 subject.problems.append(
-                    f"subject {folder.name} has no {role} in {folder} (it holds: {there}); add {role}.nii.gz or "
+                    f"subject {folder.name} has no {role} in {folder} (it holds: {there}); {hint}add {role}.nii.gz or "
                     f"{folder.name}_{role}.nii.gz, or move the subject away"
                 )
             elif len(found[role]) > 1:
@@ -169,7 +185,7 @@ def _decathlon(root: Path, task: Task, labelled: bool) -> list[Subject]:
             "and labels (number to name) and training (a list of image and label)"
         ) from error
     series_of = {ROLE_OF.get(re.sub(r"\W", "", name.lower()), ""): number for number, name in volumes.items()}
-    value_of = {_class_of(name): number for number, name in labels.items()}
+    value_of = {tumour_class(name, task): number for number, name in labels.items()}
     absent = [name for name in task.series if name not in series_of]
     absent += [name for number, name in enumerate(task.classes) if number not in value_of]
     if not set(series_of) & set(task.series):
@@ -192,8 +208,10 @@ def _decathlon(root: Path, task: Task, labelled: bool) -> list[Subject]:
     return subjects
 
 
-def _class_of(name: str) -> int:
+def tumour_class(name: str, task: Task) -> int:
     """The class number of a label by its name: 0 background, 1 non-enhancing or necrotic, 2 oedema, 3 enhancing; -1 otherwise."""
     word = re.sub(r"[^a-z]", "", name.lower())
+    if name in task.classes or word in ABBREVIATIONS:
+        return task.classes.index(name) if name in task.classes else ABBREVIATIONS[word]
     kinds: Mapping[str, int] = {"background": 0, "nonenhanc": 1, "necro": 1, "edema": 2, "enhanc": 3}
     return next((number for kind, number in kinds.items() if kind in word), -1)

@@ -16,6 +16,7 @@ from monai_advdef.data.mri.checks import check_headers, check_voxels
 from monai_advdef.data.mri.layouts import Subject, find_subjects, holds_subjects, left_out, names_series
 from monai_advdef.data.tables import find_table, read_table
 from monai_advdef.data.tasks import Task, find_task
+from monai_advdef.dicom.notes import united
 from monai_advdef.errors import DataError, nearest
 from monai_advdef.switches import as_written
 
@@ -50,7 +51,7 @@ def subject_items(
         if not skip_bad or len(problems) == len(subjects):
             raise DataError(told if len(problems) > 1 else next(iter(problems.values())))
         warnings.warn(f"left out: {told}", stacklevel=2)
-    for note in notes:
+    for note in united(notes):
         warnings.warn(note, stacklevel=2)
     return [subject.item(task.series) for index, subject in enumerate(subjects) if index not in problems]
 

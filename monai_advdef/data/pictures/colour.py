@@ -11,6 +11,7 @@ from PIL import Image, ImageCms
 from monai_advdef.errors import DataError
 
 SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}  # what an embedded profile calls the colours of a Pillow mode
+GAMMA = 1 / 2.2  # what a PNG file writes as its gamma where its numbers are those of sRGB
 SAME = 2  # grey levels by which a profile may differ from sRGB and still count as it: sRGB profiles differ by rounding
 
 
@@ -21,7 +22,7 @@ def plain(image: Image.Image, path: str) -> tuple[Image.Image, str]:
         DataError: pixels that let the background shine through, whose colour is the viewer's choice; a colour model that is not
             told apart (Lab).
     """
-    profile = image.info.get("icc_profile")
+    profile, gamma = image.info.get("icc_profile"), _gamma(image)
     palette = image.mode in ("P", "PA")
     if image.has_transparency_data:
         image = opaque(image, path)
@@ -41,21 +42,33 @@ def plain(image: Image.Image, path: str) -> tuple[Image.Image, str]:
         assert managed is not None  # it is not asked to work in place
         image = managed.getchannel(1) if image.mode == "L" else managed
     else:
-        told = "have print colours (CMYK) without a profile and are shown by the plain formula" if image.mode == "CMYK" else ""
+        told = "have print colours (CMYK) without a profile and are shown by the plain formula" if image.mode == "CMYK" else gamma
         image = image.convert("RGB") if image.mode == "CMYK" else image
     return (_grey_if_equal(image) if palette else image), told
 
 
-def opaque(image: Image.Image, path: str) -> Image.Image:
-    """The image without its alpha channel or transparent colour; a :class:`DataError` where a pixel is not opaque."""
+def _gamma(image: Image.Image) -> str:
+    """What to tell of the gamma value of a PNG file, where it is another than that of sRGB and nothing stands above it."""
+    told = image.info.get("gamma")
+    if told is None or image.info.keys() & {"srgb", "icc_profile"} or abs(told - GAMMA) < 0.01:
+        return ""
+    return "carry another gamma value than sRGB's, by which some viewers change them; the numbers are taken as they are stored"
+
+
+def opaque(image: Image.Image, path: str, remedy: str = "") -> Image.Image:
+    """The image without its alpha channel or transparent colour; a :class:`DataError` where a pixel is not opaque.
+
+    ``remedy``: what the error says is to be done, in place of laying the picture on a white background.
+    """
     full = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
     low, _ = full.getchannel("A").getextrema()
     if low < 255:  # type: ignore[operator]
-        raise DataError(
-            f"{path} has transparent pixels, whose colour is that of the viewer's background; lay it on the one that is meant, "
-            f"here white: from PIL import Image, ImageOps; i = ImageOps.exif_transpose(Image.open({path!r})).convert('RGBA'); "
+        remedy = remedy or (
+            "whose colour is that of the viewer's background; lay it on the one that is meant, here white: "
+            f"from PIL import Image, ImageOps; i = ImageOps.exif_transpose(Image.open({path!r})).convert('RGBA'); "
             f"Image.alpha_composite(Image.new('RGBA', i.size, 'white'), i).convert('RGB').save({path!r})"
         )
+        raise DataError(f"{path} has transparent pixels, {remedy}")
     if image.mode in ("LA", "La", "L", "1"):
         return full.getchannel("R")
     return full.convert("RGB")

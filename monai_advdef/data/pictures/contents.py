@@ -15,6 +15,7 @@ KINDS = (
     (128, b"DICM", "it is a DICOM file"),
     (4, b"ftyphei", "it is a HEIC photograph"),
     (4, b"ftypmif", "it is a HEIC photograph"),
+    (4, b"ftypavi", "it is an AVIF picture"),
     (0, b"II*\0", "it is a TIFF file that is damaged, or of a kind that is not read"),
     (0, b"MM\0*", "it is a TIFF file that is damaged, or of a kind that is not read"),
 )
@@ -36,7 +37,7 @@ def head_of(path: str) -> bytes:
             f"{path} cannot be opened ({error.strerror or error}); give the right path, and the right to read it"
         ) from error
     if not head:
-        raise DataError(f"{path} is empty (0 bytes); fetch it again or remove the pair")
+        raise DataError(f"{path} is empty (0 bytes); fetch it again or take it out of the data set")
     if head.startswith(b"version https://git-lfs"):
         raise DataError(f"{path} is a Git LFS pointer without its content; run git lfs pull in its repository")
     if head.startswith((b"/annex/objects/", b"../.git/annex/objects/", b".git/annex/objects/")):

@@ -107,9 +107,11 @@ def _colours(path: str | os.PathLike[str], stored: Stored) -> np.ndarray:
 
 
 def _window(values: np.ndarray) -> tuple[float, float]:
-    """The window that the numbers suggest: from 0 to the largest of the bits used; [0, 1] of fractions; else what is there."""
+    """The window that the numbers suggest: from 0 to the largest of the bits used; [0, 1] of fractions, [0, 255] of grey levels kept
+    as floating point; else what is there."""
     low, high = float(values.min()), float(values.max())
-    if values.dtype.kind == "f" or low < 0:
+    levels = 0 <= low and 1 < high <= 255 and bool((values == np.rint(values)).all())
+    if not levels and (values.dtype.kind == "f" or low < 0):
         return (0.0, 1.0) if low >= 0 and 0 < high <= 1 else (low, high if high > low else low + 1)
     return 0.0, float(2 ** max(int(high).bit_length(), 8) - 1)
 

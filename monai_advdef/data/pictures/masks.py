@@ -14,6 +14,14 @@ from monai_advdef.errors import DataError
 AS_GREY = "save it as 8-bit grey"
 
 
+def _unclear(path: str) -> str:
+    """What is to be done with a mask that has transparent pixels."""
+    return (
+        "of which nothing says whether they belong to the structure; where it is what is not transparent: from PIL import Image, "
+        f"ImageOps; ImageOps.exif_transpose(Image.open({path!r})).convert('RGBA').getchannel('A').save({path!r}); else {AS_GREY}"
+    )
+
+
 def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
     """The values ``(height, width)`` uint8 of a mask file, upright: class numbers, or 0 and 255.
 
@@ -33,7 +41,7 @@ def mask_values(path: str | os.PathLike[str], stored: Stored) -> np.ndarray:
     if stored.deep:
         return _deep(str(path), image)
     if image.has_transparency_data and image.mode != "P":
-        image = opaque(image, str(path))
+        image = opaque(image, str(path), _unclear(str(path)))
     if image.mode == "P":
         return _palette(str(path), image)
     if image.mode in ("1", "L"):
@@ -51,7 +59,7 @@ def _palette(path: str, image: Image.Image) -> np.ndarray:
     indices = np.asarray(image)
     used, first = np.unique(indices, return_index=True)
     if image.has_transparency_data:
-        opaque(image, path)
+        opaque(image, path, _unclear(path))
     colours = np.asarray(image.convert("RGB")).reshape(-1, 3)[first]
     if not np.isin(colours, (0, 255)).all() or (colours != colours[:, :1]).any():
         return indices

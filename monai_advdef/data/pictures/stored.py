@@ -66,7 +66,8 @@ def load(path: str | os.PathLike[str], *, shrink: bool = False) -> Stored:
     except Image.DecompressionBombError as error:
         raise DataError(f"{name} is larger than a picture may be ({error}); cut or shrink it") from error
     except Exception as error:  # a broken file makes decoders raise whatever they stumble over
-        what = content(head) if isinstance(error, UnidentifiedImageError) else ""
+        unknown = isinstance(error, UnidentifiedImageError)
+        what = (content(head) or f"it is none of {', '.join(FORMATS)}, or damaged at its begin") if unknown else ""
         remedy = "save it as 8-bit PNG from a program that reads it, fetch it again" if what else "fetch it again"
         raise DataError(f"{name} cannot be read as an image ({what or error}); {remedy} or remove the pair") from error
     raise DataError(f"{name} is a {kind} file, whatever its name says; save it as PNG")

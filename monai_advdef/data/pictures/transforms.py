@@ -15,6 +15,7 @@ from monai_advdef.data.pictures.masks import read_mask
 from monai_advdef.data.pictures.read import read_picture
 from monai_advdef.data.transforms import ToGreyd, ToRGBd
 from monai_advdef.errors import nearest
+from monai_advdef.switches import as_written
 
 __all__ = ["LoadPictured"]
 
@@ -37,6 +38,7 @@ class LoadPictured(MapTransform):
 
     KINDS = ("rgb", "grey", "mask")
 
+    @as_written
     def __init__(self, keys: KeysCollection, *, kind: str, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
         if kind not in self.KINDS:

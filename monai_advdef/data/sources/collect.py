@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from monai_advdef.data.annotations import with_patients
+from monai_advdef.data.annotations import with_diagnoses, with_patients
 from monai_advdef.data.ct.organs import Organs
 from monai_advdef.data.ct.subjects import Annotated
 from monai_advdef.data.image_files import image_size
@@ -18,9 +18,9 @@ from monai_advdef.data.sources.distributed import decoded_pairs
 from monai_advdef.data.sources.find import Source
 from monai_advdef.data.sources.pictures import meaning_of, part_of, picture_pairs
 from monai_advdef.data.sources.volumes import scan_items, series_items
-from monai_advdef.data.tables import find_table
 from monai_advdef.data.tasks import Task
 from monai_advdef.data.volume_files import read_header
+from monai_advdef.dicom.notes import united
 from monai_advdef.errors import DataError
 
 
@@ -45,7 +45,7 @@ class Collected:
         Raises:
             DataError: there are problems (all are named), or with ``skip_bad`` no case is left; otherwise problems are a warning.
         """
-        for text in self.notes:
+        for text in united(self.notes):
             note(text)
         if self.problems:
             told = self.problems[0]
@@ -106,6 +106,7 @@ def _decoded(source: Source, task: Task, options: Options, found: Collected) -> 
         source.layout, listing.entries, options.store, cups=options.cups and bool(task.diagnoses), multi=options.multi
     )
     found.problems += problems
+    found.pairs = with_tables(source, found.pairs, task)
     found.section = {entry.case: entry.section for entry in listing.entries if entry.section}
     found.sizes.update(sizes)
     found.remarks = source.layout.remarks(listing.entries, stretched)
@@ -131,17 +132,19 @@ def _listed(source: Source, listed: Listed, task: Task, options: Options, found:
     if organs:
         told = {*meaning.values.values(), *meaning.structures.values()} or set(range(organs.classes))
         outlined = [number == 0 or number in told for number in range(organs.classes)]
-        about: dict[str, Any] = {"annotated": outlined, "known_values": sorted({0, *organs.class_of}), "grade": ""}
+        about: dict[str, Any] = {"annotated": outlined, "known_values": sorted(organs.known), "grade": ""}
         found.pairs = [{**pair, **about} for pair in found.pairs]
-    _with_patients(source, found)
+    found.pairs = with_tables(source, found.pairs, task)
 
 
-def _with_patients(source: Source, found: Collected) -> None:
-    """The patients of the table ``labels``, where there is one and the names of the files do not tell them."""
-    table = find_table(source.root, "labels") if source.tables else None
-    told = source.listed is not None and any(row.patient != row.case for row in source.listed.rows)
-    if table and not told and found.pairs:
-        found.pairs = with_patients(found.pairs, table)
+def with_tables(source: Source, pairs: list[Pair], task: Task) -> list[Pair]:
+    """The pairs with the patients and diagnoses of the table ``labels``, where there is one and nothing else tells them."""
+    patients = all(pair["patient"] == pair["case"] for pair in pairs)
+    diagnoses = bool(task.diagnoses) and not any("diagnosis" in pair for pair in pairs)
+    table = source.table("labels") if pairs and (patients or diagnoses) else None
+    if table and patients:
+        pairs = with_patients(pairs, table)
+    return with_diagnoses(pairs, table, task.diagnoses) if table and diagnoses else pairs
 
 
 def _volumes(source: Source, listed: Listed, task: Task, options: Options, found: Collected) -> None:
@@ -155,4 +158,4 @@ def _volumes(source: Source, listed: Listed, task: Task, options: Options, found
     found.pairs, found.notes = items, [*found.notes, *notes]
     found.problems += problems
     found.sizes.update(read_header(Path(item["label"])).shape[:3] for item in items)
-    _with_patients(source, found)
+    found.pairs = with_tables(source, found.pairs, task)

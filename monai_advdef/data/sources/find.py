@@ -13,17 +13,16 @@ from monai_advdef.data.ct.layouts import Kind, ct_kind, holds_ct
 from monai_advdef.data.ct.organs import Organs, organ_map
 from monai_advdef.data.layouts import by_pattern
 from monai_advdef.data.layouts.core import DirectLayout, Layout, find_layout, is_plain, recognise, unknown_layout
-from monai_advdef.data.layouts.patterns import listed_by_patterns
+from monai_advdef.data.layouts.patterns import Patterns, as_patterns, listed_by_patterns
 from monai_advdef.data.layouts.rows import Listed
 from monai_advdef.data.mri.layouts import ROLE_OF, holds_subjects, volume_stem
 from monai_advdef.data.sources.lists import ENDINGS, listed_by_list
 from monai_advdef.data.sources.meaning import class_of, name_values, parse_values
 from monai_advdef.data.tables import find_table
 from monai_advdef.data.tasks import TASKS, Task, find_task
-from monai_advdef.data.volume_files import read_voxels
+from monai_advdef.data.volume_files import read_volume
 from monai_advdef.errors import DataError
-
-Patterns = str | Sequence[str] | None
+from monai_advdef.switches import as_written
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,9 @@ class Source:
     """A data set and how it was known: ``title`` and ``reason`` in words.
 
     ``listed`` are the cases of one that is used where it lies, ``layout`` is set for one of pictures that are decoded first; a plain
-    folder has neither. ``task`` is what it is made for, empty where nothing tells. ``tables``: whether ``split.csv`` and
-    ``labels.csv`` in the folder belong to it, which they do not beside a list that tells all itself.
+    folder has neither. ``task`` is what it is made for, empty where nothing tells. ``home`` is where its files lie, at or below
+    ``root``. ``tables``: whether ``split.csv`` and ``labels.csv`` in these belong to it, which they do not beside a list that tells
+    all itself.
     """
 
     root: Path
@@ -41,12 +41,18 @@ class Source:
     task: str = ""
     listed: Listed | None = None
     layout: Layout | None = None
+    home: Path | None = None
     tables: bool = True
 
     @property
     def split_file(self) -> Path | None:
         """The table ``split`` of the folder, where there is one and it counts."""
-        return find_table(self.root, "split") if self.tables else None
+        return self.table("split")
+
+    def table(self, name: str) -> Path | None:
+        """The table called ``name`` where the files lie, else in the folder that was given; ``None`` where it does not count."""
+        places = dict.fromkeys((self.home or self.root, self.root)) if self.tables else ()
+        return next((found for place in places if (found := find_table(place, name))), None)
 
     @property
     def plain(self) -> bool:
@@ -96,9 +102,10 @@ def find_source(
     known = find_layout(root, layout) if layout else found
     assert known is not None
     if isinstance(known, DirectLayout):
-        why = known.reason(known.home(root) or root)
-        return Source(root, known.title, why, known.task, known.listed(root))
-    return Source(root, f"{known.title} ({known.name})", f"it has {known.mark}", _task_of(known), layout=known)
+        home = known.home(root) or root
+        return Source(root, known.title, known.reason(home), known.task, known.listed(root), home=home)
+    named = f"{known.title} ({known.name})"
+    return Source(root, named, f"it has {known.mark}", _task_of(known), layout=known, home=known.home(root))
 
 
 def _plain(root: Path, task: str, *, forced: bool) -> Source:
@@ -108,9 +115,20 @@ def _plain(root: Path, task: str, *, forced: bool) -> Source:
     title, reason, guess = _form(root)
     about = find_task(task) if task else None
     slices = about is not None and about.modality == "CT" and (root / "images").is_dir()
-    if not forced and (not guess or (about and not slices and about.series != find_task(guess).series)):
+    if not forced and not guess:
         raise unknown_layout(root, task=about)
+    if not forced and about and not slices and _of_another(about, find_task(guess)):
+        takes = f"volumes of {', '.join(about.series)}" if about.series else "CT volumes" if about.modality == "CT" else "pictures"
+        raise DataError(
+            f"{root} looks like {title} of the task {guess}, since {reason}; the task {about.name} takes {takes}: choose --task "
+            f"{guess}, another folder, or say by --images and --masks which files are meant"
+        )
     return Source(root, title or "images and masks", reason or "it was said so", task or guess or "skin")
+
+
+def _of_another(one: Task, other: Task) -> bool:
+    """Whether images of the one task are none of the other."""
+    return (one.series, one.spatial_dims) != (other.series, other.spatial_dims)
 
 
 def _form(root: Path) -> tuple[str, str, str]:
@@ -143,17 +161,6 @@ def _names_series(root: Path) -> bool:
     if volumes:
         return any(ROLE_OF.get(re.split(r"[_-]", volume_stem(path).lower())[-1], "seg") != "seg" for path in volumes)
     return holds_subjects(root)
-
-
-def as_patterns(told: Patterns) -> list[str]:
-    """Patterns as a list: one alone, several (a list, or joined by commas), or none; Fire makes a set of ``{case}`` alone."""
-    if told is None or told == "":
-        return []
-    if isinstance(told, (set, frozenset)):
-        return ["{" + ",".join(map(str, told)) + "}"]
-    if isinstance(told, str) and all("{case}" in pattern for pattern in told.split(",")):
-        return [pattern.strip() for pattern in told.split(",")]
-    return [str(told)] if isinstance(told, (str, os.PathLike)) else [str(pattern) for pattern in told]
 
 
 def _structures(masks: Sequence[str], task: Task | None, multi: bool) -> tuple[tuple[str, ...], list[str]]:
@@ -201,7 +208,7 @@ def _volume_task(listed: Listed, structures: Sequence[str]) -> tuple[str, str]:
         organ = next((name for name in structures if organs.class_named(name)), "")
         return ("abdomen", f"it is CT and names {organ}") if organ else ("", "")
     image = listed.rows[0].images[0]
-    if not listed.channels and len(listed.rows[0].images) == 1 and image.is_file() and float(read_voxels(image).min()) < 0:
+    if not listed.channels and len(listed.rows[0].images) == 1 and image.is_file() and float(read_volume(image)[0].min()) < 0:
         return "abdomen", f"{image.name} holds values below 0, as CT does"
     return "", ""
 
@@ -225,6 +232,7 @@ def with_values(source: Source, values: Any, task: Task, *, multi: bool = False,
     return source
 
 
+@as_written
 def scan_kind(folder: str | os.PathLike[str], images: Patterns = None, masks: Patterns = None) -> Kind:
     """Whether a CT data set holds ``"slices"`` (pictures) or ``"volumes"``, whatever its layout; the latter for phantoms."""
     told = as_patterns(images)

@@ -8,14 +8,18 @@ the list; several images of one case (one a series) are a list, in a table joine
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
-from monai_advdef.data.columns import EMPTY, ROLES, SECTION_WORDS, key_of, one_spelling
-from monai_advdef.data.layouts.rows import SECTIONS, Listed, Row, bare, settle, some
+from monai_advdef.data.columns import EMPTY, ROLES, SECTION_WORDS, SECTIONS, key_of, one_spelling
+from monai_advdef.data.layouts.rows import Listed, Row, bare, settle
 from monai_advdef.data.layouts.tables import rows_of
+from monai_advdef.data.notes import some
 from monai_advdef.errors import DataError, nearest
 
 ENDINGS = (".csv", ".tsv", ".txt", ".xlsx", ".json")
@@ -54,6 +58,9 @@ def listed_by_list(path: Path) -> Listed:
     often = Counter(row.images for row in listed.rows)
     for images in [images for images, count in often.items() if count > 1]:
         listed.problems.append(f"{path} names {images[0]} {often[images]} times; keep one entry an image")
+    shared = [mask for mask, count in Counter(mask for row in listed.rows for mask in row.masks).items() if count > 1]
+    if shared:
+        listed.notes.append(f"{len(shared)} labels belong to several images each ({some([mask.name for mask in shared])})")
     if not listed.rows and not listed.problems:
         raise DataError(f"{path} names no case with a label; write the columns image,label,patient,section, a line a case")
     spelt, twice = one_spelling([row.patient for row in listed.rows])
@@ -69,8 +76,11 @@ def _row(entry: Any, part: str, path: Path, place: int) -> Row:
     if not isinstance(entry, Mapping):
         raise DataError(f"{where} is {entry!r}; it must name image and label")
     told = {key_of(str(key)): value for key, value in entry.items()}
-    of = {role: next((told[name] for name in names if told.get(name)), "") for role, names in COLUMNS.items()}
-    images, masks = _paths(of["image"], path.parent), _paths(of["label"], path.parent)
+    of = {role: next((told[name] for name in names if told.get(name) not in (None, "")), "") for role, names in COLUMNS.items()}
+    try:
+        images, masks = _paths(of["image"], path.parent), _paths(of["label"], path.parent)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
     if not images:
         raise DataError(f"{where} names no image (it has {some(list(entry))}); give it image and label")
     word = str(of["section"] or part)
@@ -81,7 +91,9 @@ def _row(entry: Any, part: str, path: Path, place: int) -> Row:
     if missing or not (masks or section == "test"):
         lack = f"no file {missing[0]}" if missing else "no label"
         raise DataError(f"{where} ({images[0].name}) has {lack}; correct the list (paths are relative to it), or remove the entry")
-    case, patient = str(of["case"] or bare(images[0])), str(of["patient"])
+    if set(images) & set(masks):
+        raise DataError(f"{where}: {images[0].name} is image and label at once; correct the list")
+    case, patient = str(of["case"]) or bare(images[0]), str(of["patient"])
     return Row(case, case if patient.lower() in EMPTY else patient, images, masks, section)
 
 
@@ -120,4 +132,13 @@ def _entries(path: Path) -> Iterable[tuple[Any, str]]:
 
 def _paths(told: Any, home: Path) -> tuple[Path, ...]:
     parts = told.split("|") if isinstance(told, str) else told if isinstance(told, (list, tuple)) else [told]
-    return tuple(home / str(part).strip().replace("\\", "/") for part in parts if str(part).strip())
+    return tuple(home / _local(str(part).strip()) for part in parts if str(part).strip())
+
+
+def _local(word: str) -> str:
+    """A path of a list in this system's form: with slashes, ``~`` and ``file://`` resolved."""
+    if word.lower().startswith("file://"):
+        return url2pathname(urlsplit(word).path)
+    if "://" in word:
+        raise DataError(f"{word!r} is an address; fetch the file, and name it by its path")
+    return os.path.expanduser(word.replace("\\", "/"))

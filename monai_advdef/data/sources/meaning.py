@@ -33,6 +33,8 @@ def parse_values(values: Any) -> dict[int, int]:
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", stored)
         if not match or not re.fullmatch(r"\s*\d+\s*", number):
             raise _wrong(values)
+        if int(match[2] or match[1]) < int(match[1]):
+            raise _wrong(values)
         for value in range(int(match[1]), int(match[2] or match[1]) + 1):
             if found.get(value, int(number)) != int(number):
                 raise ValueError(f"values gives {value} the class {found[value]} and {int(number)}; name each stored value once")

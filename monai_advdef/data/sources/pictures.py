@@ -19,6 +19,7 @@ from PIL import Image
 
 from monai_advdef.data.image_files import inspect_pair
 from monai_advdef.data.layouts.rows import Listed, Row
+from monai_advdef.data.listing import tell_twins
 from monai_advdef.data.pairs import IMAGE_TYPES, MASK_TYPES, Pair
 from monai_advdef.data.pictures.masks import read_mask
 from monai_advdef.data.sources.meaning import class_of, classes_of, unknown_structures
@@ -93,6 +94,7 @@ def picture_pairs(
         results = list(pool.map(functools.partial(_pair, meaning=meaning, store=store, cup=cup), listed.rows))
     problems = [result for result in results if isinstance(result, str)]
     found = [result for result in results if not isinstance(result, str)]
+    tell_twins([Path(pair["image"]) for pair, *_ in found])
     overlaps = [over for _, over, _ in found if over]
     notes = [
         f"{sum(told in these for *_, these in found)} of {len(found)} images {told}"

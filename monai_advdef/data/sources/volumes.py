@@ -23,17 +23,16 @@ from monai_advdef.data.ct.layouts import Scan
 from monai_advdef.data.ct.organs import Organs
 from monai_advdef.data.ct.subjects import Annotated
 from monai_advdef.data.layouts.rows import Listed, Row
-from monai_advdef.data.mri.checks import Grid, check_headers, check_voxels
-from monai_advdef.data.mri.layouts import ROLE_OF, Subject
+from monai_advdef.data.mri.checks import check_headers, check_voxels
+from monai_advdef.data.mri.layouts import ROLE_OF, Subject, tumour_class
 from monai_advdef.data.sources.meaning import unknown_structures
 from monai_advdef.data.tasks import Task
-from monai_advdef.data.volume_files import read_header, read_voxels, whole_values
-from monai_advdef.dicom.series_subject import check_same_grid
+from monai_advdef.data.volume_files import read_header, read_on_grid, whole_values
 from monai_advdef.errors import DataError
 
 Items = tuple[list[dict[str, Any]], list[str], list[str]]
 PARTS = re.compile(r"tumou?r|cancer|lesion|cyst|mass|metasta", re.IGNORECASE)  # of an organ, and belong to it
-ABBREVIATIONS = {"bg": 0, "ncr": 1, "net": 1, "ncrnet": 1, "netc": 1, "ed": 2, "snfh": 2, "et": 3}  # of the BraTS challenges
+OVERLAP = 0.1  # of a structure, up to which another may lie over it: masks are drawn apart, and meet
 
 
 def scan_items(listed: Listed, organs: Organs, store: Path, *, annotated: Annotated = "", voxels: bool = True) -> Items:
@@ -60,7 +59,8 @@ def scan_items(listed: Listed, organs: Organs, store: Path, *, annotated: Annota
         label = row.masks[0]
         if row.structures or number_of or len(row.masks) > 1:
             masks = [(path, numbers[name]) for path, name in zip(row.masks, row.structures) if numbers[name]]
-            label = _joined(masks or [(path, 0) for path in row.masks], number_of, value_of, row, store)
+            label, odd = _joined(masks or [(path, 0) for path in row.masks], number_of, value_of, row, store)
+            notes.extend(odd)
         found = read_class_map(label, scan.image, organs).classes
         told = {*numbers.values(), *number_of.values()}
         outlined = [number == 0 or number in found or number in told or annotated == "all" for number in range(organs.classes)]
@@ -69,7 +69,7 @@ def scan_items(listed: Listed, organs: Organs, store: Path, *, annotated: Annota
                 f"{label} shows none of {', '.join(organs.names)}; choose another organ map, or say by --values what it shows"
             )
         about = {"image": str(scan.image), "label": str(label), "case": row.case, "patient": row.patient}
-        return {**about, "annotated": outlined, "known_values": sorted({0, *organs.class_of}), "grade": ""}
+        return {**about, "annotated": outlined, "known_values": sorted(organs.known), "grade": ""}
 
     items, problems = _each(listed.rows, item)
     return items, problems, notes
@@ -112,9 +112,11 @@ def series_items(listed: Listed, task: Task, store: Path, *, voxels: bool = True
                 raise DataError(
                     f"the case {row.case!r} has masks of {', '.join(row.structures)}; known: {', '.join(task.classes[1:])}"
                 )
-            label, known = _joined(masks, {}, task.label_values, row, store), task.label_values
+            label, odd = _joined(masks, {}, task.label_values, row, store)
+            notes.extend(odd)
+            known = task.label_values
         elif len(row.masks) > 1 or (number_of and not fitting):
-            label = _joined([(path, 0) for path in row.masks], number_of, task.label_values, row, store)
+            label, _ = _joined([(path, 0) for path in row.masks], number_of, task.label_values, row, store)
         files = dict(zip(task.series, images)) | {"seg": label}
         subject = Subject(row.case, row.images[0].parent, files, known, tuple(order) if single else (), row.patient)
         notes.extend(check_headers(subject))
@@ -144,7 +146,7 @@ def _series_order(listed: Listed, task: Task) -> list[int]:
 
 def _tumour_numbers(listed: Listed, task: Task) -> tuple[dict[int, int], list[str]]:
     """The class of every stored value by its name, and notes; other structures are background."""
-    number_of = {value: _tumour_class(name, task) for value, name in listed.class_names.items()}
+    number_of = {value: tumour_class(name, task) for value, name in listed.class_names.items()}
     absent = [name for number, name in enumerate(task.classes) if number and listed.class_names and number not in number_of.values()]
     if absent:
         raise unknown_structures(list(listed.class_names.values()), ["background", *absent], "the data set")
@@ -153,25 +155,37 @@ def _tumour_numbers(listed: Listed, task: Task) -> tuple[dict[int, int], list[st
     return {value: max(number, 0) for value, number in number_of.items()}, notes
 
 
-def _tumour_class(name: str, task: Task) -> int:
-    word = re.sub(r"[^a-z]", "", name.lower())
-    if name in task.classes or word in ABBREVIATIONS:
-        return task.classes.index(name) if name in task.classes else ABBREVIATIONS[word]
-    kinds: Mapping[str, int] = {"background": 0, "nonenhanc": 1, "necro": 1, "edema": 2, "enhanc": 3}
-    return next((number for kind, number in kinds.items() if kind in word), -1)
+def _joined(
+    masks: Sequence[tuple[Path, int]], number_of: Mapping[int, int], value_of: Sequence[int], row: Row, store: Path
+) -> tuple[Path, list[str]]:
+    """A label file with the loaders' values, of one file re-valued (class 0) or of a file a structure; and what was odd, in words.
 
+    Where structures overlap a little, the first counts.
 
-def _joined(masks: Sequence[tuple[Path, int]], number_of: Mapping[int, int], value_of: Sequence[int], row: Row, store: Path) -> Path:
-    """A label file with the loaders' values: of one file re-valued (class 0), or of a file a structure; the first counts."""
+    Raises:
+        DataError: a mask that hides more than a tenth of another, such as the whole tumour its core, since a voxel has one class.
+    """
+    name_of = dict(zip(row.masks, row.structures))
     joined: np.ndarray | None = None
-    first = read_header(masks[0][0])
+    whole: dict[int, tuple[Path, int]] = {}
+    notes, first = [], read_header(masks[0][0])
     for path, number in reversed(masks):
-        check_same_grid({str(p): Grid(h.shape[:3], h.affine) for p, h in ((masks[0][0], first), (path, read_header(path)))})
-        stored = whole_values(read_voxels(path))
-        if joined is None:
-            joined = np.zeros(stored.shape, np.uint8)
+        stored = whole_values(read_on_grid(path, masks[0][0], first)[0])
+        joined = np.zeros(stored.shape, np.uint8) if joined is None else joined
         if number:
-            joined[stored > 0] = value_of[number]
+            drawn = _drawn(path, stored)
+            hidden = joined[drawn]
+            for value in {*hidden.tolist()} - {0, value_of[number]}:
+                lost, (other, size) = int((hidden == value).sum()), whole[value]
+                told = f"the case {row.case!r}: {name_of[path]} and {name_of[other]} overlap in {lost} voxels"
+                if lost > OVERLAP * size:
+                    raise DataError(
+                        f"{told}, {100 * lost / size:.0f} % of the latter ({path}, {other}), and a voxel has one class; give masks "
+                        "that do not overlap, or one file of classes with --values"
+                    )
+                notes.append(f"{told}, which count as {name_of[path]}")
+            joined[drawn] = value_of[number]
+            whole[value_of[number]] = (path, int((joined == value_of[number]).sum()))
             continue
         odd = [f"{value:g}" for value in np.unique(stored) if value not in number_of and value != 0]
         if odd:
@@ -192,7 +206,19 @@ def _joined(masks: Sequence[tuple[Path, int]], number_of: Mapping[int, int], val
             part.replace(path)
         except OSError as error:
             raise DataError(f"{path} cannot be written ({error}); give a bundle_root where labels may be written") from error
-    return path
+    return path, notes
+
+
+def _drawn(path: Path, stored: np.ndarray) -> np.ndarray:
+    """Where the mask of one structure is set; it holds 0 and at most one other value."""
+    values = np.unique(stored)
+    if not np.isfinite(values).all() or len(values[values != 0]) > 1:
+        held = ", ".join(f"{value:.6g}" for value in values[:5])
+        raise DataError(
+            f"{path} holds the values {held}{', ...' if len(values) > 5 else ''}; the mask of one structure holds 0 and one other "
+            "(resample masks by nearest neighbour)"
+        )
+    return stored != 0
 
 
 def save_volume(voxels: np.ndarray, affine: np.ndarray, path: Path) -> None:

@@ -1,15 +1,4 @@
-"""The tidy table: one row per case x class x metric x attack x threat x defence x adaptivity x seed.
-
-A *cell* is one evaluation run, named by the fingerprint of its configuration. A folder of cells is one table::
-
-    records/<fingerprint>.parquet               finished cells; ``pandas.read_parquet("records")`` reads them all
-    records/_provenance/<fingerprint>.json      configuration, versions, command, weights and data of each finished cell
-    records/_unfinished/<fingerprint>.part.jsonl   rows of a cell that is running or was killed, beside it a lock and its owner
-
-Parquet readers pass over names that begin with an underscore, so the two sub-folders do not disturb them. Copies that a file-sync
-service leaves among the cells (``<fingerprint> (conflicted copy).parquet``) are passed over by :func:`read_records`, with a word;
-``pandas.read_parquet`` would count them twice.
-"""
+"""Writing a cell: its name, and its rows as they come."""
 
 from __future__ import annotations
 
@@ -17,34 +6,16 @@ import errno
 import hashlib
 import json
 import os
-import re
-import warnings
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from monai_advdef.neighbours import Disturbed, OwnedLines, remedy
-from monai_advdef.record_files import RecordError, listed, read_cell, read_part, unreadable
-from monai_advdef.rows import COLUMNS, EXTRAS, SCHEMA, check_row, refuse_twice
-
-__all__ = [
-    "COLUMNS",
-    "EXTRAS",
-    "RecordError",
-    "RecordWriter",
-    "check_row",
-    "fingerprint",
-    "finished",
-    "read_provenance",
-    "read_records",
-    "unfinished",
-]
-
-_CELL = re.compile("[0-9a-f]+")  # name of a cell
+from monai_advdef.records.files import CELL, RecordError, read_cell
+from monai_advdef.records.rows import SCHEMA, check_row, refuse_twice
 
 
 def fingerprint(config: dict) -> str:
@@ -87,7 +58,7 @@ class RecordWriter(OwnedLines):
     """
 
     def __init__(self, folder: str | Path, fingerprint: str, provenance: dict) -> None:
-        if not _CELL.fullmatch(fingerprint):
+        if not CELL.fullmatch(fingerprint):
             raise ValueError(f"fingerprint must be a hexadecimal string, got {fingerprint!r}; use records.fingerprint(config)")
         self.fingerprint = fingerprint
         self.path = Path(folder) / f"{fingerprint}.parquet"
@@ -169,78 +140,3 @@ class RecordWriter(OwnedLines):
             f"cannot write {path}: {error.strerror or error}; {remedy(error)}, and run this cell again (the rows "
             f"recorded so far stay in {self._part})"
         )
-
-
-def finished(folder: str | Path, fingerprint: str) -> bool:
-    """Whether the cell of this fingerprint has its finished table in the folder."""
-    return (Path(folder) / f"{fingerprint}.parquet").is_file()
-
-
-def unfinished(folder: str | Path) -> list[str]:
-    """Fingerprints of the cells that were started and have no finished table."""
-    parts = (path.name for path in listed(Path(folder) / "_unfinished") if path.name.endswith(".part.jsonl"))
-    names = (name.removesuffix(".part.jsonl") for name in parts)
-    return [name for name in names if _CELL.fullmatch(name) and not finished(folder, name)]
-
-
-def _cells(folder: Path) -> tuple[list[pa.Table], list[str]]:
-    """The tables of a folder, and the names of files that look like cells and are none: copies, and placeholders of files elsewhere.
-
-    A cell is called ``<fingerprint>.parquet`` and its rows carry that fingerprint.
-    """
-    tables, others = [], []
-    for path in (path for path in listed(folder) if "parquet" in path.name.lower()):
-        table = read_cell(path) if path.suffix == ".parquet" and _CELL.fullmatch(path.stem) else None
-        if table is None or set(table["fingerprint"].unique().to_pylist()) != {path.stem}:
-            others.append(path.name)
-        else:
-            tables.append(table)
-    return tables, others
-
-
-def read_records(source: str | Path, *, incomplete: bool = False) -> pd.DataFrame:
-    """All rows of a folder of records, or of one of its files, with the columns and types of ``COLUMNS``, and those
-    of ``EXTRAS`` that say something.
-
-    Warns, by name, of files that it passes over and of unfinished cells; ``incomplete=True`` includes the rows these have.
-    Raises :class:`RecordError` where there is nothing to read or a file is damaged.
-    """
-    folder = Path(source)
-    if folder.is_file():
-        return _frame(read_cell(folder))
-    cells, others = _cells(folder)
-    if others:
-        warnings.warn(
-            f"files of {folder} are passed over, for none is named as a cell that it holds: {', '.join(others)}; "
-            "a file-sync service leaves such copies, and placeholders of what it has not fetched; remove or fetch them",
-            stacklevel=2,
-        )
-    parts = [folder / "_unfinished" / f"{name}.part.jsonl" for name in unfinished(folder)]
-    if parts:
-        named = ", ".join(f"{path.name.removesuffix('.part.jsonl')} ({len(read_part(path))} rows)" for path in parts)
-        fate = "their rows are included" if incomplete else "their rows are left out"
-        warnings.warn(f"unfinished cells in {folder}: {named}; {fate}; run those cells again to complete them", stacklevel=2)
-    cells += [read_cell(path) for path in parts] if incomplete else []
-    if not cells:
-        raise RecordError(f"no finished records in {folder}; run an evaluation with this folder as its records, or check the path")
-    return _frame(pa.concat_tables(cells))
-
-
-def _frame(table: pa.Table) -> pd.DataFrame:
-    """The table as pandas has it, without the extra columns that say nothing."""
-    frame = table.to_pandas()
-    frame[list(EXTRAS)] = frame[list(EXTRAS)].fillna("")
-    return frame.astype(COLUMNS | EXTRAS).drop(columns=[name for name in EXTRAS if not frame[name].any()])
-
-
-def read_provenance(folder: str | Path) -> dict[str, dict]:
-    """Provenance of every finished cell, by fingerprint. Raises :class:`RecordError` where a file is damaged."""
-    facts = {}
-    for path in listed(Path(folder) / "_provenance"):
-        if path.suffix != ".json" or not _CELL.fullmatch(path.stem):  # a copy
-            continue
-        try:
-            facts[path.stem] = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise unreadable(path, error) from error
-    return facts

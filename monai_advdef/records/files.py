@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from monai_advdef.rows import COLUMNS, EXTRAS, KEY, SCHEMA, check_row
+from monai_advdef.records.rows import COLUMNS, EXTRAS, KEY, SCHEMA, check_row
+
+CELL = re.compile("[0-9a-f]+")  # name of a cell
 
 
 class RecordError(OSError):
