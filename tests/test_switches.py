@@ -227,6 +227,30 @@ def test_a_bundle_runs_in_folders_called_by_numbers(phantom_bundle, tmp_path, mo
     assert len(list(Path("26").glob("*.png"))) == 24
 
 
+def test_a_bundle_runs_in_folders_called_by_signs(phantom_bundle, tmp_path, monkeypatch):
+    """MONAI reads ``#`` as ``::`` in every text of a configuration."""
+    monkeypatch.chdir(tmp_path)
+    place = Path("Köln #1 100%?")
+    place.mkdir()
+    for folder in ("phantom", "models"):
+        (place / folder).symlink_to(phantom_bundle.root / folder)
+    told = {"dataset_dir": f"{place}/phantom", "output_dir": f"{place}/out", "ckpt_dir": f"{place}/models", "image_size": 64}
+    with patch.dict(os.environ):
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        workflow(phantom_bundle.root, [SKIN / "train.yaml", SKIN / "evaluate.yaml", workflows()["attacks/fgsm"]], told).run()
+    kinds = ("records/*.parquet", "adversarial/*.npz", "mlruns.db", "mlruns/*/artifacts/card.html")
+    assert all(list((place / "out").glob(kind)) for kind in kinds) and os.listdir() == [place.name]
+    predicted = {**told, "dataset_dir": f"{place}/phantom/images", "output_dir": f"{place}/predicted"}
+    workflow(phantom_bundle.root, [SKIN / "inference.yaml"], predicted, "inference").run()
+    assert len(list((place / "predicted").glob("*.png"))) == 24 and os.listdir() == [place.name]
+
+
+def test_a_folder_that_is_there_keeps_its_colons(tmp_path):
+    (tmp_path / "a::b").mkdir()
+    assert path("dataset_dir", str(tmp_path / "a::b")) == str(tmp_path / "a::b")
+    assert path("dataset_dir", str(tmp_path / "c::d")) == str(tmp_path / "c#d")
+
+
 @pytest.mark.parametrize("option", ["dataset_dir", "output_dir", "ckpt_dir"])
 def test_a_number_whose_spelling_is_lost_names_the_option(phantom_bundle, tmp_path, option):
     settings = {**phantom_bundle.settings(tmp_path), option: 1e3}
