@@ -49,17 +49,27 @@ class _Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"{self.prog}: {message}{hint} (--help tells more)\n")
 
 
+def _place(text: str) -> str:
+    """A file or folder of the command line; ``~`` is the home folder, which shells leave as it is behind ``=``."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(
+            "it is empty, as where a variable of the shell is not set; give a folder, or . for this one"
+        )
+    return os.path.expanduser(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="monai-advdef", description="Attacks on, and defences of, medical-image segmentation networks.")
     parser.add_argument("--version", action="version", version=f"monai-advdef {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar=" | ".join(VERBS), required=True, parser_class=_Parser)
     add = verbs.add_parser("demo", help="phantom images, a small victim, attacks, defences, a card: a few minutes on a CPU")
-    add.add_argument("--output_dir", default="demo", help="where everything goes (default: demo); run again to resume")
+    add.add_argument("--output_dir", type=_place, default="demo", help="where everything goes (default: demo); run again to resume")
     add.add_argument("--epochs", type=int, default=20, help="training epochs of the victim (default: 20)")
     add = verbs.add_parser("phantom", help="write phantom images of a task as real files")
     add.add_argument("task", choices=TASKS, metavar="TASK", help=f"one of: {', '.join(TASKS)}")
     add.add_argument(
         "folder",
+        type=_place,
         metavar="DIR",
         help="folder that gets images/ and masks/ (gliomas: a folder a subject; CT: images/, labels/)",
     )
@@ -75,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "--where", choices=("bundles", "workflows"), metavar="KIND", help="print only the folder of bundles | workflows"
     )
     add = verbs.add_parser("report", help="make the Robustness Card from recorded evaluations")
-    add.add_argument("folder", metavar="OUTPUT_DIR", help="folder with records/ (and gallery/)")
+    add.add_argument("folder", type=_place, metavar="OUTPUT_DIR", help="folder with records/ (and gallery/)")
     add.add_argument("--out", default=None, help="file to write (default: OUTPUT_DIR/card.html)")
     add.add_argument("--markdown", action="store_true", help="print the table in Markdown instead")
     return parser
@@ -85,6 +95,7 @@ def _add_data_verbs(verbs: Any) -> None:
     add = verbs.add_parser("check", help="open every file of a data set and tell what it holds, what is wrong and what is missing")
     add.add_argument(
         "folder",
+        type=_place,
         metavar="DIR",
         help="folder with images and masks, MRI subjects or CT volumes, a public data set as distributed, or a list (CSV, JSON)",
     )
@@ -94,8 +105,12 @@ def _add_data_verbs(verbs: Any) -> None:
     )
     _add_patterns(add)
     add = verbs.add_parser("prepare", help="convert a data set into images/, masks/, labels.csv, split.csv (volumes: labels/)")
-    add.add_argument("source", metavar="SOURCE", help="folder into which its archives were unpacked, or a list (CSV, JSON)")
-    add.add_argument("folder", metavar="DIR", help="new folder for the converted files (linked where they stay as they are)")
+    add.add_argument(
+        "source", type=_place, metavar="SOURCE", help="folder into which its archives were unpacked, or a list (CSV, JSON)"
+    )
+    add.add_argument(
+        "folder", type=_place, metavar="DIR", help="new folder for the converted files (linked where they stay as they are)"
+    )
     add.add_argument("--layout", choices=LAYOUTS, default="", metavar="NAME", help=f"{' | '.join(LAYOUTS)} (default: recognised)")
     _add_patterns(add)
 

@@ -35,7 +35,8 @@ def truth(name: str, value: Any) -> bool:
 def path(name: str, value: Any) -> str:
     """A file or folder as text; ``~`` is the home folder, nothing (``None``, ``null``) the empty text.
 
-    A whole number is the folder called so: the command line of a bundle reads ``--dataset_dir 2018`` as one.
+    A whole number is the folder called so: the command line of a bundle reads ``--dataset_dir 2018`` as one. And ``::`` is ``#``
+    where there is no file with the one: MONAI reads ``#`` in every text of a configuration as that.
 
     Raises:
         ValueError: another number, whose spelling is lost, or no path at all; naming the option and what to write.
@@ -43,7 +44,8 @@ def path(name: str, value: Any) -> str:
     if absent(value):
         return ""
     if isinstance(value, (str, os.PathLike)):
-        return os.path.expanduser(value)
+        found = os.path.expanduser(value)
+        return found.replace("::", "#") if isinstance(value, str) and not os.path.exists(found) else found
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
@@ -53,6 +55,18 @@ def path(name: str, value: Any) -> str:
         f"{name} must be a file or a folder, but was read as {kind} {value!r}, and how it was spelt is lost; write ./ in front of "
         f"its name: --{name} ./NAME"
     )
+
+
+def folder(name: str, value: Any) -> str:
+    """A folder to write to, as :func:`path` reads it.
+
+    Raises:
+        ValueError: as there, and where it is empty: what is put below it would lie at the root of the disk.
+    """
+    found = path(name, value)
+    if not found.strip():
+        raise ValueError(f"{name} is empty, as where a variable of the shell is not set; give a folder, or . for this one")
+    return found
 
 
 def absent(value: Any) -> bool:

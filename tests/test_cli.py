@@ -234,3 +234,15 @@ def test_report_says_what_it_passes_over(capsys, tmp_path):
     with pytest.warns(UserWarning, match=rf"files of .*{cell.stem} \(1\).parquet"):
         code, out, _ = answer(capsys, "report", str(tmp_path), "--markdown")
     assert code == 0 and out == whole
+
+
+@pytest.mark.parametrize("words", ["demo --output_dir=", "phantom skin", "check", "prepare DATA", "report"])
+def test_an_empty_folder_is_refused(capsys, words):
+    with pytest.raises(SystemExit) as stop:
+        main([*words.split(), ""] if not words.endswith("=") else words.split())
+    assert stop.value.code == 2 and "it is empty, as where a variable of the shell is not set" in capsys.readouterr().err
+
+
+def test_the_home_folder_is_known_behind_an_equals_sign(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert command_line._parser().parse_args(["demo", "--output_dir=~/d"]).output_dir == str(tmp_path / "d")

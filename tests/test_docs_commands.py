@@ -131,7 +131,7 @@ def test_the_options_and_files_that_a_page_speaks_of(page):
     for words in spoken(page):
         for name in re.findall(r"(?:^|\s)--([a-z][\w:]*)", words) if words.startswith("--") else ():
             assert f"--{name}" in verbs or any(holds(parser, name) for parser in known if parser), f"{page}: {words}"
-        for file in re.findall(r"[\w./$]+\.yaml", words):
+        for file in re.findall(r"(?<![\w%])[\w./$]+\.yaml", words):
             ends = file.replace("$W", "workflows").replace("$P", "papers")
             assert any(f.endswith(ends) for f in files), f"{page}: {words}"
         for name in re.findall(r"^monai_advdef(?:\.\w+)+", words):

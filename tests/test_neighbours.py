@@ -114,6 +114,18 @@ def test_folders_are_tried_by_the_option_that_named_them(tmp_path):
 # -- locks
 
 
+def test_an_owner_that_cannot_be_written_leaves_no_lock(tmp_path):
+    (tmp_path / "cell.owner.json").mkdir()
+    owned = Ownership(tmp_path / "cell", "the cell")
+    with pytest.raises(IsADirectoryError):
+        owned.take()
+    assert [p.name for p in tmp_path.iterdir()] == ["cell.owner.json"]
+    (tmp_path / "cell.owner.json").rmdir()
+    owned.take()
+    owned.release()
+    assert not list(tmp_path.iterdir())
+
+
 HOLDER = """
 import sys, time
 from monai_advdef.neighbours import Ownership

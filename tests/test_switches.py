@@ -21,7 +21,7 @@ import monai_advdef
 from monai_advdef.attacks import PGD, Attack
 from monai_advdef.bundle import bundles, workflows
 from monai_advdef.defenses import FrequencyRefinement
-from monai_advdef.handlers import RecordHandler, TrainingTracker
+from monai_advdef.handlers import RecordHandler, TrainingTracker, writable
 from monai_advdef.handlers.options import resolve
 from monai_advdef.networks import NLCE, segmentation_network
 from monai_advdef.study import workflow
@@ -227,6 +227,30 @@ def test_a_bundle_runs_in_folders_called_by_numbers(phantom_bundle, tmp_path, mo
     assert len(list(Path("26").glob("*.png"))) == 24
 
 
+def test_a_bundle_runs_in_folders_called_by_signs(phantom_bundle, tmp_path, monkeypatch):
+    """MONAI reads ``#`` as ``::`` in every text of a configuration."""
+    monkeypatch.chdir(tmp_path)
+    place = Path("Köln #1 100%?")
+    place.mkdir()
+    for folder in ("phantom", "models"):
+        (place / folder).symlink_to(phantom_bundle.root / folder)
+    told = {"dataset_dir": f"{place}/phantom", "output_dir": f"{place}/out", "ckpt_dir": f"{place}/models", "image_size": 64}
+    with patch.dict(os.environ):
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        workflow(phantom_bundle.root, [SKIN / "train.yaml", SKIN / "evaluate.yaml", workflows()["attacks/fgsm"]], told).run()
+    kinds = ("records/*.parquet", "adversarial/*.npz", "mlruns.db", "mlruns/*/artifacts/card.html")
+    assert all(list((place / "out").glob(kind)) for kind in kinds) and os.listdir() == [place.name]
+    predicted = {**told, "dataset_dir": f"{place}/phantom/images", "output_dir": f"{place}/predicted"}
+    workflow(phantom_bundle.root, [SKIN / "inference.yaml"], predicted, "inference").run()
+    assert len(list((place / "predicted").glob("*.png"))) == 24 and os.listdir() == [place.name]
+
+
+def test_a_folder_that_is_there_keeps_its_colons(tmp_path):
+    (tmp_path / "a::b").mkdir()
+    assert path("dataset_dir", str(tmp_path / "a::b")) == str(tmp_path / "a::b")
+    assert path("dataset_dir", str(tmp_path / "c::d")) == str(tmp_path / "c#d")
+
+
 @pytest.mark.parametrize("option", ["dataset_dir", "output_dir", "ckpt_dir"])
 def test_a_number_whose_spelling_is_lost_names_the_option(phantom_bundle, tmp_path, option):
     settings = {**phantom_bundle.settings(tmp_path), option: 1e3}
@@ -245,3 +269,21 @@ def test_no_configuration_joins_a_folder_as_text():
         for text in _expressions(yaml.safe_load(config.read_text())):
             for name in re.findall(r"(?<![\w(, ])@(\w+_dir|bundle_root)(?= \+)|\$@(\w+_dir|bundle_root) \+", text):
                 assert "glob.glob" in text, f"{config}: {text} fails for a folder called 2018 ({name})"
+
+
+@pytest.mark.parametrize("given", ["", " ", None, "null"])
+def test_an_empty_folder_is_refused_before_anything_is_written(given):
+    """Below it would lie the root of the disk: ``<ckpt_dir>/model.pt``."""
+    with pytest.raises(
+        ValueError, match="output_dir is empty, as where a variable of the shell is not set; give a folder, or . for"
+    ):
+        writable(output_dir=given)
+    with pytest.raises(ValueError, match="output_dir is empty"):
+        RecordHandler(given, ["lesion"])
+
+
+def test_folders_are_tried_under_the_names_that_people_mean(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    writable(output_dir=2018, ckpt_dir="~/models")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["2018", "home"] and (tmp_path / "home" / "models").is_dir()

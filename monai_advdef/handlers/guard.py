@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
 
 from ignite.engine import Engine
 
@@ -11,7 +11,7 @@ from monai_advdef.handlers.batches import in_words
 from monai_advdef.handlers.record import RecordHandler
 from monai_advdef.handlers.tracking import close_failed
 from monai_advdef.neighbours import check_writable, stoppable
-from monai_advdef.switches import path
+from monai_advdef.switches import folder
 
 REMEDY = (
     "List overlays after evaluate.yaml, and add to handlers with '+validate::handlers' inside a file only: on the command line it "
@@ -51,10 +51,11 @@ def evaluate(evaluator: Engine, attack: AttackHandler | None = None, records: Re
         raise RuntimeError(f"a RecordHandler is configured but recorded nothing: it is not among the evaluator's handlers. {REMEDY}")
 
 
-def writable(**folders: Any) -> None:
+def writable(**folders: str | os.PathLike[str]) -> None:
     """Fail before any work where a folder cannot be written: an item of a bundle's ``run`` with ``ckpt_dir: '@ckpt_dir'``.
 
     Raises:
         OSError: naming option, folder and remedy.
+        ValueError: an option that is empty, or no folder.
     """
-    check_writable(**{option: path(option, folder) or None for option, folder in folders.items()})
+    check_writable(**{name: folder(name, value) for name, value in folders.items()})

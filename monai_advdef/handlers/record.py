@@ -42,7 +42,7 @@ from monai_advdef.neighbours import check_writable, clear_leftovers
 from monai_advdef.records import RecordWriter, fingerprint
 from monai_advdef.report import build
 from monai_advdef.report.words import BY_CHANNEL, IN_L2
-from monai_advdef.switches import as_written
+from monai_advdef.switches import as_written, folder
 from monai_advdef.victim import Victim
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class RecordHandler:
             ``label_key``, ``gallery``, ``card``, ``undefended``, ``gradients``), which go before it.
 
     Raises:
-        ValueError: an unknown option, with the nearest known one; when it runs, two cases of one name.
+        ValueError: an unknown option, with the nearest known one; an empty ``output_dir``; when it runs, two cases of one name.
     """
 
     @as_written
@@ -90,7 +90,7 @@ class RecordHandler:
         kept = gather(RecordOptions, keep, options)
         own = ("output_dir", "classes", "attack", "task", "model", "suite", "keep")
         refuse_unknown("RecordHandler", options, [*names_of(RecordOptions), *own])
-        self.folder, self.classes, self.attack = Path(output_dir), [str(c) for c in classes], attack
+        self.folder, self.classes, self.attack = Path(folder("output_dir", output_dir)), [str(c) for c in classes], attack
         self.of = {"task": str(task), "model": str(model), "suite": str(suite)}  # a command line reads 2018 as a number
         self.activation, self.image_key, self.pred_key, self.label_key = (
             kept.activation,

@@ -58,7 +58,7 @@ class Ownership:
 
         Raises:
             RuntimeError: this very process holds it.
-            OSError: the lock cannot be made.
+            OSError: lock or owner cannot be written.
         """
         start, pauses = time.monotonic(), iter(PATIENCE)
         while True:
@@ -67,13 +67,18 @@ class Ownership:
                 break
             except Timeout:
                 self._tell(time.monotonic() - start)
-        self._owner.write_text(json.dumps({**asdict(me()), "since": time.strftime("%Y-%m-%d %H:%M:%S")}), encoding="utf-8")
+        try:
+            self._owner.write_text(json.dumps({**asdict(me()), "since": time.strftime("%Y-%m-%d %H:%M:%S")}), encoding="utf-8")
+        except OSError:  # a full disk
+            self.release()
+            raise
 
     def release(self) -> None:
         """Give it up; without effect where it is not held."""
         lock, self._lock = self._lock, None
         if lock is not None:
-            self._owner.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._owner.unlink()
             _give_up(lock)
 
     def __del__(self) -> None:

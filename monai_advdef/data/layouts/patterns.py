@@ -36,14 +36,18 @@ class Key(NamedTuple):
 
 
 def as_patterns(told: Patterns) -> list[str]:
-    """Patterns as a list: one alone, several (a list, or joined by commas), or none; Fire makes a set of ``{case}`` alone."""
+    """Patterns as a list: one alone, several (a list, or joined by commas), or none.
+
+    Fire makes a set of ``{case}`` alone, and MONAI reads ``#`` in the texts of a configuration as ``::``.
+    """
     if absent(told) or not told:
         return []
     if isinstance(told, (set, frozenset)):
         return ["{" + ",".join(map(str, told)) + "}"]
+    several = [told] if isinstance(told, (str, os.PathLike)) else told
     if isinstance(told, str) and all("{case}" in pattern for pattern in told.split(",")):
-        return [pattern.strip() for pattern in told.split(",")]
-    return [str(told)] if isinstance(told, (str, os.PathLike)) else [str(pattern) for pattern in told]
+        several = [pattern.strip() for pattern in told.split(",")]
+    return [str(pattern).replace("::", "#") for pattern in several]
 
 
 def listed_by_patterns(
