@@ -53,7 +53,7 @@ class ThreatModel(metaclass=AsWritten):
             object.__setattr__(self, "eps", math.inf)
         budgets: list[Any] = list(self.eps) if isinstance(self.eps, (list, tuple)) else [self.eps]
         if not budgets or any(isinstance(e, bool) or not isinstance(e, (int, float)) or not e >= 0 for e in budgets):
-            raise ValueError(f"eps must be ≥ 0 in {self.unit}s, got {self.eps}; give a number, or one number per channel")
+            raise ValueError(f"eps must be ≥ 0 ({self.unit}), got {self.eps}; give a number, or one number per channel")
         if len(budgets) > 1 and self.norm != "linf":
             raise ValueError(f"eps per channel is defined for norm 'linf' only, got {self.eps} with {self.norm!r}; give one number")
         if self.relative and (self.norm != "linf" or max(budgets) > 100):
@@ -66,7 +66,12 @@ class ThreatModel(metaclass=AsWritten):
             if self.value_range != "image":
                 raise ValueError(f"value_range must be (lo, hi), one pair per channel or 'image', got {self.value_range!r}")
         else:
-            pairs = torch.as_tensor(self.value_range, dtype=torch.float64).reshape(-1, 2)
+            try:
+                pairs = torch.as_tensor(self.value_range, dtype=torch.float64).reshape(-1, 2)
+            except (RuntimeError, ValueError, TypeError):
+                raise ValueError(
+                    f"value_range must be (lo, hi), one pair per channel or 'image', got {self.value_range!r}; give two numbers"
+                ) from None
             if not bool((pairs[:, 0] < pairs[:, 1]).all()):
                 raise ValueError(f"value_range must have lo < hi, got {self.value_range}")
             if self.norm == "linf" and not self.relative and max(budgets) > float((pairs[:, 1] - pairs[:, 0]).max()):
@@ -249,7 +254,7 @@ def _check_pixels(threat: ThreatModel, image: Images, lo: Tensor, hi: Tensor) ->
     if bool((image < lo).any()) or bool((image > hi).any()):
         raise ValueError(
             f"the image spans [{float(image.min()):g}, {float(image.max()):g}], outside value_range {threat.value_range} "
-            f"in {threat.unit}s; give the range the image is really stored in"
+            f"({threat.unit}); give the range the image is really stored in"
         )
     if isinstance(threat.value_range, str):
         widest = float((hi - lo).max())
