@@ -53,7 +53,7 @@ class ThreatModel(metaclass=AsWritten):
             object.__setattr__(self, "eps", math.inf)
         budgets: list[Any] = list(self.eps) if isinstance(self.eps, (list, tuple)) else [self.eps]
         if not budgets or any(isinstance(e, bool) or not isinstance(e, (int, float)) or not e >= 0 for e in budgets):
-            raise ValueError(f"eps must be ≥ 0 ({self.unit}), got {self.eps}; give a number, or one number per channel")
+            raise ValueError(f"eps must be ≥ 0 in {self.unit}s, got {self.eps}; give a number, or one number per channel")
         if len(budgets) > 1 and self.norm != "linf":
             raise ValueError(f"eps per channel is defined for norm 'linf' only, got {self.eps} with {self.norm!r}; give one number")
         if self.relative and (self.norm != "linf" or max(budgets) > 100):

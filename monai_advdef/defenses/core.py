@@ -12,8 +12,6 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
-from monai_advdef.switches import as_written
-
 SLACK = 0.02  # of the width of the range: what interpolation overshoots
 
 
@@ -64,7 +62,6 @@ class Defense(nn.Module):
     ranged: bool = True  # whether the result depends on what ``value_range`` says
     checked: bool = True  # set to False while an attack steps through images that are known to lie in the range
 
-    @as_written
     def __init__(self, *, value_range: Sequence[float] = (0, 255)) -> None:
         super().__init__()
         pair = value_range if isinstance(value_range, (tuple, list)) else ()
