@@ -41,5 +41,9 @@ def reason(error: Exception) -> str:
 def nearest(word: str, known: Iterable[str]) -> str:
     """``"did you mean 'skin'? known: skin"``: what an error about an unknown ``word`` says after it."""
     names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.4)
-    return (f"did you mean {close[0]!r}? " if close else "") + "known: " + ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    small, lower = word.lower(), {name.lower(): name for name in names}
+    begun = [name for name in lower if len(name) > 2 and len(small) > 2 and (small.startswith(name) or name.startswith(small))]
+    close = difflib.get_close_matches(small, lower, n=1, cutoff=0.7)
+    close = close or difflib.get_close_matches(small, begun or lower, n=1, cutoff=0.4)
+    meant = f"did you mean {lower[close[0]]!r}? " if close else ""
+    return meant + "known: " + ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")

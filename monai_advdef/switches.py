@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any, TypeVar
 
+from monai_advdef.errors import nearest
+
 F = TypeVar("F", bound=Callable[..., Any])
 NOTHING = ("none", "null")
 
@@ -106,6 +108,8 @@ class AsWritten(type):
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         kinds = {field.name: _kinds(field.type) for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        for name in kwargs.keys() - kinds.keys():
+            raise TypeError(f"{cls.__name__} has no argument {name!r}; {nearest(name, kinds)}")
         return super().__call__(*args, **{k: meant(k, v, kinds[k]) if k in kinds else v for k, v in kwargs.items()})
 
 
@@ -125,6 +129,8 @@ def meant(name: str, value: Any, kinds: set[str]) -> Any:
     text = value.strip()
     if text[:1] in ("[", "(", "{") and kinds & {"Sequence", "tuple", "list", "dict", "Mapping", "Any"}:
         return _literal(name, text)
+    if kinds & {"Sequence", "tuple", "list"} and not kinds & {"str", "int", "float", "Any"}:
+        raise ValueError(f"{name} must be a list, got the text {text!r}; write it in brackets, as [{text}]")
     if kinds & {"int", "float"} and "str" not in kinds:
         return _number(name, text, whole="float" not in kinds)
     return value

@@ -66,7 +66,12 @@ class ThreatModel(metaclass=AsWritten):
             if self.value_range != "image":
                 raise ValueError(f"value_range must be (lo, hi), one pair per channel or 'image', got {self.value_range!r}")
         else:
-            pairs = torch.as_tensor(self.value_range, dtype=torch.float64).reshape(-1, 2)
+            try:
+                pairs = torch.as_tensor(self.value_range, dtype=torch.float64).reshape(-1, 2)
+            except (RuntimeError, ValueError, TypeError):
+                raise ValueError(
+                    f"value_range must be (lo, hi), one pair per channel or 'image', got {self.value_range!r}; give two numbers"
+                ) from None
             if not bool((pairs[:, 0] < pairs[:, 1]).all()):
                 raise ValueError(f"value_range must have lo < hi, got {self.value_range}")
             if self.norm == "linf" and not self.relative and max(budgets) > float((pairs[:, 1] - pairs[:, 0]).max()):
@@ -249,7 +254,7 @@ def _check_pixels(threat: ThreatModel, image: Images, lo: Tensor, hi: Tensor) ->
     if bool((image < lo).any()) or bool((image > hi).any()):
         raise ValueError(
             f"the image spans [{float(image.min()):g}, {float(image.max()):g}], outside value_range {threat.value_range} "
-            f"in {threat.unit}s; give the range the image is really stored in"
+            f"({threat.unit}); give the range the image is really stored in"
         )
     if isinstance(threat.value_range, str):
         widest = float((hi - lo).max())

@@ -241,6 +241,7 @@ def _refuse(kind, image, words, **options):
 @pytest.mark.parametrize("kind", RANGED)
 def test_images_of_another_range_are_refused_with_both_ranges(kind):
     grey = torch.randint(0, 256, (2, 3, 16, 16)).float()
+    grey[:, :, 0, 0], grey[:, :, 0, 1] = 0, 255
     _refuse(kind, grey / 255, r"\(0, 255\), but is given images in \[0, 1\]")
     _refuse(kind, (grey - 127.5) / 60, r"\(0, 255\), but the images span \[-2\.1")
     _refuse(kind, grey * 3 - 300, r"\(0, 255\), but the images span \[-300, 465\]")

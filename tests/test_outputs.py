@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from engines import items, network
+from monai.data import DataLoader, Dataset
+from monai.engines import SupervisedEvaluator
+from monai.handlers import CheckpointLoader
 from monai.transforms import Lambdad
-from test_batches import evaluation, without
+from test_batches import ARGMAX, evaluation, without
 from torch import nn
+
+from monai_advdef.handlers import AttackHandler, RecordHandler, evaluate
+from monai_advdef.records import read_records
 
 
 class Wrapped(nn.Module):
@@ -104,3 +112,28 @@ def test_keys_that_the_evaluator_does_not_know_need_a_prepare_batch(trained, tmp
     scores = evaluation(network(trained), data, tmp_path / "b", prepare_batch=prepare, **told)
     ordinary = evaluation(network(trained), without(), tmp_path / "c", attacked=attacked)
     assert scores.tolist() == ordinary.tolist()
+
+
+@pytest.mark.parametrize("attacked", [True, False], ids=["attacked", "clean"])
+def test_a_class_without_a_channel_is_refused_and_a_lone_name_is_one_class(trained, tmp_path, attacked):
+    right = evaluation(network(trained), items(3), tmp_path / "right", attacked=attacked).tolist()
+    data = DataLoader(Dataset(items(3)), batch_size=3)
+    for classes, words in ((["a", "b"], "classes names 2 foreground classes .* the network has channels for 1"), ("lesion", None)):
+        attack = AttackHandler("PGD", steps=2) if attacked else None
+        records = RecordHandler(tmp_path / str(words), classes, attack=attack, gallery=False, card=False)
+        handlers = [records] if attack is None else [attack, records]
+        engine = SupervisedEvaluator("cpu", data, network=network(trained), val_handlers=handlers, postprocessing=ARGMAX)
+        with pytest.raises(ValueError, match=words) if words else nullcontext():
+            evaluate(engine, attack, records)
+    table = read_records(tmp_path / "None" / "records").query("metric == 'dice'")
+    assert table["value"].tolist() == right and set(table["class"]) == {"lesion"}
+
+
+def test_an_empty_data_set_and_missing_weights_are_told_as_that(trained, tmp_path):
+    with pytest.raises(ValueError, match="the data to evaluate hold no case"):
+        evaluation(network(trained), [], tmp_path)
+    records = RecordHandler(tmp_path, "lesion", gallery=False, card=False)
+    load = CheckpointLoader(str(tmp_path / "model.pt"), {"model": network(trained)})
+    engine = SupervisedEvaluator("cpu", DataLoader(Dataset(items(2))), network=network(trained), val_handlers=[load, records])
+    with pytest.raises(FileNotFoundError, match="train the bundle first, or name with ckpt_dir.*model.pt"):
+        evaluate(engine, None, records)

@@ -11,12 +11,14 @@ import torch
 from engines import items, network
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator
-from monai.transforms import AsDiscreted
+from monai.transforms import AsDiscreted, Compose, RandFlipd
 from torch import nn
 from torch.utils.data import BatchSampler, SequentialSampler, SubsetRandomSampler
 
 from monai_advdef import ThreatModel
+from monai_advdef.errors import nearest
 from monai_advdef.handlers import AttackHandler, RecordHandler, evaluate
+from monai_advdef.handlers.cases import Cases, loaded
 from monai_advdef.handlers.cell import network_identity
 from monai_advdef.handlers.identity import identity, weights_hash
 from monai_advdef.records import read_records
@@ -85,6 +87,31 @@ def test_an_aim_taken_from_the_next_case_depends_on_the_order(trained, tmp_path)
         recorded(tmp_path, net, attack=attack, loading={"shuffle": True})
 
 
+def test_cases_that_are_drawn_anew_are_told_and_never_taken_for_each_other(trained, tmp_path, caplog):
+    class Noisy(Dataset):
+        def __getitem__(self, index):
+            item = dict(self.data[index])
+            return {**item, "image": item["image"] + torch.rand(()) * 1e-3}
+
+    net, names = network(trained), []
+    drawn = [RandFlipd("image", prob=0.5).set_random_state(seed) for seed in (0, 0)]
+    for made in (Noisy(items()), *(Dataset(items(), transform=Compose(step)) for step in drawn)):
+        records = RecordHandler(tmp_path, "lesion", card=False, gallery=False)
+        after = AsDiscreted("pred", argmax=True)
+        engine = SupervisedEvaluator(
+            "cpu", DataLoader(made, batch_size=3), network=net, val_handlers=[records], postprocessing=after
+        )
+        evaluate(engine, None, records)
+        names.append(records.fingerprint)
+    assert len(set(names)) == 3 and caplog.text.count("a case loaded twice differs: its transforms draw at random") == 3
+    flipped = Dataset(items(), transform=Compose(RandFlipd("image", prob=1.0)))
+    assert _loaded(flipped) == _loaded(flipped)
+
+
+def _loaded(dataset):
+    return loaded(DataLoader(dataset), Cases(dataset, "image"))
+
+
 # -- the threat model
 
 
@@ -106,6 +133,24 @@ def test_a_threat_model_reads_what_people_write(given):
     assert AttackHandler("PGD", **{"eps": 8.0, **given}).identity() == AttackHandler("PGD", eps=8.0).identity()
     stated = {"eps": 8, "value_range": (0, 255), "unit": "grey level"}
     assert AttackHandler("PGD", {**stated, **given}).identity() == AttackHandler("PGD", stated).identity()
+
+
+@pytest.mark.parametrize("given", [255, (0, 1, 2), ("low", "high"), None, (255, 0), "0, 255"], ids=str)
+def test_a_range_that_is_none_is_refused_in_words(given):
+    with pytest.raises(ValueError, match="value_range must"):
+        ThreatModel(value_range=given)
+
+
+def test_one_budget_is_a_sweep_and_a_text_is_none(tmp_path):
+    attack = AttackHandler("PGD", cache_dir=tmp_path, sweep=4)
+    assert [threat.eps for threat in attack.threats] == [8.0, 4.0]
+    with pytest.raises(ValueError, match="sweep must be a"):
+        AttackHandler("PGD", cache_dir=tmp_path, sweep="2,4")
+
+
+@pytest.mark.parametrize(("word", "meant"), [("pgd", "PGD"), ("epsilon", "eps"), ("valuerange", "value_range")])
+def test_a_wrong_word_is_told_the_nearest_that_it_begins_like(word, meant):
+    assert f"did you mean {meant!r}?" in nearest(word, ["ASMA", "FGSM", "PGD", "eps", "region", "value_range"])
 
 
 @pytest.mark.parametrize("eps", ["8/255", True, "eight", [8, "8"], None, [], -1, float("nan")], ids=str)

@@ -13,6 +13,7 @@ from monai_advdef.defenses.codecs import codec_round_trip
 from monai_advdef.defenses.colour import chroma_in_rgb, to_ycbcr
 from monai_advdef.defenses.core import Defense
 from monai_advdef.defenses.jpeg_model import SUBSAMPLING, jpeg_round_trip, quality_tables
+from monai_advdef.switches import as_written
 
 BACKENDS = ("torch", "pillow", "simplejpeg")
 
@@ -36,6 +37,7 @@ class JPEG(Defense):
         ValueError: an unknown quality, subsampling or backend.
     """
 
+    @as_written
     def __init__(
         self, *, quality: int = 85, subsampling: str = "4:2:0", backend: str = "torch", value_range: Sequence[float] = (0, 255)
     ) -> None:

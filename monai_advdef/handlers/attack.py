@@ -110,7 +110,7 @@ class AttackHandler:
         label_key: str = "label",
         cache_dir: str | os.PathLike[str] | None = None,
         stored: str = "float32",
-        sweep: Sequence[float] = (),
+        sweep: Sequence[float] | float = (),
         **options: Any,
     ) -> None:
         if stored not in STORED:
@@ -120,6 +120,7 @@ class AttackHandler:
         self.adaptive, self.seed = adaptive, int(seed)
         self.image_key, self.label_key, self.stored = image_key, label_key, stored
         self.cache = AdversarialCache(cache_dir) if cache_dir else None
+        sweep = [sweep] if isinstance(sweep, (int, float)) else sweep
         if sweep and self.cache is None:
             raise ValueError(f"sweep {list(sweep)} needs cache_dir, a folder for the images of the other budgets")
         self.threats = [self.threat, *(replace(self.threat, eps=float(eps)) for eps in sweep if eps != self.threat.eps)]

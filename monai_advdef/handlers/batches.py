@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,6 +55,24 @@ def entry(held: Mapping[str, Any], key: str, argument: str, what: str) -> Tensor
         sizes = " and ".join(sorted({str(tuple(x.shape)) for x in found}))
         raise ValueError(f"{key!r} of {what} is a list of tensors {sizes}; pad or resize them to one size, or set batch_size to 1")
     raise ValueError(f"{key!r} of {what} is a {type(found).__name__}, not a tensor; add EnsureTyped(keys={key!r}) to the transforms")
+
+
+def check_classes(classes: Sequence[str], output: Any, activation: str) -> None:
+    """Refuse names of classes for which a softmax head has no channel: with both masks empty, each would score 1.
+
+    Raises:
+        ValueError: naming the classes and how many there are.
+    """
+    found = next((v for k, v in output.items() if str(k).startswith("pred")), None) if isinstance(output, Mapping) else None
+    logits = found[0] if isinstance(found, (list, tuple)) and found else found
+    if activation != "softmax" or not isinstance(logits, Tensor) or logits.ndim < 3:
+        return
+    channels = max(logits.shape[1] - 1, 1)
+    if len(classes) > channels:
+        raise ValueError(
+            f"classes names {len(classes)} foreground classes ({list(classes)}), the network has channels for {channels}; name as "
+            "many, in the order of its channels"
+        )
 
 
 def put_image(batch: Any, key: str, adversarial: Tensor) -> None:

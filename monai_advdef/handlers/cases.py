@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from monai.data import MetaTensor
+from monai.transforms import Randomizable
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
 from monai_advdef.handlers.identity import Unidentified, identity
@@ -120,10 +122,26 @@ def loaded(loader: Any, cases: Cases, *, order: Any = None) -> tuple[str, list[s
                 else f"case {name!r} ({file}) is in the data list twice; list every case once, whole and not in pieces"
             )
         files[name] = file
-        digests[name] = identity({key: _content(value) for key, value in item.items() if not str(key).endswith(_NOT_LOADED)})
+        digests[name] = _held(item)
     order = [found for found in (_part(loader), order) if found is not None]
+    if _drawn(getattr(loader, "dataset", None), digests, cases):
+        raise Unidentified(
+            "a case loaded twice differs: its transforms draw at random; leave random transforms (Rand...) to the training, or the "
+            "scores are those of one draw"
+        )
     names = list(digests) if order else sorted(digests)
     return identity(order, [(name, digests[name]) for name in names]), names
+
+
+def _held(item: Mapping[str, Any]) -> str:
+    return identity({key: _content(value) for key, value in item.items() if not str(key).endswith(_NOT_LOADED)})
+
+
+def _drawn(dataset: Any, digests: Mapping[str, str], cases: Cases) -> bool:
+    """Whether a second look finds other cases; at the first entry, and at all where a transform may draw."""
+    steps = getattr(getattr(dataset, "transform", None), "flatten", lambda: None)()
+    random = any(isinstance(step, Randomizable) for step in getattr(steps, "transforms", ()))
+    return any(_held(item) != digests[cases.name(item)] for item in (_items(dataset) if random else islice(_items(dataset), 1)))
 
 
 def _items(dataset: Any) -> Iterator[Mapping[str, Any]]:

@@ -13,6 +13,7 @@ from monai_advdef.handlers.tracking import close_failed
 from monai_advdef.neighbours import check_writable, stoppable
 from monai_advdef.switches import folder
 
+WEIGHTS = (".pt", ".pth", ".ts", ".ckpt")
 REMEDY = (
     "List overlays after evaluate.yaml, and add to handlers with '+validate::handlers' inside a file only: on the command line it "
     "replaces them"
@@ -28,7 +29,10 @@ def evaluate(evaluator: Engine, attack: AttackHandler | None = None, records: Re
         Stopped: after such a signal; a ``SystemExit``.
         AttackNotApplied: with the reason and the remedy.
         RuntimeError: the same for records.
+        FileNotFoundError: weights that a handler should load are not there.
     """
+    if evaluator.state.epoch_length == 0:
+        raise ValueError("the data to evaluate hold no case; check the folder, its sections and the data list")
     if attack is not None:
         attack.touched = 0
     if records is not None:
@@ -37,6 +41,11 @@ def evaluate(evaluator: Engine, attack: AttackHandler | None = None, records: Re
         with stoppable("what was recorded and crafted so far stays, and the same command goes on from here"):
             with in_words(evaluator):
                 evaluator.run()
+    except FileNotFoundError as error:
+        if not str(error.filename).endswith(WEIGHTS):
+            raise
+        words = "no such weights; train the bundle first, or name with ckpt_dir the folder in which they lie"
+        raise FileNotFoundError(error.errno, words, error.filename) from error
     finally:
         close_failed(evaluator)  # where another handler ended the chain before the tracker's turn
         if records is not None:

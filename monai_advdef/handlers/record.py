@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from ignite.engine import Events
+from monai.engines import IterationEvents
 from torch import Tensor
 
 from monai_advdef.handlers.attack import Attacked, AttackHandler, AttackNotApplied
-from monai_advdef.handlers.batches import entry
+from monai_advdef.handlers.batches import check_classes, entry
 from monai_advdef.handlers.cases import Cases, loaded
 from monai_advdef.handlers.cell import (
     Engine,
@@ -78,7 +79,7 @@ class RecordHandler:
     def __init__(
         self,
         output_dir: str | os.PathLike[str],
-        classes: Sequence[str],
+        classes: Sequence[str] | str,
         *,
         attack: AttackHandler | None = None,
         task: str = "segmentation",
@@ -90,7 +91,8 @@ class RecordHandler:
         kept = gather(RecordOptions, keep, options)
         own = ("output_dir", "classes", "attack", "task", "model", "suite", "keep")
         refuse_unknown("RecordHandler", options, [*names_of(RecordOptions), *own])
-        self.folder, self.classes, self.attack = Path(folder("output_dir", output_dir)), [str(c) for c in classes], attack
+        self.folder, self.attack = Path(folder("output_dir", output_dir)), attack
+        self.classes = [str(c) for c in ([classes] if isinstance(classes, str) else classes)]
         self.of = {"task": str(task), "model": str(model), "suite": str(suite)}  # a command line reads 2018 as a number
         self.activation, self.image_key, self.pred_key, self.label_key = (
             kept.activation,
@@ -110,6 +112,7 @@ class RecordHandler:
         """Open the cell when an epoch starts, add rows after every batch, close it when the epoch ends."""
         FiniteCheck(image_key=self.image_key).attach(engine)
         engine.add_event_handler(Events.EPOCH_STARTED, self.started)
+        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self.named)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.completed)
 
@@ -117,6 +120,10 @@ class RecordHandler:
     def records(self) -> Path:
         """The folder that is the table."""
         return self.folder / "records"
+
+    def named(self, engine: Engine) -> None:
+        """Compare the names of the classes with what the network gives."""
+        check_classes(self.classes, engine.state.output, self.activation)
 
     def started(self, engine: Engine) -> None:
         """Find out what is evaluated, its fingerprint, and begin the table."""
