@@ -127,7 +127,7 @@ def test_the_options_and_files_that_a_page_speaks_of(page):
     overlays = [*workflows().values(), *sorted((bundle / "configs").glob("*.yaml"))]
     known = [merged(bundle, name, file) for file in overlays for name in ("train", "evaluate")]
     files = {str(p.relative_to(ROOT)) for folder in ("bundles", "workflows") for p in (ROOT / folder).rglob("*.yaml")}
-    verbs = set(_parser().options())
+    verbs = {*_parser().options(), "--config_file"}
     for words in spoken(page):
         for name in re.findall(r"(?:^|\s)--([a-z][\w:]*)", words) if words.startswith("--") else ():
             assert f"--{name}" in verbs or any(holds(parser, name) for parser in known if parser), f"{page}: {words}"
