@@ -119,5 +119,7 @@ def _evaluation(bundle: Path) -> list[Path]:
 
 def quiet() -> None:
     """Silence what MONAI, MLflow and torch log and warn of on every start; errors, and warnings of this package, stay."""
-    logging.disable(logging.WARNING)
+    logging.disable(logging.INFO)
+    for name in ("alembic", "ignite", "mlflow", "monai", "torch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(?!monai_advdef)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -119,6 +120,12 @@ def cases() -> tuple[Tensor, Tensor]:
 @pytest.fixture
 def threat() -> ThreatModel:
     return ThreatModel(eps=8.0)
+
+
+@pytest.fixture(autouse=True)
+def heard() -> None:
+    """What an earlier test silenced (see :func:`monai_advdef.study.quiet`) is heard again."""
+    logging.disable(logging.NOTSET)
 
 
 def migrate(folder: Path) -> None:

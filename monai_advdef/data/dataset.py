@@ -39,7 +39,7 @@ def dataset(
     voxels: bool = True,
     skip_bad: bool = False,
     organ_map: str = "",
-    organs: Sequence[str] | None = None,
+    organs: Sequence[str] | str | None = None,
     annotated: Annotated = "",
     images: Patterns = None,
     masks: Patterns = None,

@@ -69,7 +69,7 @@ def ct_items(
 
 
 @as_written
-def organs_of(folder: str | os.PathLike[str], source: str = "", organs: Sequence[str] | None = None) -> Organs:
+def organs_of(folder: str | os.PathLike[str], source: str = "", organs: Sequence[str] | str | None = None) -> Organs:
     """:func:`organ_map` of ``source``; empty: ``"abdomen"`` for a folder of volumes, ``"curvas"`` for one of slices."""
     return organ_map(source or ("curvas" if ct_kind(folder) == "slices" else "abdomen"), organs)
 

@@ -109,7 +109,7 @@ class OrganLabelsd(MapTransform):
         keys: KeysCollection,
         *,
         organ_map: str = "abdomen",
-        organs: Sequence[str] | None = None,
+        organs: Sequence[str] | str | None = None,
         image_key: str = "image",
         known_key: str = "known_values",
         annotated_key: str = "annotated",
