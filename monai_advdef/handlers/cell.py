@@ -96,13 +96,8 @@ def add_readings(engine: Engine, readings: Sequence[Mapping[tuple[str, str], flo
     engine.state.readings = [{**known, **new} for known, new in zip(before, readings)]
 
 
-def case_name(item: Mapping[str, Any], image_key: str) -> str:
-    """What one case is called by itself; see :class:`monai_advdef.handlers.cases.Cases`."""
-    return Cases(None, image_key).name(item)
-
-
 def case_names(batch: Mapping[str, Any], image_key: str) -> list[str]:
-    """:func:`case_name` of every case of a collated batch."""
+    """What every case of a collated batch is called by itself; see :class:`monai_advdef.handlers.cases.Cases`."""
     return Cases(None, image_key).names(batch)
 
 
