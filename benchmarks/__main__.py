@@ -1,4 +1,7 @@
-"""Every speed and memory target of the project, as ratios within one run: ``python -m benchmarks [--only NAME] [--quick]``."""
+"""Every speed and memory target of the project, as ratios within one run: ``python -m benchmarks [--only NAME] [--quick]``.
+
+``python -m benchmarks --device cuda`` measures throughput and memory on a GPU, ``python -m benchmarks.strength`` what attacks leave.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +27,14 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="smaller images and fewer rounds; the targets are meant for the full sizes"
     )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: throughput and memory on a GPU (8 minutes)")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
+    if options.device == "cuda":
+        importlib.import_module("benchmarks.gpu").main(quick=options.quick)
+        return
     print("Ratios of CPU time on one thread, every candidate once per round in rotating order: median [min..max] over the rounds.")
     for name in [options.only] if options.only else PARTS:
         print(f"\n== {name}: {PARTS[name]}", flush=True)
