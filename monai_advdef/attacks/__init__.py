@@ -8,7 +8,10 @@ from monai_advdef.attacks.fields import FieldAttack
 from monai_advdef.attacks.gradient import FGSM, PGD, IterativeFGSM, TargetedIterativeFGSM
 from monai_advdef.attacks.lattice import Lattice
 from monai_advdef.attacks.loop import run, run_sweep
+from monai_advdef.attacks.minimal_norm import MinimalNorm
 from monai_advdef.attacks.noise import Noise
+from monai_advdef.attacks.spectral import VAFA
+from monai_advdef.attacks.square import Square
 from monai_advdef.attacks.synthesis import SynthesisAttack
 from monai_advdef.attacks.targets import TARGETS, make_target
 
@@ -22,10 +25,13 @@ __all__ = [
     "Iterate",
     "IterativeFGSM",
     "Lattice",
+    "MinimalNorm",
     "Noise",
     "Outcome",
+    "Square",
     "SynthesisAttack",
     "TargetedIterativeFGSM",
+    "VAFA",
     "make_target",
     "run",
     "run_sweep",
