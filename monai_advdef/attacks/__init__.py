@@ -16,6 +16,7 @@ from monai_advdef.attacks.spectral import VAFA
 from monai_advdef.attacks.square import Square
 from monai_advdef.attacks.synthesis import SynthesisAttack
 from monai_advdef.attacks.targets import TARGETS, make_target
+from monai_advdef.attacks.universal import UniversalPerturbation, fit_universal
 
 __all__ = [
     "ASMA",
@@ -36,7 +37,9 @@ __all__ = [
     "SegPGD",
     "SynthesisAttack",
     "TargetedIterativeFGSM",
+    "UniversalPerturbation",
     "VAFA",
+    "fit_universal",
     "make_target",
     "run",
     "run_sweep",

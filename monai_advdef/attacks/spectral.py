@@ -58,9 +58,8 @@ class VAFA(Attack):
 
     @property
     def label(self) -> str:
-        """``VAFA``, and the largest entry of its tables; an unusual objective, a target."""
-        unusual = "" if self.objective == "dice" else f" {self.objective}"
-        return f"VAFA (q {self.q_max:g})" + unusual + (f" to {self.target}" if self.target else "")
+        """``VAFA``, the largest entry of its tables, objective and target."""
+        return self._named(f"VAFA (q {self.q_max:g})")
 
     def init(self, ball: Ball, generators: Sequence[torch.Generator]) -> Images:
         """The image with every coefficient rounded to multiples of ``q_max``."""

@@ -56,9 +56,8 @@ class Square(Attack):
 
     @property
     def label(self) -> str:
-        """``Square``, with the number of queries, and what decides where that is not the loss of ``dice``."""
-        told = "" if self.judge == "loss" and self.objective == "dice" else f" {self.objective if self.judge == 'loss' else 'score'}"
-        return f"Square ({self.queries} queries)" + told + (f" to {self.target}" if self.target else "")
+        """``Square``, the number of queries, what decides, and a target."""
+        return self._named(f"Square ({self.queries} queries)" + (" by score" if self.judge == "score" else ""))
 
     def count(self, threat: ThreatModel) -> int:
         """One less than ``queries``: the last image is looked at, too.
