@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monai_advdef import ThreatModel, Victim, run
-from monai_advdef.attacks import ASMA, FGSM, PGD, IterativeFGSM, Noise, TargetedIterativeFGSM
+from monai_advdef.attacks import ASMA, FGSM, PGD, VAFA, IterativeFGSM, MinimalNorm, Noise, Square, TargetedIterativeFGSM
 from monai_advdef.threat import measure
 
 ATTACKS = [
@@ -22,6 +22,10 @@ ATTACKS = [
     PGD(steps=4, step_size=None),
     PGD(steps=3, step_size=None, restarts=2, objective="dice"),
     PGD(steps=3, step_size=None, objective="margin", keep="last"),
+    PGD(steps=3, target="grow 0.5"),
+    MinimalNorm(steps=4),
+    Square(queries=4),
+    VAFA(steps=2, block=16),
 ]
 
 

@@ -10,7 +10,7 @@ from conftest import blobs, small_unet
 from torch import nn
 
 from monai_advdef import ThreatModel, Victim, run
-from monai_advdef.attacks import ASMA, FGSM, PGD, IterativeFGSM, Noise, TargetedIterativeFGSM, run_sweep
+from monai_advdef.attacks import ASMA, FGSM, PGD, VAFA, IterativeFGSM, MinimalNorm, Noise, Square, TargetedIterativeFGSM, run_sweep
 
 EPS = [0.5, 1.0, *map(float, range(2, 34, 2))]
 ATTACKS = [
@@ -19,6 +19,10 @@ ATTACKS = [
     IterativeFGSM(steps=3),
     PGD(steps=3, momentum=0.75, restarts=2),
     PGD(steps=3, step_size=3.0, random_start=False),
+    PGD(steps=3, target="shift 3 voxels"),
+    MinimalNorm(steps=3),
+    Square(queries=4),
+    VAFA(steps=2),
     FGSM(),
     Noise(),
 ]
