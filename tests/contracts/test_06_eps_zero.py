@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from monai_advdef import ThreatModel, run
-from monai_advdef.attacks import FGSM, PGD, VAFA, IterativeFGSM, MinimalNorm, Noise, Square, TargetedIterativeFGSM
+from monai_advdef.attacks import FGSM, PGD, VAFA, AutoPGD, IterativeFGSM, MinimalNorm, Noise, SegPGD, Square, TargetedIterativeFGSM
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -19,6 +19,8 @@ from monai_advdef.attacks import FGSM, PGD, VAFA, IterativeFGSM, MinimalNorm, No
         IterativeFGSM(rule="grey_level"),
         TargetedIterativeFGSM(),
         PGD(steps=3),
+        AutoPGD(steps=6),
+        SegPGD(steps=2),
         MinimalNorm(steps=3),
         Square(queries=3),
         VAFA(steps=2),
