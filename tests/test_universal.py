@@ -10,6 +10,9 @@ from torch import nn
 from monai_advdef import ThreatModel, Victim, run
 from monai_advdef.attacks import Noise, UniversalPerturbation, fit_universal
 from monai_advdef.attacks.universal import load_universal, save_universal, tiled
+from monai_advdef.bundle import bundles, workflows
+from monai_advdef.records import read_records
+from monai_advdef.study import workflow
 
 
 def batches(cases=16, size=48):
@@ -119,3 +122,18 @@ def test_files_that_are_none_and_batches_that_cannot_be_fitted(victim, saved, tm
         with pytest.raises(ValueError, match=words):
             fit_universal(victim, data, ThreatModel(), tmp_path / "v.pt", **options)
     assert not (tmp_path / "v.pt").exists()
+
+
+@pytest.mark.parametrize("told", [{}, {"universal_tile": "[24, 24]", "universal_epochs": 2}])
+def test_a_bundle_fits_one_and_is_evaluated_under_it(phantom_bundle, tmp_path, told):
+    settings = {**phantom_bundle.settings(tmp_path / "fit"), **told, "ckpt_dir": str(tmp_path / "weights")}
+    settings["undefended"] = str(phantom_bundle.root / "models" / "model.pt")
+    train = bundles()["skin_lesion_dermoscopy_segmentation"] / "configs" / "train.yaml"
+    workflow(phantom_bundle.root, [train, workflows()["training/universal"]], settings).run()
+    path = str(tmp_path / "weights" / "universal.pt")
+    tables = []
+    for i in range(2):
+        phantom_bundle.evaluate(tmp_path / str(i), "attacks/universal", attack__weights=path, record__card=False)
+        tables.append(read_records(tmp_path / str(i) / "records").drop(columns="seconds"))
+    assert tables[0].equals(tables[1]) and (tables[0]["backwards"] == 0).all() and (tables[0]["linf"] > 7.9).all()
+    assert not tables[0]["adaptive"].any()
