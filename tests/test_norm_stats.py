@@ -81,4 +81,4 @@ def test_of_an_evaluation(trained, tmp_path):
     df = read_records(tmp_path / "records")
     found = summarize_norms(df)
     assert (found.n, found.never) == (6, 0) and 2 < found.median < 20
-    assert df["attack"].unique().tolist() == ["minimal norm (Dice 0.5) dice"]
+    assert df["attack"].unique().tolist() == ["minimal-norm (Dice 0.5) dice"]

@@ -52,8 +52,8 @@ class MinimalNorm(Attack):
 
     @property
     def label(self) -> str:
-        """``minimal norm``, the Dice at which a case has failed, objective and target."""
-        return self._named(f"minimal norm (Dice {self.goal:g})")
+        """``minimal-norm``, the Dice at which a case has failed, objective and target."""
+        return self._named(f"minimal-norm (Dice {self.goal:g})")
 
     def count(self, threat: ThreatModel) -> int:
         """``steps``.
