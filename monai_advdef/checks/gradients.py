@@ -51,19 +51,11 @@ class Gradients(Check):
         dead = [name for name, share in zip(subject.names, zero.amin(0).tolist()) if share == 1]
         share = float(zero.mean())
         if dead:
-            at = lost_at(subject)
-            why = (
-                f"it becomes 0 at {at}"
-                if at
-                else f"the loss ({subject.attack.objective}) of {named} saturates: raise another one, or scaled logits"
-            )
-            return self.broken(
-                f"the gradient is exactly 0 on all of the image for {_cases(dead)}: {why}", zero=share, cases=len(dead)
-            )
+            at, loss = lost_at(subject), subject.attack.objective
+            why = f"it becomes 0 at {at}" if at else f"the loss ({loss}) saturates on its logits: raise another one, or scale them"
+            return self.broken(f"the gradient is exactly 0 on the whole image of {_cases(dead)}: {why}", zero=share, cases=len(dead))
         if share > MOST:
-            return self.suspect(
-                f"{share:.1%} of the gradient's entries are exactly 0, more than air around a patient explains", zero=share
-            )
+            return self.suspect(f"{share:.1%} of the gradient's entries are exactly 0, more than air explains", zero=share)
         return self.ok(f"a finite gradient for every case, {share:.1%} of it exactly 0", zero=share)
 
 

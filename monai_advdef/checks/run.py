@@ -51,8 +51,9 @@ def run_checks(
         image, label: as :func:`monai_advdef.run` takes them; few cases, four say enough.
         seed: one whole number, or one per case.
         only: names of :data:`CHECKS`; all of them by default.
-        known: what the checks may know besides: ``attack`` (PGD of 20 steps on Dice by default), ``adversarial`` (the images that it
-            left), ``target``, ``declared`` (the bundle's threat model), ``source`` (a victim to transfer from), ``names``.
+        known: what the checks may know besides: ``attack`` (by default PGD of 20 steps on Dice, without a bound ASMA),
+            ``adversarial`` (the images that it left), ``target``, ``declared`` (the bundle's threat model), ``source`` (a victim to
+            transfer from), ``names``.
 
     Raises:
         ValueError: an unknown name in ``only``; what :func:`monai_advdef.run` says of such a batch, or of images that the threat

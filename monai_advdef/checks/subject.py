@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from monai_advdef.attacks import PGD, Attack, Noise, Outcome, run
+from monai_advdef.attacks import ASMA, PGD, Attack, Noise, Outcome, run
 from monai_advdef.attacks.loop import check_batch
 from monai_advdef.objectives import objective
 from monai_advdef.threat import Ball, ThreatModel
 from monai_advdef.types import Images, Logits, PerCase
 from monai_advdef.victim import Victim, average
 
-USUAL = PGD(steps=20, step_size=None, objective="dice")
-"""The attack that is looked at where none is told."""
+USUAL: dict[bool, Attack] = {True: PGD(steps=20, step_size=None, objective="dice"), False: ASMA(steps=100, target="elsewhere")}
+"""The attack that is looked at where none is told: within a bound, and without."""
 SHORT = 10
 
 
@@ -150,7 +150,7 @@ def make_subject(
         if len(given) != cases:
             raise ValueError(f"{what} has {len(given)} entries for {cases} cases; give one per case")
     held: dict[str, Any] = {name: _plain(value) if isinstance(value, Tensor) else value for name, value in known.items()}
-    settled = USUAL if attack is None else attack
+    settled = USUAL[threat.norm != "unbounded"] if attack is None else attack
     return Subject(
         victim=victim,
         threat=threat,

@@ -17,8 +17,8 @@ class Trace:
     """What went into and came out of every module of one forward pass, in the order in which they finished: inner ones first."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[str, list[Tensor], list[Tensor]]] = []
-        self.inside: list[tuple[str, list[Tensor]]] = []  # modules that have been entered and not left
+        self.seen: list[tuple[str, bool, list[Tensor], list[Tensor]]] = []
+        self.inside: list[tuple[str, bool, list[Tensor]]] = []  # modules that have been entered and not left
 
     @contextmanager
     def watching(self, *parts: Any) -> Iterator[None]:
@@ -37,21 +37,22 @@ class Trace:
                 handle.remove()
 
     def cut(self) -> str | None:
-        """The innermost module that was given something to differentiate and returned nothing of the kind, or never returned."""
-        found = [name for name, given, made in self.seen if _wanted(given) and made and not _wanted(made)]
+        """The innermost module that was given something to differentiate, with gradients on, and returned nothing of the kind, or
+        never returned."""
+        found = [name for name, on, given, made in self.seen if on and _wanted(given) and made and not _wanted(made)]
         return found[0] if found else self.inside[-1][0] if self.inside else None
 
     def swallowed(self) -> str | None:
         """The innermost module whose output has a gradient that is not 0 everywhere, and finite, while its input's is not so."""
-        found = [name for name, given, made in self.seen if _useful(made) and _wanted(given) and not _useful(given)]
+        found = [name for name, _, given, made in self.seen if _useful(made) and _wanted(given) and not _useful(given)]
         return found[0] if found else None
 
     def _enter(self, name: str) -> Any:
-        return lambda module, given: self.inside.append((name, [_kept(x) for x in _tensors(given)]))
+        return lambda module, given: self.inside.append((name, torch.is_grad_enabled(), [_kept(x) for x in _tensors(given)]))
 
     def _leave(self, module: nn.Module, given: Any, made: Any) -> None:
-        name, before = self.inside.pop()
-        self.seen.append((name, before, [_kept(x) for x in _tensors(made)]))
+        name, on, before = self.inside.pop()
+        self.seen.append((name, on, before, [_kept(x) for x in _tensors(made)]))
 
 
 def lost_at(subject: Subject) -> str | None:
