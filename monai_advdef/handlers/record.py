@@ -94,17 +94,10 @@ class RecordHandler:
         refuse_unknown("RecordHandler", options, [*names_of(RecordOptions), *own])
         self.folder, self.attack = Path(folder("output_dir", output_dir)), attack
         self.classes = [str(c) for c in ([classes] if isinstance(classes, str) else classes)]
-        self.of = {
-            "task": str(task),
-            "model": str(model),
-            "suite": str(suite) or getattr(attack, "suite", ""),
-        }  # a command line reads 2018 as a number
-        self.activation, self.image_key, self.pred_key, self.label_key = (
-            kept.activation,
-            kept.image_key,
-            kept.pred_key,
-            kept.label_key,
-        )
+        suite = str(suite) or getattr(attack, "suite", "")
+        self.of = {"task": str(task), "model": str(model), "suite": suite}  # a command line reads 2018 as a number
+        self.activation, self.image_key = kept.activation, kept.image_key
+        self.pred_key, self.label_key = kept.pred_key, kept.label_key
         self.card, self.undefended, self.gradients = kept.card, kept.undefended, kept.gradients
         self.columns: dict[str, Any] = {}
         self.gallery: Gallery | None = Gallery(self.folder / "gallery") if kept.gallery else None

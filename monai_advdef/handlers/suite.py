@@ -33,9 +33,9 @@ class SuiteHandler(AttackHandler):
     """Replace the image of every batch by the one, out of all that the members of a suite make, that leaves the lowest Dice.
 
     It is an :class:`AttackHandler` in all else. The records get, under the attack ``worst``, what the deployed pipeline makes of
-    these images, and rows of every member: Dice and IoU of each class on the network's own grid, before any postprocessing. Behind a
-    defence each member attacks without knowing it, and knowing it; ``worst`` that is not adaptive is the lowest of those that do not.
-    A case that a member had brought to Dice 0 is not attacked by the later ones: NaN there.
+    these images, and rows of every member: Dice and IoU of each class on the network's own grid, before any postprocessing. Behind
+    a defence each member attacks without knowing it, and knowing it; ``worst`` that is not adaptive is the lowest of those that do
+    not. A case that a member had brought to Dice 0 is not attacked by the later ones: NaN there.
 
     Args:
         suite: a name (``"standard"``), a file, or a mapping such as an overlay's ``suite_def``.
@@ -108,63 +108,63 @@ class SuiteHandler(AttackHandler):
     def _attack(self, image: Tensor, label: Tensor, target: Tensor | None, seeds: list[int]) -> list[list[dict[str, Any]]]:
         assert self._victim is not None
         start = time.perf_counter()
-        more = {"seed": seeds, "adaptive": self.adaptive, "source": self._source}
-        made = attack_with(self.frozen, self._victim, self.threat, image, label, **more)
+        made = attack_with(
+            self.frozen, self._victim, self.threat, image, label, seed=seeds, adaptive=self.adaptive, source=self._source
+        )
+        seconds = (time.perf_counter() - start) / len(image)
         for note in set(made.notes) - self._told:
             logger.warning("suite %s: %s", self.suite, note)
         self._told |= set(made.notes)
-        seconds = (time.perf_counter() - start) / len(image)
+        return [self._kept(image, made, seconds)]
+
+    def _kept(self, image: Tensor, made: SuiteOutcome, seconds: float) -> list[dict[str, Any]]:
+        """What is kept of every case."""
         adversarial = made.adversarial
         if self.stored == "uint8":
             adversarial = store(adversarial, self.threat.around(image.float()))
-        size, columns = measure(adversarial, image.float()), self._columns(made)
+        members = _columns(made)
+        zero = np.nan_to_num(members.pop("zero_gradient"), nan=-1).max(0)
+        told = {"adversarial": adversarial, "score": made.score, **measure(adversarial, image.float())}
+        told |= {"forwards": made.passes[:, 0], "backwards": made.passes[:, 1]}
+        columns = {name: value.cpu().numpy() for name, value in told.items()}
+        columns |= {"zero_gradient": np.where(zero < 0, np.nan, zero), "seconds": np.full(len(image), seconds)}
+        columns |= {"assessed": np.full(len(image), made.assessed)}
         return [
-            [
-                {
-                    "adversarial": adversarial[i].cpu().numpy(),
-                    "score": made.score[i].cpu().numpy(),
-                    **{name: values[i].cpu().numpy() for name, values in size.items()},
-                    "zero_gradient": np.nanmax([np.nan, *columns["zero_gradient"][:, i]]) if len(made.members) else np.array(np.nan),
-                    **{name: np.array(int(made.passes[i, k])) for k, name in enumerate(("forwards", "backwards"))},
-                    "seconds": np.array(seconds),
-                    "assessed": np.array(made.assessed),
-                    **{f"member_{name}": columns[name][:, i] for name in columns if name != "zero_gradient"},
-                }
-                for i in range(len(image))
-            ]
+            {**{name: column[i] for name, column in columns.items()}, **{f"member_{n}": v[:, i] for n, v in members.items()}}
+            for i in range(len(image))
         ]
 
-    def _columns(self, made: SuiteOutcome) -> dict[str, np.ndarray]:
-        """What is kept of the members, (M, B) or (M, B, K) each; last the worst of those that do not know the defence, if others do."""
-        cases = len(made.score)
-        told: dict[str, list[Any]] = {name: [] for name in (*RUN, *METRICS, "zero_gradient")}
-        for label, adaptive, of in made.members:
-            same = {"attack": label, "adaptive": adaptive, "steps": of.steps, "restarts": of.restarts}
-            parts = {
-                "forwards": of.passes[:, 0],
-                "backwards": of.passes[:, 1],
-                "linf": of.linf.nan_to_num(),
-                "l2": of.l2.nan_to_num(),
-            }
-            parts |= {"seconds": of.seconds, "zero_gradient": of.zero_gradient}
-            parts |= {name: getattr(of.judged, name) for name in METRICS}
-            for name, value in same.items():
-                told[name].append(np.full(cases, value))
-            for name, value in parts.items():
-                told[name].append(value.cpu().numpy())
-        found = {name: np.stack(values) for name, values in told.items()}
-        return _with_oblivious(found, made.clean.dice.cpu().numpy(), made.clean.iou.cpu().numpy())
-
     def _more(self, found: list[dict[str, Any]]) -> dict[str, Any]:
-        adaptive = self._victim is not None and self._victim.defense is not None and self.adaptive
-        rows = [
+        defended = self._victim is not None and self._victim.defense is not None
+        runs = [
             [
                 {**{name: e[f"member_{name}"][m].item() for name in RUN}, "values": {n: e[f"member_{n}"][m] for n in METRICS}}
                 for m in range(len(e["member_attack"]))
             ]
             for e in found
         ]
-        return {"members": rows, "adaptive": adaptive and all(bool(e["assessed"]) for e in found)}
+        return {"members": runs, "adaptive": defended and self.adaptive and all(bool(e["assessed"]) for e in found)}
+
+
+def _columns(made: SuiteOutcome) -> dict[str, np.ndarray]:
+    """Every run's columns and overlaps, (M, B) or (M, B, K) each; last the worst of those that do not know the defence."""
+    told: dict[str, list[np.ndarray]] = {name: [] for name in (*RUN, *METRICS, "zero_gradient")}
+    for label, adaptive, of in made.members:
+        for name, value in (("attack", label), ("adaptive", adaptive), ("steps", of.steps), ("restarts", of.restarts)):
+            told[name].append(np.full(len(made.score), value))
+        for name, values in (
+            *(
+                ("forwards", of.passes[:, 0]),
+                ("backwards", of.passes[:, 1]),
+                ("linf", of.linf.nan_to_num()),
+                ("l2", of.l2.nan_to_num()),
+            ),
+            *(("seconds", of.seconds), ("zero_gradient", of.zero_gradient)),
+            *((name, getattr(of.judged, name)) for name in METRICS),
+        ):
+            told[name].append(values.cpu().numpy())
+    found = {name: np.stack(values) for name, values in told.items()}
+    return _with_oblivious(found, made.clean.dice.cpu().numpy(), made.clean.iou.cpu().numpy())
 
 
 def _with_oblivious(found: dict[str, np.ndarray], dice: np.ndarray, iou: np.ndarray) -> dict[str, np.ndarray]:
@@ -190,8 +190,8 @@ def _with_oblivious(found: dict[str, np.ndarray], dice: np.ndarray, iou: np.ndar
 def member_rows(
     attacked: Attacked | None, i: int, about: Mapping[str, Any], classes: Sequence[str], hidden: set[str]
 ) -> list[dict[str, Any]]:
-    """The rows of the runs of a suite on case ``i`` of the batch: ``about`` with what is each run's own; of a targeted one the IoU of
-    prediction and target too. Classes that are ``hidden`` have none."""
+    """The rows of the runs of a suite on case ``i`` of the batch: ``about`` with what is each run's own; of a targeted one the IoU
+    of prediction and target too. Classes that are ``hidden`` have none."""
     rows = []
     for member in attacked.members[i] if attacked is not None and attacked.members else ():
         own = {**about, **{name: member[name] for name in RUN}}

@@ -37,7 +37,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _write(path: Path, found: str) -> None:
-    text, times = LINE.subn(rf"\g<1> {found}\g<2>", path.read_text(encoding="utf-8"))
+    text, times = LINE.subn(rf"\g<1> '{found}'\g<2>", path.read_text(encoding="utf-8"))
     if times != 1:
         raise DataError(f"{path} has {times} lines digest:, of which one is needed to write {found} into; add or remove them")
     with whole(path) as new:

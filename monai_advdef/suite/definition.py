@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import numbers
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -62,7 +61,7 @@ class Behind(metaclass=AsWritten):
     def __post_init__(self) -> None:
         if self.surrogate is not None and self.surrogate not in SURROGATES:
             raise ValueError(f"surrogate must be one of {', '.join(SURROGATES)}, or null for the defence's, got {self.surrogate!r}")
-        number = isinstance(self.smoothness, numbers.Real) and not isinstance(self.smoothness, bool)
+        number = isinstance(self.smoothness, (int, float)) and not isinstance(self.smoothness, bool)
         if self.smoothness is not None and not (number and 0 < self.smoothness <= 1):
             raise ValueError(f"smoothness must lie in (0, 1], or be null for the defence's, got {self.smoothness!r}")
         if self.begin not in STARTS:
@@ -177,7 +176,7 @@ def unchecked(given: str | os.PathLike[str] | Mapping[str, Any] | Suite) -> tupl
 def _check_digest(where: str, suite: Suite, found: str) -> None:
     own = f"own_{suite.name}"
     remedy = (
-        "Restore it (take suite_def::... off the command line; monai-advdef list --where workflows names the folder of the files), or, "
+        "Restore it (take suite_def::... off the command line; monai-advdef list --where workflows names the files' folder), or, "
         f"if it is meant to differ, give it a name of its own and the digest that goes with it, such as name: {own}, digest: "
         f"{digest_of(suite.members, suite.behind, suite.version, own)}"
     )
@@ -215,7 +214,7 @@ def _made(where: str, told: Any) -> Suite:
     name, version, members, behind = (told.get(key) for key in ("name", "version", "members", "behind"))
     if not isinstance(name, str) or not name.strip():
         raise DataError(f"{where}: name must be a word, got {name!r}; give the suite one")
-    if isinstance(version, bool) or not isinstance(version, numbers.Real) or version != int(version) or version < 1:
+    if isinstance(version, bool) or not isinstance(version, (int, float)) or not float(version).is_integer() or version < 1:
         raise DataError(f"{where}: version must be a whole number ≥ 1, got {version!r}; begin with 1")
     for key, value in (("members", members), ("behind", behind or [])):
         if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(v, Mapping) for v in value):

@@ -216,23 +216,18 @@ class _Course:
 
     def _of(self, slot: Slot, at: list[int], made: Outcome | None, judged: Judged | None, seconds: float) -> MemberOutcome:
         cases, attack = len(self.image), slot.member.attack
-        passes = torch.zeros(cases, 2, dtype=torch.long)
-        columns = {
-            name: self.dice.new_full((cases,), torch.nan, dtype=torch.float64) for name in ("size", "linf", "l2", "zero_gradient")
-        }
-        if made is None or judged is None:
-            whole = Judged(*(torch.full_like(part, torch.nan) for part in self.clean.parts()))
-        else:
+        passes, spent = torch.zeros(cases, 2, dtype=torch.long), torch.zeros(cases)
+        size, linf, l2, zero = (self.dice.new_full((cases,), torch.nan, dtype=torch.float64) for _ in range(4))
+        whole = Judged(*(torch.full_like(part, torch.nan) for part in self.clean.parts()))
+        if made is not None and judged is not None:
             whole = judged.spread(at, cases)
             passes[at] = made.passes.cpu().long()
             passes[at, 0] += self.victim.passes
             self.passes += passes
             sizes = measure(made.adversarial, self.image[at])
-            for name, values in {**sizes, "size": made.size, "zero_gradient": made.zero_gradient}.items():
-                columns[name][at] = values.to(columns[name])
+            size[at], linf[at], l2[at], zero[at] = made.size.double(), sizes["linf"], sizes["l2"], made.zero_gradient.double()
+            spent[at] = seconds / len(at)
         score = 1 - whole.value
-        success = whole.target_dice.mean(1) if made is not None and made.target is not None else score
-        spent = torch.zeros(cases)
-        spent[at] = seconds / max(len(at), 1)
-        counted = {"passes": passes, "seconds": spent, "steps": attack.count(self.threat), "restarts": attack.restarts}
-        return MemberOutcome(score=score, success=success, judged=whole, **columns, **counted)
+        success = score if attack.target is None else whole.target_dice.mean(1)
+        steps = attack.count(self.threat)
+        return MemberOutcome(score, success, whole, size, linf, l2, passes, zero, spent, steps, attack.restarts)
