@@ -28,7 +28,7 @@ class _DivergencePGD(PGD):
 
     clean: Tensor
 
-    def loss(self, logits: Tensor, aim: Tensor, targeted: bool, head: str) -> PerCase:
+    def loss(self, logits: Tensor, aim: Tensor, targeted: bool, head: str, done: float = 0.0) -> PerCase:
         return divergence(self.clean, logits)
 
 
