@@ -9,6 +9,7 @@ from monai_advdef.handlers.guard import evaluate, writable
 from monai_advdef.handlers.options import VictimSettings
 from monai_advdef.handlers.record import RecordHandler
 from monai_advdef.handlers.regions import RegionHandler
+from monai_advdef.handlers.suite import SuiteHandler
 from monai_advdef.handlers.tracking import EvaluationTracker, TrainingTracker
 from monai_advdef.handlers.volumes import AttackedVolumeSaver
 
@@ -21,6 +22,7 @@ __all__ = [
     "FiniteCheck",
     "RecordHandler",
     "RegionHandler",
+    "SuiteHandler",
     "TrainingTracker",
     "VictimSettings",
     "evaluate",

@@ -10,9 +10,13 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import nn
 
+<<<<<<< HEAD
 from monai_advdef import attacks
 from monai_advdef.attacks import Attack
 from monai_advdef.defenses.quantiser import check_seen_through
+=======
+from monai_advdef.attacks.named import named_attack
+>>>>>>> suite
 from monai_advdef.errors import nearest
 from monai_advdef.networks.scaled import ScaledLogits
 from monai_advdef.switches import AsWritten
@@ -131,18 +135,9 @@ def refuse_unknown(what: str, unknown: Iterable[str], known: Iterable[str]) -> N
         raise ValueError(f"{what} has no option {name!r}; {nearest(name, known)}")
 
 
-def attack_names() -> list[str]:
-    """Names of the attacks that can be asked for."""
-    return [
-        n
-        for n in attacks.__all__
-        if isinstance(getattr(attacks, n), type) and issubclass(getattr(attacks, n), Attack) and n != "Attack"
-    ]
-
-
 def resolve(
-    attack: str | Attack, threat: ThreatModel | Mapping[str, Any] | None, options: dict[str, Any], others: Iterable[str] = ()
-) -> tuple[Attack, ThreatModel]:
+    attack: Any, threat: ThreatModel | Mapping[str, Any] | None, options: dict[str, Any], others: Iterable[str] = ()
+) -> tuple[Any, ThreatModel]:
     """The attack and the threat model that the options describe; ``others`` are options that would have been known, too.
 
     Options of the threat model beside an attack's name go before those of ``threat``, the bundle's.
@@ -151,18 +146,14 @@ def resolve(
         ValueError: an unknown attack, an unknown option (each with the nearest known one), or options beside ready-made objects.
     """
     bounds = take(options, ThreatModel)
-    if isinstance(attack, Attack):
+    if hasattr(attack, "to_config"):
         if options:
             raise ValueError(f"{', '.join(options)} given beside a ready-made attack; put them into the attack")
         if isinstance(threat, ThreatModel) and bounds:
             raise ValueError(f"{', '.join(bounds)} given beside a ready-made threat model; put them into the threat model")
         return attack, _threat(threat, bounds)
-    if attack not in attack_names():
-        raise ValueError(f"unknown attack {attack!r}; {nearest(str(attack), attack_names())}")
-    kind = getattr(attacks, attack)
-    known = names_of(kind)
-    refuse_unknown(attack, [name for name in options if name not in known], [*known, *names_of(ThreatModel), *others])
-    return kind(**options), _threat(threat, bounds)
+    made = named_attack(attack, options, [*names_of(ThreatModel), *others])
+    return made, _threat(threat, bounds)
 
 
 def _threat(threat: ThreatModel | Mapping[str, Any] | None, bounds: dict[str, Any]) -> ThreatModel:

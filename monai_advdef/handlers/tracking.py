@@ -195,7 +195,9 @@ class EvaluationTracker(TrainingTracker):
         return self.of.records / f"{self.of.fingerprint}.parquet"
 
     def _summary(self) -> dict[str, float]:
-        grouped = read_records(self._table).groupby(["class", "metric"])["value"]
+        table = read_records(self._table)
+        table = table[table["attack"] == self.of.columns["attack"]]  # of a suite its worst case
+        grouped = table[table["adaptive"] == table["adaptive"].max()].groupby(["class", "metric"])["value"]
         names = {"mean": grouped.mean(), "std": grouped.std(ddof=0), "p5": grouped.quantile(0.05)}
         called = valid_names(names["mean"].index.get_level_values("class"))
         rows = [(c, m, n, v) for n, series in names.items() for c, m, v in series.reset_index().itertuples(index=False)]
