@@ -5,10 +5,11 @@ from __future__ import annotations
 from monai_advdef.checks.black_box import BlackBox
 from monai_advdef.checks.bounds import Bounds
 from monai_advdef.checks.convergence import Convergence
-from monai_advdef.checks.core import Check, Verdict, worst
+from monai_advdef.checks.core import Check, Verdict
 from monai_advdef.checks.differences import Differences
 from monai_advdef.checks.foreground import Foreground
 from monai_advdef.checks.gradients import Gradients
+from monai_advdef.checks.handler import ChecksHandler
 from monai_advdef.checks.outputs import Outputs
 from monai_advdef.checks.randomness import Randomness
 from monai_advdef.checks.run import CHECKS, run_checks
@@ -22,6 +23,7 @@ __all__ = [
     "Bounds",
     "CHECKS",
     "Check",
+    "ChecksHandler",
     "Convergence",
     "Differences",
     "Foreground",
@@ -35,5 +37,4 @@ __all__ = [
     "Verdict",
     "make_subject",
     "run_checks",
-    "worst",
 ]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from monai_advdef.checks.subject import Subject
-
-VERDICTS = ("ok", "suspect", "broken")
+from monai_advdef.records.verdicts import VERDICTS
 
 
 @dataclass(frozen=True)
@@ -39,11 +37,6 @@ class Verdict:
         """As JSON has it; numbers that are not finite are left out."""
         finite = {name: round(float(value), 6) for name, value in self.numbers.items() if math.isfinite(value)}
         return {"name": self.name, "verdict": self.verdict, "evidence": self.evidence, "numbers": finite}
-
-
-def worst(verdicts: Sequence[Verdict]) -> str:
-    """The worst of several verdicts; ``"ok"`` of none."""
-    return max((v.verdict for v in verdicts), key=VERDICTS.index, default="ok")
 
 
 class Check:

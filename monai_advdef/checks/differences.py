@@ -56,7 +56,7 @@ class Differences(Check):
             if useful:
                 return self.ok(f"{agree}, and {moved}", **numbers)
             return self.suspect(f"{agree}, but {moved} (autograd says {stated:.3g}): a shattered gradient leads nowhere", **numbers)
-        if getattr(defense, "surrogate", None) and useful:
+        if defense is not None and (subject.victim.surrogate or getattr(defense, "surrogate", None)) and useful:
             return self.ok(f"behind {type(defense).__name__} the surrogate leads uphill: {moved}", **numbers)
         differ = (
             f"half a budget raises the loss by {stated:.3g} says autograd, by {measured:.3g} say differences ({apart:.0%} apart)"

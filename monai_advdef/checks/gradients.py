@@ -51,8 +51,12 @@ class Gradients(Check):
         dead = [name for name, share in zip(subject.names, zero.amin(0).tolist()) if share == 1]
         share = float(zero.mean())
         if dead:
-            at, loss = lost_at(subject), subject.attack.objective
-            why = f"it becomes 0 at {at}" if at else f"the loss ({loss}) saturates on its logits: raise another one, or scale them"
+            zeroed, loss = lost_at(subject), subject.attack.objective
+            why = (
+                f"it becomes 0 at {zeroed}"
+                if zeroed
+                else f"the loss ({loss}) saturates on its logits: raise another one, or scale them"
+            )
             return self.broken(f"the gradient is exactly 0 on the whole image of {_cases(dead)}: {why}", zero=share, cases=len(dead))
         if share > MOST:
             return self.suspect(f"{share:.1%} of the gradient's entries are exactly 0, more than air explains", zero=share)

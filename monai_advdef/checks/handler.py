@@ -10,7 +10,6 @@ import torch
 from ignite.engine import Events
 from torch import Tensor
 
-from monai_advdef.attacks import Attack
 from monai_advdef.checks.bounds import declared as as_declared
 from monai_advdef.checks.core import Verdict
 from monai_advdef.checks.run import run_checks
@@ -19,6 +18,7 @@ from monai_advdef.handlers import AttackHandler, AttackNotApplied, RecordHandler
 from monai_advdef.handlers.batches import batch_images, network_of
 from monai_advdef.handlers.cell import Engine, case_seeds
 from monai_advdef.records import add_verdicts
+from monai_advdef.suite import Suite
 from monai_advdef.switches import as_written
 from monai_advdef.threat import ThreatModel
 from monai_advdef.victim import Victim
@@ -125,9 +125,11 @@ class ChecksHandler:
         self._held = []
 
     def _known(self, held: dict[str, Tensor]) -> dict[str, Any]:
-        """The attack, and of what it has left that which the checks can use."""
-        attack = self.attack.attack if isinstance(self.attack.attack, Attack) else None
-        if attack is None or attack.target != "other_case":  # other targets are made from the label and the clean prediction
+        """The attack (of a suite its first member), and of what it has left that which the checks can use."""
+        attack = self.attack.attack
+        if isinstance(attack, Suite):
+            attack = next(member.attack for member in attack.attacks if not member.transfer)
+        if attack.target != "other_case":  # the others are made from the label and the clean prediction
             held.pop("target", None)
         if self.attack.stored != "float32" or self.attack.view.source is not None:
             held.pop("adversarial")  # of another attack than the one that is repeated here
@@ -136,6 +138,6 @@ class ChecksHandler:
     def _victim(self, engine: Engine) -> Victim:
         """The victim as this run's attacker sees it."""
         inferer = getattr(engine, "inferer", None)
-        if isinstance(inferer, DefendedInferer) and not self.attack.adaptive:
+        if isinstance(inferer, DefendedInferer) and not self.attack.through:
             inferer = inferer.inferer
         return self.attack.view.victim(network_of(engine), inferer, engine.state.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from monai_advdef.handlers.attack import AttackHandler, AttackNotApplied
 from monai_advdef.handlers.cache import AdversarialCache
 from monai_advdef.handlers.finite import FiniteCheck
-from monai_advdef.handlers.guard import evaluate, writable
+from monai_advdef.handlers.guard import Suspect, evaluate, writable
 from monai_advdef.handlers.options import VictimSettings
 from monai_advdef.handlers.record import RecordHandler
 from monai_advdef.handlers.regions import RegionHandler
@@ -23,6 +23,7 @@ __all__ = [
     "RecordHandler",
     "RegionHandler",
     "SuiteHandler",
+    "Suspect",
     "TrainingTracker",
     "VictimSettings",
     "evaluate",

@@ -10,13 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import nn
 
-<<<<<<< HEAD
-from monai_advdef import attacks
-from monai_advdef.attacks import Attack
-from monai_advdef.defenses.quantiser import check_seen_through
-=======
 from monai_advdef.attacks.named import named_attack
->>>>>>> suite
+from monai_advdef.defenses.quantiser import check_seen_through
 from monai_advdef.errors import nearest
 from monai_advdef.networks.scaled import ScaledLogits
 from monai_advdef.switches import AsWritten

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from monai_advdef import stats
 from monai_advdef.neighbours import cannot_write, whole
 from monai_advdef.records import read_provenance
 from monai_advdef.report import words
+from monai_advdef.report.checked import checked
 from monai_advdef.report.figures import curve, forest, gains
 from monai_advdef.report.gallery import pictures
 from monai_advdef.report.scope import METRIC_NAMES, Scope, read_scope
 from monai_advdef.report.suites import suites
 from monai_advdef.report.tables import cell_table, class_table, headline_table, unbounded_table
-from monai_advdef.report.verdicts import verdicts
+from monai_advdef.report.verdicts import Verdict, verdicts
 
 HERE = Path(__file__).parent
 
@@ -45,7 +47,7 @@ def build(
     facts = read_provenance(folder / "records")
     used = set(scope.every["fingerprint"])
     shown = pictures(folder / "gallery", scope.eps, hidden=set(facts) - used)
-    page = render(scope, [entry for name, entry in facts.items() if name in used], shown)
+    page = render(scope, [entry for name, entry in facts.items() if name in used], shown, checked(folder, used))
     path = folder / out if Path(out).parent == Path(".") else Path(out)
     try:
         with whole(path) as new:
@@ -55,7 +57,7 @@ def build(
     return path
 
 
-def render(scope: Scope, facts: list[dict], gallery: list[dict[str, Any]]) -> str:
+def render(scope: Scope, facts: list[dict], gallery: list[dict[str, Any]], checks: Sequence[Verdict] = ()) -> str:
     """The HTML of the card."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -72,6 +74,7 @@ def render(scope: Scope, facts: list[dict], gallery: list[dict[str, Any]]) -> st
         knowledge=_knowledge(scope),
         finding=finding(scope),
         verdicts=verdicts(scope),
+        checks=checks,
         headline=headline,
         suites=suites(scope),
         classes=class_table(scope) if scope.rows["class"].nunique() > 1 else [],
