@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from monai_advdef.attacks.named import named_attack
+from monai_advdef.defenses.quantiser import check_seen_through
 from monai_advdef.errors import nearest
 from monai_advdef.networks.scaled import ScaledLogits
 from monai_advdef.switches import AsWritten
@@ -28,14 +29,15 @@ class VictimSettings(metaclass=AsWritten):
         activation: ``"softmax"`` or ``"sigmoid"``.
         normalize: what stands between image units and the network (see :class:`monai_advdef.Victim`); ``None`` if the network
             does it.
-        draws, step_precision, compiled, heads, kept_windows: see :class:`monai_advdef.Victim`.
+        draws, step_precision, compiled, heads, kept_windows, surrogate, smoothness: see :class:`monai_advdef.Victim`.
         logit_scale: craft the images on that many times the logits, 1/T for a network distilled at temperature T; predictions are
             the same, saturated losses are not.
         source: a network on which the images are crafted instead of the deployed one (a transfer attack), and ``source_name`` for
             tables.
 
     Raises:
-        ValueError: ``logit_scale`` not above 0; a switch that is neither true nor false.
+        ValueError: ``logit_scale`` not above 0; a switch that is neither true nor false; an unknown surrogate, a smoothness outside
+            [0, 1] or of another surrogate than ``"smooth"``.
     """
 
     activation: str = "softmax"
@@ -45,11 +47,14 @@ class VictimSettings(metaclass=AsWritten):
     compiled: bool = False
     heads: bool = False
     kept_windows: int = 0
+    surrogate: str | None = None
+    smoothness: float | None = None
     logit_scale: float = 1.0
     source: nn.Module | None = None
     source_name: str = "another network"
 
     def __post_init__(self) -> None:
+        check_seen_through(None, self.surrogate, self.smoothness)
         if not self.logit_scale > 0:
             raise ValueError(f"logit_scale must be > 0, got {self.logit_scale}; 1/T undoes a temperature T, 1 does nothing")
 
