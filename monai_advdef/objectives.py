@@ -100,7 +100,8 @@ def _overlap(logits: Logits, label: Tensor, head: str) -> tuple[Tensor, Tensor]:
     """Soft intersection, and predicted and labelled size together, of every foreground class: each (B, K')."""
     if head == "softmax":
         soft = logits.softmax(1)[:, 1:].flatten(2)
-        mask = F.one_hot(label[:, 0], logits.shape[1]).movedim(-1, 1)[:, 1:].flatten(2).to(soft.dtype)
+        classes = torch.arange(1, logits.shape[1], device=label.device)[:, None]
+        mask = (label.flatten(2) == classes).to(soft.dtype)
     else:
         soft, mask = logits.sigmoid().flatten(2), label.flatten(2).to(logits.dtype)
     return (soft * mask).sum(2), soft.sum(2) + mask.sum(2)

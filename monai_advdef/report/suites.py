@@ -77,5 +77,6 @@ def _shares(values: pd.DataFrame, worst: pd.DataFrame) -> dict[tuple[Any, ...], 
     changed = worst[worst["adaptive"] == adaptive].groupby("case")["linf"].max()
     counted = values.dropna(how="all")
     counted = counted[counted.index.map(lambda case: changed.get(case, 1.0) > 0).astype(bool)]
+    runs: list[Any] = values.columns.to_list()
     numbers = np.nanargmin(counted.to_numpy(), axis=1) if len(counted) else np.array([], dtype=int)
-    return {run: float((numbers == k).sum()) / max(len(values), 1) for k, run in enumerate(values.columns.to_list())}
+    return {run: float((numbers == k).sum()) / max(len(values), 1) for k, run in enumerate(runs)}

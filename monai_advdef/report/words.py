@@ -47,8 +47,9 @@ def defence(name: str) -> str:
 
 
 def attack(row: Any) -> str:
-    """Name of the attack of a row of records: ``PGD-10``, ``PGD-10 ×5`` (restarts), ``uniform noise``, ``no attack``; the worst case
-    of a suite by the suite's name, ``standard (worst case)``, and a member behind a defence ``PGD-10 through smooth 0.95``."""
+    """Name of the attack of a row of records: ``PGD-10``, ``PGD-10 dice ×5`` (restarts), ``uniform noise``, ``no attack``; the worst
+    case of a suite by the suite's name, ``standard (worst case)``, and a member behind a defence ``PGD-10 dice through smooth .7``.
+    """
     name, mark, run = row["attack"].partition(OF_RUN)
     if name.startswith(WORST):
         return f"{name.removeprefix(WORST)} (worst case){mark}{run}"
@@ -58,7 +59,8 @@ def attack(row: Any) -> str:
     if name.startswith("noise"):
         return f"{name.removeprefix('noise').strip('-_ ') or 'random'} noise{mark}{run}"
     steps = f"-{row['steps']}" if row["steps"] > 1 else ""
-    return name + steps + (f" ×{row['restarts']}" if row["restarts"] > 1 else "") + way + mark + run
+    kind, space, rest = name.partition(" ")
+    return kind + steps + space + rest + (f" ×{row['restarts']}" if row["restarts"] > 1 else "") + way + mark + run
 
 
 def _way(name: str) -> tuple[str, str]:

@@ -15,6 +15,7 @@ import yaml
 from monai_advdef.attacks import Attack
 from monai_advdef.attacks.named import named_attack
 from monai_advdef.bundle import workflows
+from monai_advdef.defenses.quantiser import check_seen_through, in_words
 from monai_advdef.errors import DataError, nearest, reading
 from monai_advdef.suite.frozen import FROZEN
 from monai_advdef.switches import AsWritten, truth
@@ -22,7 +23,6 @@ from monai_advdef.threat import ThreatModel
 
 FIELDS = ("name", "version", "digest", "members", "behind")
 STARTS = ("own", "oblivious")
-SURROGATES = ("smooth", "straight_through", "identity", "band")
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,8 @@ class Behind(metaclass=AsWritten):
     """How an attacker who knows the defence goes through it, and where the descent begins.
 
     Args:
-        surrogate: what stands for the gradient of the defence (``"smooth"``, ``"straight_through"``, ``"identity"``, ``"band"``);
-            ``None``: what the defence itself says.
-        smoothness: of surrogate ``"smooth"``, in (0, 1]; ``None``: what the defence itself says.
+        surrogate, smoothness: what stands in for the gradient of its rounding, see :class:`monai_advdef.Victim`; ``None``: what the
+            defence itself says.
         begin: ``"own"``, or ``"oblivious"``: at the images of the same attack on the network without its defence.
 
     Raises:
@@ -59,19 +58,15 @@ class Behind(metaclass=AsWritten):
     begin: str = "own"
 
     def __post_init__(self) -> None:
-        if self.surrogate is not None and self.surrogate not in SURROGATES:
-            raise ValueError(f"surrogate must be one of {', '.join(SURROGATES)}, or null for the defence's, got {self.surrogate!r}")
-        number = isinstance(self.smoothness, (int, float)) and not isinstance(self.smoothness, bool)
-        if self.smoothness is not None and not (number and 0 < self.smoothness <= 1):
-            raise ValueError(f"smoothness must lie in (0, 1], or be null for the defence's, got {self.smoothness!r}")
+        check_seen_through(None, self.surrogate, self.smoothness)
         if self.begin not in STARTS:
             raise ValueError(f"begin must be one of {', '.join(STARTS)}, got {self.begin!r}")
 
     @property
     def words(self) -> str:
         """For the label of a member: ``through smooth 0.95``, ``from the oblivious images``; empty for the defence's own way."""
-        smoothness = "" if self.smoothness is None else f" {self.smoothness:g}"
-        through = f"through {self.surrogate or 'its surrogate'}{smoothness}" if self.surrogate or smoothness else ""
+        through = in_words(self.surrogate, self.smoothness)
+        through = f"through {through}" if through else ""
         return " ".join(filter(None, [through, "from the oblivious images" if self.begin == "oblivious" else ""]))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
+from monai_advdef.defenses.quantiser import check_seen_through, look_through, quantisers
 from monai_advdef.suite.definition import Behind, Member, Suite
 from monai_advdef.threat import ThreatModel
 from monai_advdef.types import Images
@@ -73,23 +74,31 @@ def plan(suite: Suite, victim: Victim, threat: ThreatModel, image: Images, *, ad
 def seen_through(victim: Victim, way: Behind) -> Victim:
     """The victim whose defence passes the gradient that ``way`` says."""
     twin = copy.copy(victim)
-    for name in ("surrogate", "smoothness"):
-        if getattr(way, name) is not None:
-            setattr(twin, name, getattr(way, name))
+    if way.surrogate is not None or way.smoothness is not None:
+        twin.surrogate, twin.smoothness = way.surrogate, way.smoothness
     return twin
 
 
 def _ways(suite: Suite, victim: Victim, image: Images) -> list[Behind]:
-    """The ways that pass a gradient; of those that are the same through this defence one."""
-    return [way for way in unique(suite.ways) if _passes(seen_through(victim, way), image)]
+    """The ways that pass a gradient through this defence; of those that come to the same here one."""
+    known = [way for given in suite.ways if (way := _known(victim.defense, given)) is not None]
+    return [way for way in dict.fromkeys(known) if _passes(seen_through(victim, way), image)]
 
 
-def unique(ways: Iterable[Behind]) -> list[Behind]:
-    """Without repetitions, in order."""
-    return list(dict.fromkeys(ways))
+def _known(defense: Any, way: Behind) -> Behind | None:
+    """The way as this defence takes it: one that rounds nothing has its own gradient whatever the surrogate, but for ``"identity"``;
+    ``None`` where the defence has another choice of surrogates."""
+    if not quantisers(defense) and way.surrogate != "identity":
+        return replace(way, surrogate=None, smoothness=None)
+    try:
+        check_seen_through(defense, way.surrogate, way.smoothness)
+    except ValueError:
+        return None
+    return way
 
 
 def _passes(victim: Victim, image: Images) -> bool:
     with victim.frozen():
         x = image[:1].detach().clone().requires_grad_()
-        return victim.defended(x, [torch.Generator().manual_seed(0)]).requires_grad
+        draws = [torch.Generator().manual_seed(0)]
+        return look_through(victim.defense, x, lambda: victim.defended(x, draws), victim.surrogate, victim.smoothness).requires_grad
