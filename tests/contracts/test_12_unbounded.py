@@ -1,4 +1,4 @@
-"""Promise 12: unbounded eps reaches Dice 0; a victim that keeps its score hides its gradient. The card says whether the curve falls."""
+"""Promise 12: unbounded eps reaches Dice 0; a victim that keeps its score hides its gradient. (The card has the curve.)"""
 
 from __future__ import annotations
 
