@@ -51,6 +51,8 @@ def add_verdicts(folder: str | Path, fingerprint: str, entry: dict[str, Any]) ->
             with whole(path) as new:
                 text = json.dumps({**known, fingerprint: entry}, indent=2, ensure_ascii=False, allow_nan=False)
                 new.write_text(text + "\n", encoding="utf-8")
+    except RecordError:
+        raise
     except OSError as error:
         raise cannot_write(path, error, "the verdicts") from error
     return path
