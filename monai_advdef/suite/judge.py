@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from monai_advdef.metrics import counts, dice, iou
-from monai_advdef.types import Images, PerCase
+from monai_advdef.types import Images, Logits, PerCase
 from monai_advdef.victim import Victim, average
 
 
@@ -63,13 +63,16 @@ class Judge:
     def __init__(self, victim: Victim, label: Tensor, seeds: Sequence[int]) -> None:
         self.victim, self.label, self.seeds = victim, label, seeds
 
-    def __call__(self, image: Images, at: Sequence[int], number: int, target: Tensor | None = None) -> Judged:
+    def __call__(
+        self, image: Images, at: Sequence[int], number: int, *, target: Tensor | None = None, seen: Logits | None = None
+    ) -> Judged:
         """The cases numbered ``at`` with these images, (len(at), C, \\*S), on draws of their own for every ``number``; ``target`` is
-        encoded as the victim's labels are."""
+        encoded as the victim's labels are. Of a victim that draws nothing the logits may have been ``seen`` already."""
         victim, label = self.victim, self.label[list(at)]
         draws = [torch.Generator().manual_seed(fresh(self.seeds[i], number)) for i in at]
         with victim.frozen(), torch.no_grad():
             looks: Iterable[Tensor] = (victim(image, draws) for _ in range(victim.passes))
+            looks = looks if seen is None or victim.stochastic else [seen]
             if not victim.random:
                 looks = average((logits,) for logits in looks)
             return Judged(*average(self._overlaps(logits, label, target).parts() for logits in looks))

@@ -161,10 +161,10 @@ class _Course:
         self.source, self.planned = source, planned
         with victim.frozen():
             victim.require_range(image)
-            look_twice(victim, image)
+            seen = look_twice(victim, image)
         self.bare = victim if victim.defense is None else victim.without_defense()
         self.judge = Judge(victim, label, seeds)
-        self.clean = self.judge(image, range(len(image)), -1)
+        self.clean = self.judge(image, range(len(image)), -1, seen=seen)
         self.adversarial, self.dice = image.clone(), self.clean.value.clone()
         self.which = torch.full((len(image),), -1, device=image.device)
         self.oblivious = image.clone()  # images of the member's attack on the network without its defence
@@ -191,7 +191,7 @@ class _Course:
         made = self._attack(slot, at)
         if not slot.adaptive:
             self.oblivious[at] = made.adversarial
-        judged = self.judge(made.adversarial, at, number, made.target)
+        judged = self.judge(made.adversarial, at, number, target=made.target)
         self._keep(number, at, made.adversarial, judged.value)
         return Ran(slot.label, slot.adaptive, self._of(slot, at, made, judged, time.perf_counter() - begun))
 
