@@ -90,15 +90,15 @@ class Square(Attack):
         at.memory["value"] = torch.where(better, value, best)
         at.memory["x"] = torch.where(per_case(better, at.x), at.x, kept)
         changed = at.memory["x"] - at.ball.image
-        boxes = [_box(at.x.shape[2:], self._covered(at), g) for g in at.generators]
+        boxes = [_box(at.x.shape[2:], self._covered(at.number), g) for g in at.generators]
         signs = [_signs((at.x.shape[1], *[1] * (at.x.ndim - 2)), g).to(at.x) for g in at.generators]
         bounded, eps = at.ball.threat.norm == "linf", at.ball.eps.expand(len(at.x), -1, *[1] * (at.x.ndim - 2))
         for delta, box, sign, most in zip(changed, boxes, signs, eps):
             _repaint(delta[box], most * sign) if bounded else _respend(delta, box, sign, float(most.flatten()[0]))
         return at.ball.image + changed
 
-    def _covered(self, at: Iterate) -> float:
-        spent = 10000 * (at.number + 1) / self.queries
+    def _covered(self, number: int) -> float:
+        spent = 10000 * (number + 1) / self.queries
         return self.share / 2 ** sum(spent > when for when in HALVINGS)
 
 

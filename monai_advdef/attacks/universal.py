@@ -215,7 +215,7 @@ def _bound(threat: ThreatModel) -> dict[str, Any]:
         raise ValueError(
             "a universal perturbation has one size, in image units, for all images; set norm to 'linf' or 'l2' and relative to false"
         )
-    eps = threat.eps if isinstance(threat.eps, (list, tuple)) else [threat.eps]
+    eps: list[Any] = list(threat.eps) if isinstance(threat.eps, (list, tuple)) else [threat.eps]
     return {**{name: getattr(threat, name) for name in BOUND}, "eps": [float(e) for e in eps]}
 
 
