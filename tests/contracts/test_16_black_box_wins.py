@@ -1,4 +1,4 @@
-"""Promise 16: attacks without gradients run beside the attack, with stated queries; if one wins, gradients are hidden."""
+"""Promise 16, the verdict: searches without gradients run beside the attack, with stated queries; if one wins, masking."""
 
 from __future__ import annotations
 
