@@ -17,7 +17,7 @@ from monai_advdef import __version__
 from monai_advdef.bundle import bundles, describe, home, workflows
 from monai_advdef.neighbours import Stopped, stoppable
 
-FINE, USAGE, UNFINISHED, PIPE = 0, 2, 3, 141
+FINE, SUSPECT, USAGE, UNFINISHED, PIPE = 0, 1, 2, 3, 141
 VERBS = ("demo", "phantom", "check", "prepare", "list", "report")
 TASKS = ("skin", "fundus", "lung", "glioma", "abdomen")
 LAYOUTS = (
@@ -189,9 +189,9 @@ def _prepare(args: argparse.Namespace) -> None:
     print(f"converted into {Path(args.folder).resolve()}; give it as --dataset_dir")
 
 
-def _report(args: argparse.Namespace) -> None:
+def _report(args: argparse.Namespace) -> int:
     from monai_advdef.records import read_provenance, read_records
-    from monai_advdef.report import build, markdown_table
+    from monai_advdef.report import build, doubts, markdown_table
 
     if not (Path(args.folder) / "records").is_dir():
         raise FileNotFoundError(f"no folder {Path(args.folder) / 'records'}; give the output_dir of an evaluation")
@@ -200,6 +200,10 @@ def _report(args: argparse.Namespace) -> None:
         print(markdown_table(read_records(records), read_provenance(records)))
     else:
         print(build(Path(args.folder), args.out or "card.html"))
+    found = doubts(args.folder)
+    for doubt in found:
+        print(f"monai-advdef report: {doubt}", file=sys.stderr)
+    return SUSPECT if found else FINE
 
 
 def _demo(args: argparse.Namespace) -> None:
@@ -211,7 +215,11 @@ def _demo(args: argparse.Namespace) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run a verb. Returns 0 (fine), 2 (usage or input error), 3 (it could not finish) or 141 (nobody reads its output any more)."""
+    """Run a verb.
+
+    Returns 0 (fine), 1 (checks doubt what is shown), 2 (usage or input error), 3 (it could not finish) or 141 (nobody reads its
+    output any more).
+    """
     _open_what_is_closed()
     try:
         code = _run(words)
@@ -234,9 +242,16 @@ def _run(words: Sequence[str] | None) -> int:
         raise
     told = "the same command goes on from here"
     try:
-        verbs = {"demo": _demo, "phantom": _phantom, "check": _check, "prepare": _prepare, "list": _list, "report": _report}
+        verbs: dict[str, Any] = {
+            "demo": _demo,
+            "phantom": _phantom,
+            "check": _check,
+            "prepare": _prepare,
+            "list": _list,
+            "report": _report,
+        }
         with stoppable(f"monai-advdef {args.verb}: {told}"):
-            verbs[args.verb](args)
+            return verbs[args.verb](args) or FINE
     except BrokenPipeError:
         raise
     except Stopped:
@@ -250,7 +265,6 @@ def _run(words: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         print(f"monai-advdef {args.verb}: interrupted; {told}", file=sys.stderr)
         return UNFINISHED
-    return FINE
 
 
 def _words(error: Exception) -> str:

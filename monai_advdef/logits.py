@@ -17,6 +17,7 @@ CHANNELS = re.compile(r"to have (\d+) channels, but got (\d+) channels")
 PRECISION = re.compile(
     r"not implemented for|should be the same|same (dtype|data ?type)|scalar type|expected .*(Half|BFloat16|Double)"
 )
+CUT = re.compile(r"numpy\(\) on Tensor that requires grad|inference tensors cannot be saved", re.IGNORECASE)
 SIZE = re.compile(
     r"sizes? of (the )?tensors?|kernel size can't be greater|spatial element|padding size|output size is too small|"
     r"invalid for input of size|calculated .*input size|expected size|expected [0-9]+D|shapes? .*cannot be (multiplied|broadcast)",
@@ -75,11 +76,12 @@ def logits_of(network: Callable[..., Any], x: Images, normalize: Callable[[Tenso
     return out.float()
 
 
-def no_gradient(network: Any) -> str:
-    """Words for logits from which no gradient flows back to the image."""
+def no_gradient(network: Any, error: str = "") -> str:
+    """Words for logits from which no gradient flows back to the image, or for the ``error`` of a network that lets none pass."""
+    what = f"lets no gradient pass ({error})" if error else "returned logits without a gradient"
     return (
-        f"{name_of(network)} returned logits without a gradient (a detach, argmax or no_grad inside it, or weights quantised to "
-        "integers?); the attack needs the logits of the network before that"
+        f"{name_of(network)} {what} (a detach, argmax, numpy or no_grad inside it, or weights quantised to integers?); the attack "
+        "needs the logits of the network before that"
     )
 
 
@@ -164,6 +166,8 @@ def why_not(network: Any, x: Tensor, message: str) -> str | None:
     first = lines[-1 if "TorchScript" in lines[0] else 0].removeprefix("RuntimeError: ")
     if found := CHANNELS.search(message):
         return f"{name} takes {found[1]} channels, the images {shape} have {found[2]}; load as many channels as it was trained on"
+    if CUT.search(message):
+        return no_gradient(network, first)
     if PRECISION.search(message):
         kinds = sorted({str(p.dtype).removeprefix("torch.") for p in network.parameters()} if isinstance(network, nn.Module) else ())
         return (

@@ -40,6 +40,17 @@ def attacker(df: pd.DataFrame, adaptive: bool) -> pd.DataFrame:
     return df[(df["adaptive"] == adaptive) | (df["defense"] == "none")]
 
 
+def is_member(df: pd.DataFrame) -> pd.Series:
+    """Which rows are of the single runs of a suite: those of a cell that has a worst case (attack ``worst``) and are not it.
+
+    The worst case is the suite's result, scored by the deployed pipeline; its members' scores explain it.
+    """
+    if "fingerprint" not in df or not len(df):
+        return pd.Series(False, index=df.index)
+    worst = df["attack"].str.match(r"worst\b")
+    return ~worst & df["fingerprint"].isin(df.loc[worst & (df["suite"] != ""), "fingerprint"])
+
+
 def per_case(df: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     """One row per group and case: the mean over classes and seeds, undefined (NaN) values left out.
 
@@ -241,8 +252,10 @@ def worst_case(df: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
 def headline_cases(df: pd.DataFrame) -> pd.DataFrame:
     """Per defence, the scores per case under whichever attacker has the lower mean: oblivious, or adaptive (knows the defence).
 
-    ``df`` holds the attacked rows of one threat. Returns columns ``defense, case, patient, value, attacker``.
+    ``df`` holds the attacked rows of one threat; of a suite its worst case counts, see :func:`is_member`. Returns columns
+    ``defense, case, patient, value, attacker``.
     """
+    df = df[~is_member(df)]
     sides = [worst_case(rows, ["defense"]).assign(attacker=name) for name, rows in _sides(df).items() if len(rows)]
     cases = pd.concat(sides)
     means = cases.groupby(["defense", "attacker"])["value"].mean().reset_index().sort_values(["value", "attacker"])
@@ -256,7 +269,9 @@ def headline_cases(df: pd.DataFrame) -> pd.DataFrame:
 
 def headline(df: pd.DataFrame) -> pd.DataFrame:
     """Per defence: ``oblivious`` and ``adaptive`` (means over cases of the worst attack; NaN where not run), the ``headline`` (the
-    lower of the two), its ``source``, and ``casewise`` (mean over cases of the worst of both, never above the headline)."""
+    lower of the two), its ``source``, and ``casewise`` (mean over cases of the worst of both, never above the headline). Of a suite
+    its worst case counts, see :func:`is_member`."""
+    df = df[~is_member(df)]
     sides = {
         name: worst_case(rows, ["defense"]).groupby("defense")["value"].mean() for name, rows in _sides(df).items() if len(rows)
     }

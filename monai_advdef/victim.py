@@ -11,6 +11,7 @@ from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor, nn
 
 from monai_advdef.defenses import DefendedInferer, Defense
+from monai_advdef.defenses.quantiser import check_seen_through, look_through
 from monai_advdef.logits import check_finite, logits_of, no_gradient, standardizer
 from monai_advdef.metrics import class_map, encode_label
 from monai_advdef.switches import as_written
@@ -40,11 +41,14 @@ class Victim:
             logits and scores remain those of the deployed one.
         draws: over how many draws of a stochastic defence an attack takes its expectation (Athalye et al., "Synthesizing Robust
             Adversarial Examples", 2018); not used otherwise.
+        surrogate, smoothness: what stands in for the gradient of the defence's rounding, instead of what the defence says itself
+            (see `monai_advdef.defenses.Quantiser`); ``"identity"`` suits any defence. What is deployed stays the same.
         kept_windows: of how many batches of sliding windows the gradient holds the graphs in memory and so saves their second
             forward pass; 0 keeps the memory of one.
 
     Raises:
-        ValueError: unknown activation or precision; two defences; ``draws`` below 1, ``kept_windows`` below 0.
+        ValueError: unknown activation or precision; two defences; ``draws`` below 1, ``kept_windows`` below 0; a surrogate or a
+            smoothness that the defence does not know.
     """
 
     @as_written
@@ -61,6 +65,8 @@ class Victim:
         heads: bool = False,
         draws: int = 8,
         kept_windows: int = 0,
+        surrogate: str | None = None,
+        smoothness: float | None = None,
     ) -> None:
         if activation not in HEADS:
             raise ValueError(f"activation must be one of {', '.join(HEADS)}, got {activation!r}")
@@ -77,6 +83,8 @@ class Victim:
                 raise ValueError("defense is given twice: once by itself, once inside the DefendedInferer; give one")
             defense = inferer.defense
             inferer = inferer.inferer
+        check_seen_through(defense, surrogate, smoothness)
+        self.surrogate, self.smoothness = surrogate, smoothness
         self.network = unwrap(network)
         self.normalize = standardizer(*normalize) if isinstance(normalize, (tuple, list)) else normalize
         self.defense, self.inferer, self.activation = defense, inferer, activation
@@ -158,11 +166,11 @@ class Victim:
 
     def _gradient(self, image: Images, loss: Callable[[Logits], Tensor], generators: Generators) -> tuple[Tensor, Tensor, Tensor]:
         x = image.detach().requires_grad_()
-        defended = self.defended(x, generators)
+        defended = look_through(self.defense, x, lambda: self.defended(x, generators), self.surrogate, self.smoothness)
         if not defended.requires_grad:
             raise ValueError(
                 f"{type(self.defense).__name__} passes no gradient, so an adaptive attack cannot see through it; "
-                "give it a surrogate, or attack obliviously and say so"
+                "give it a surrogate, or attack obliviously and say so; surrogate 'identity' suits any defence"
             )
         if is_plain_sliding_window(self.inferer) and not self.heads and not self.random:
             leaf = defended.detach()

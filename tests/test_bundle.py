@@ -20,9 +20,9 @@ from monai.losses import DiceCELoss
 from phantom_bundle import NAME, command
 from PIL import Image
 
+from monai_advdef.attacks.named import attack_kinds
 from monai_advdef.bundle import bundles, describe, home, workflows
 from monai_advdef.handlers import AttackNotApplied
-from monai_advdef.handlers.options import attack_names
 from monai_advdef.logits import NonFinite
 from monai_advdef.records import read_records
 from monai_advdef.study import Cell, evaluate, workflow
@@ -197,7 +197,7 @@ def test_band_statistics_are_fitted_and_used(phantom_bundle, tmp_path):
 def test_overlays_say_what_they_are_and_cover_every_attack():
     assert all(describe(p) for p in workflows().values())
     named = {yaml.safe_load(p.read_text())["attack_def"]["attack"] for n, p in workflows().items() if n.startswith("attacks/")}
-    assert named == set(attack_names())
+    assert named == set(attack_kinds())
 
 
 def test_inference_writes_masks_on_the_original_grid(phantom_bundle, tmp_path):

@@ -156,7 +156,7 @@ def reference_band_gradient(x: torch.Tensor, g: torch.Tensor, table: torch.Tenso
 def test_band_surrogate(size, largest):
     x = integers(2, 3, *size, seed=5).mul(0.2).add(90).round().requires_grad_()
     g = torch.randn_like(x)
-    defense = FrequencyRefinement(surrogate_step=largest)
+    defense = FrequencyRefinement(surrogate="band", surrogate_step=largest)
     (ours,) = torch.autograd.grad(defense(x), x, g)
     torch.testing.assert_close(ours, reference_band_gradient(x, g, frequency_table(), largest))
     if largest == 100:
@@ -169,7 +169,7 @@ def test_band_surrogate_of_cubes():
     table[0, 0, 0] = 10
     x = integers(1, 2, *size).requires_grad_()
     g = torch.randn_like(x)
-    (ours,) = torch.autograd.grad(FrequencyRefinement(table=table.tolist())(x), x, g)
+    (ours,) = torch.autograd.grad(FrequencyRefinement(table=table.tolist(), surrogate="band")(x), x, g)
     torch.testing.assert_close(ours, reference_band_gradient(x, g, table, 30))
 
 
@@ -204,7 +204,8 @@ def test_band_surrogate_respects_units():
         ({"color": "hsv"}, "color must be 'rgb' or 'ycbcr', got 'hsv'"),
         ({"subsampling": "4:2:0"}, "subsampling must be '4:4:4', or with color 'ycbcr' '4:2:0', got '4:2:0' with color 'rgb'"),
         ({"color": "ycbcr", "subsampling": "4:2:2"}, "subsampling must be '4:4:4', .* got '4:2:2'"),
-        ({"surrogate": "identity"}, "surrogate must be 'band', 'straight_through' or None, got 'identity'"),
+        ({"surrogate": "soft"}, "surrogate must be 'smooth', 'straight_through', 'identity' or 'band' or None, got 'soft'"),
+        ({"smoothness": 1.5}, r"smoothness must lie in \[0, 1\], got 1.5"),
     ],
 )
 def test_bad_arguments(arguments, message):

@@ -92,7 +92,7 @@ def test_band_surrogate_through_a_draw(size):
     """The steps before the jitter decide which bands always pass, so the three first do in every draw."""
     x = integers(1, 3, *size, seed=5).mul(0.2).add(90).round().requires_grad_()
     g = torch.randn_like(x)
-    defense = RandomizedFrequencyRefinement(jitter=0.5)
+    defense = RandomizedFrequencyRefinement(jitter=0.5, surrogate="band")
     shift, table = defense.draw(*streams(3))
     assert float(table[0, 0]) > 30 or float(table[0, 1]) > 30 or float(table[1, 0]) > 30
     (ours,) = torch.autograd.grad(defense(x, streams(3)), x, g)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from monai_advdef.logits import name_of, precision
-from monai_advdef.types import Images
+from monai_advdef.types import Images, Logits
 from monai_advdef.victim import Victim
 
 # As a share of the largest logit: what floating point makes of the same batch twice, and of one case in batches of other sizes.
@@ -16,7 +16,7 @@ NOISE = {torch.float32: (1e-4, 8e-3), torch.float64: (1e-4, 8e-3), torch.float16
 DRAWN = 2e-3  # of the largest pixel, between two looks of a defence
 
 
-def look_twice(victim: Victim, image: Images) -> None:
+def look_twice(victim: Victim, image: Images) -> Logits | None:
     """Tell, once for a victim, whether its network draws at random in evaluation mode (``victim.random``), and say so.
 
     The batch is looked at, and one of its cases alone. Such a network is attacked in expectation, like a stochastic defence. Behind
@@ -26,12 +26,15 @@ def look_twice(victim: Victim, image: Images) -> None:
         victim: frozen.
         image: (B, C, \\*S) in image units.
 
+    Returns:
+        The logits (B, K, \\*S) that were seen; ``None`` where nothing was looked at.
+
     Raises:
         ValueError: a network whose answer for a case depends on the others of its batch; a defence whose answer does, or that draws
             without saying so.
     """
     if victim.random is not None or victim.drawing_defense:
-        return
+        return None
     with torch.no_grad():
         defended = victim.defended(image)
         if victim.defense is not None:
@@ -40,7 +43,7 @@ def look_twice(victim: Victim, image: Images) -> None:
         limit, batches = NOISE[precision(victim.network)]
         victim.random = False
         if _apart(first[:1], alone) <= limit:
-            return
+            return first
         apart = _apart(first, victim.infer(defended))
         victim.random = apart > limit
     name = name_of(victim.network)
@@ -56,6 +59,7 @@ def look_twice(victim: Victim, image: Images) -> None:
             f"{name} answers otherwise for a case when others stand beside it in the batch (a batch normalisation that stays in "
             "training mode?); let it use its running statistics in evaluation, or set batch_size to 1"
         )
+    return first
 
 
 def _check_defense(victim: Victim, together: Tensor, alone: Tensor) -> None:

@@ -12,38 +12,16 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
+from monai_advdef.defenses.surrogates import straight_through
+
 SLACK = 0.02  # of the width of the range: what interpolation overshoots
-
-
-class _StraightThrough(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, smooth: Tensor, exact: Tensor) -> Tensor:
-        return exact.view_as(exact)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0], None
-
-
-def straight_through(smooth: Tensor, exact: Tensor) -> Tensor:
-    """The value of ``exact`` with the gradient of ``smooth`` (straight-through, Bengio et al. 2013, arXiv 1308.3432)."""
-    return _StraightThrough.apply(smooth, exact.detach())
-
-
-def round_ste(x: Tensor) -> Tensor:
-    """Round half to even; the backward pass is the identity."""
-    return straight_through(x, x.detach().round())
-
-
-def clamp_ste(x: Tensor, low: float, high: float) -> Tensor:
-    """Clamp to ``[low, high]``; the backward pass is the identity."""
-    return straight_through(x, x.detach().clamp(low, high))
 
 
 class Defense(nn.Module):
     """An input transformation put in front of a network.
 
-    The forward pass is exact whether gradients are recorded or not; the backward pass is what ``surrogate`` names. A subclass
+    The forward pass is exact whether gradients are recorded or not; the backward pass is what ``surrogate`` names, ``"identity"`` of
+    any defence the identity over the whole of it. A subclass
     implements `refine` on grey levels 0..255; this class maps the ``value_range`` onto them and back, computes half-precision and
     integer images in float32, keeps the dtype, the shape and a MetaTensor's meta data, and never changes the caller's tensor.
     Constructor arguments are keyword-only plain JSON values kept under their own names, which is all `to_config` needs.
@@ -105,9 +83,16 @@ class Defense(nn.Module):
         plain = image.as_tensor() if isinstance(image, MetaTensor) else image
         if self.ranged and self.checked:
             self._refuse_unit_range(plain.detach())
-        out = self.from_grey(self.refine_drawn(self.to_grey(plain if self.surrogate else plain.detach()), generators))
+        out = self.from_grey(self._passed(self.to_grey(plain if self.surrogate else plain.detach()), generators))
         out = (out if image.dtype.is_floating_point else out.round()).to(image.dtype)
         return MetaTensor(out).copy_meta_from(image) if isinstance(image, MetaTensor) else out
+
+    def _passed(self, grey: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
+        if self.surrogate != "identity" or not grey.requires_grad:
+            return self.refine_drawn(grey, generators)
+        with torch.no_grad():
+            refined = self.refine_drawn(grey, generators)
+        return straight_through(grey, refined)
 
     def require_range(self, image: Tensor) -> None:
         """Nothing, where images as loaded, (B, C, \\*S), lie in ``value_range``, give or take what resizing rounds.

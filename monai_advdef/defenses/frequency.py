@@ -11,7 +11,8 @@ from torch import Tensor
 from monai_advdef.dct import block_dct, block_idct, block_rows, chunks, crop_to, pad_adjoint, pad_to_block, transform_rows
 from monai_advdef.defenses.bands import frequency_table, read_table, zone_table
 from monai_advdef.defenses.colour import chroma_in_rgb, double, halve, to_ycbcr
-from monai_advdef.defenses.core import Defense, clamp_ste, round_ste
+from monai_advdef.defenses.quantiser import Quantiser
+from monai_advdef.defenses.surrogates import SURROGATES, clamp_ste, round_ste, slope_of
 from monai_advdef.switches import as_written
 
 BLOCK = 8
@@ -19,22 +20,29 @@ COLOURS = ("rgb", "ycbcr")
 SUBSAMPLING = ("4:4:4", "4:2:0")
 
 
-class FrequencyRefinement(Defense):
+class FrequencyRefinement(Quantiser):
     """Orthonormal 8x8 DCT-II of every block, ``round(C / Q) * Q``, inverse DCT; every channel with the same table.
 
     Any size and number of channels: edges are repeated up to whole blocks and cropped off again. Rounding is half to even.
 
     The gradient of the forward pass is zero almost everywhere. ``surrogate`` says what an attacker uses instead:
 
+    - ``"smooth"``: every coefficient passes ``1 - a cos(2 pi C / Q)``, the slope of a smooth rounding with ``a = smoothness``:
+      ``IDCT(slope * DCT(grad))``. It is large where the coefficient is about to change its level. The strongest that we know.
     - ``"band"``: the gradient passes where the coefficient survives quantisation, ``round(C / Q) != 0``, or where its step is small,
       ``Q <= surrogate_step``; elsewhere it is zero, as the output there is. ``IDCT(mask * DCT(grad))``.
-    - ``"straight_through"``: the identity. No stronger than an attacker who does not know the defence: it spends its steps in bands
-      that are quantised to zero.
+    - ``"straight_through"``: every coefficient passes its gradient as it is. No stronger than an attacker who does not know the
+      defence: it spends its steps in bands that are quantised to zero.
+    - ``"identity"``: so does every pixel, past the colour transform and the subsampling, too.
     - ``None``: none; the output is detached.
 
+    Pixels that are rounded, and those that are clipped, pass the gradient as it is whatever the surrogate: their step is a grey
+    level, which every attack crosses, and a smooth rounding of them only adds noise. What is kept for the backward pass is a number
+    for every coefficient, of the type of the image (4 bytes in float32), for ``"smooth"``, a byte for ``"band"``, else nothing.
+
     With ``color="ycbcr"`` the same table quantises Y, Cb and Cr of BT.601 instead of R, G and B. Y and chroma are not rounded, and
-    chroma is centred on 0, so that a grey image has none. The surrogate then acts on Y, Cb and Cr, and the gradient of the colour
-    transform and of the subsampling is exact.
+    chroma is centred on 0, so that a grey image has none. The surrogate then acts on Y, Cb and Cr (but for ``"identity"``), and the
+    gradient of the colour transform and of the subsampling is exact.
 
     Args:
         steps: ``(QS1, QS2, QS3)``, step sizes in grey levels; used unless ``table`` holds numbers.
@@ -42,8 +50,6 @@ class FrequencyRefinement(Defense):
             table makes the defence volumetric; with an 8x8 one a volume is treated slice by slice over its last two axes.
         band_std: ranks the bands, see `frequency_table`; default is the zig-zag ranking. Statistics of cubes, 8x8x8, make the
             defence volumetric (our extension).
-        value_range: image units of grey levels 0 and 255.
-        surrogate: ``"band"``, ``"straight_through"`` or ``None``.
         surrogate_step: the largest step through which ``"band"`` always passes.
         level_shift: subtracted before the transform and added after it (from Y alone in YCbCr); 0 as published, JPEG has 128.
         round_input: bring the input onto the 8-bit grid first.
@@ -52,11 +58,14 @@ class FrequencyRefinement(Defense):
         color: ``"rgb"``: every channel alone, whatever it means; ``"ycbcr"``: three channels, taken for RGB.
         subsampling: of chroma in YCbCr: ``"4:4:4"`` (none), or ``"4:2:0"``: the mean of every 2x2 square over the last two axes is
             quantised, then interpolated bilinearly.
+        rounding: ``surrogate``, ``smoothness`` and ``value_range`` of `Quantiser`.
 
     Raises:
-        ValueError: a step that is not positive, a table that is neither 8x8 nor 8x8x8, an unknown surrogate, color or subsampling,
-            subsampling without YCbCr, or both ``table`` and ``band_std``.
+        ValueError: a step that is not positive, a table that is neither 8x8 nor 8x8x8, an unknown color or subsampling, subsampling
+            without YCbCr, or both ``table`` and ``band_std``; see also `Quantiser`.
     """
+
+    surrogates = (*SURROGATES, "band", None)
 
     @as_written
     def __init__(
@@ -65,8 +74,6 @@ class FrequencyRefinement(Defense):
         steps: Sequence[float] = (30, 5, 80),
         table: Any = None,
         band_std: Any = None,
-        value_range: Sequence[float] = (0, 255),
-        surrogate: str | None = "band",
         surrogate_step: float = 30,
         level_shift: float = 0,
         round_input: bool = True,
@@ -74,10 +81,9 @@ class FrequencyRefinement(Defense):
         clip: bool = True,
         color: str = "rgb",
         subsampling: str = "4:4:4",
+        **rounding: Any,
     ) -> None:
-        super().__init__(value_range=value_range)
-        if surrogate not in ("band", "straight_through", None):
-            raise ValueError(f"surrogate must be 'band', 'straight_through' or None, got {surrogate!r}; the default is 'band'")
+        super().__init__(**rounding)
         if table is not None and band_std is not None:
             raise ValueError(
                 "table and band_std exclude each other, got both; drop one (band_std ranks the bands, table fixes every step)"
@@ -88,7 +94,7 @@ class FrequencyRefinement(Defense):
             raise ValueError(f"subsampling must be '4:4:4', or with color 'ycbcr' '4:2:0', got {subsampling!r} with color {color!r}")
         self.color, self.subsampling = color, subsampling
         self.steps, self.table, self.band_std = tuple(steps), table, band_std
-        self.surrogate, self.surrogate_step, self.level_shift = surrogate, surrogate_step, level_shift
+        self.surrogate_step, self.level_shift = surrogate_step, level_shift
         self.round_input, self.round_output, self.clip = round_input, round_output, clip
         self.quantisation: Tensor
         self.register_buffer("quantisation", self._steps_of_bands(), persistent=False)
@@ -186,29 +192,34 @@ class FrequencyRefinement(Defense):
             return _Refine.apply(planes, table, self, bare).reshape(grey.shape)
         return self.quantise(planes, table, bare)[0].reshape(grey.shape)
 
-    def quantise(self, planes: Tensor, table: Tensor, bare: bool = False, survivors: bool = False) -> tuple[Tensor, Tensor | None]:
-        """The exact operator on ``(N, 1, *S)`` grey levels, and on request the mask of the coefficients the surrogate passes.
+    def quantise(self, planes: Tensor, table: Tensor, bare: bool = False, passing: bool = False) -> tuple[Tensor, Tensor | None]:
+        """The exact operator on ``(N, 1, *S)`` grey levels, and on request what the surrogate multiplies the gradient of every
+        coefficient by: slopes, or a mask; ``None`` where that is 1.
 
         ``bare`` leaves out the rounding of input and output, the level shift and the clipping. Works through a few rows of blocks at
-        a time in buffers of its own; the mask has the padded size.
+        a time in buffers of its own; slopes and mask have the padded size.
         """
         size = planes.shape[2:]
         padded = pad_to_block(planes, BLOCK).contiguous()
         rows = block_rows(padded, BLOCK, len(size))
         out = torch.empty_like(rows)
-        mask = torch.empty_like(rows, dtype=torch.bool) if survivors else None
+        smooth, band = passing and self.amplitude > 0, passing and self.surrogate == "band"
+        kept = torch.empty_like(rows, dtype=rows.dtype if smooth else torch.bool) if smooth or band else None
         step = tiled(table, rows)
         always = tiled(self.quantisation, rows) <= self.surrogate_step
         shift = 0 if bare else self.level_shift
         for part in chunks(rows):
             pixels = rows[part].clamp(0, 255).round_() if self.round_input and not bare else rows[part]
             pixels = pixels - shift if shift else pixels
-            coefficients = transform_rows(pixels, BLOCK).div_(step).round_()
-            if mask is not None:
-                mask[part] = (coefficients != 0).logical_or_(always)
+            coefficients = transform_rows(pixels, BLOCK).div_(step)
+            if kept is not None and smooth:
+                kept[part] = slope_of(coefficients, self.amplitude)
+            coefficients.round_()
+            if kept is not None and band:
+                kept[part] = (coefficients != 0).logical_or_(always)
             back = transform_rows(coefficients.mul_(step), BLOCK, inverse=True)
             out[part] = back if bare else self._finish(back.add_(shift) if shift else back)
-        return crop_to(out.view(padded.shape), size).contiguous(), None if mask is None else mask.view(padded.shape)
+        return crop_to(out.view(padded.shape), size).contiguous(), None if kept is None else kept.view(padded.shape)
 
     def _finish(self, pixels: Tensor) -> Tensor:
         pixels = pixels.clamp_(0, 255) if self.clip else pixels
@@ -222,23 +233,23 @@ def tiled(table: Tensor, like: Tensor) -> Tensor:
 
 
 class _Refine(torch.autograd.Function):
-    """FR with its surrogate gradient; a bool mask is all that is kept."""
+    """FR with its surrogate gradient; slopes or a mask are all that is kept."""
 
     @staticmethod
     def forward(ctx: Any, planes: Tensor, table: Tensor, defense: FrequencyRefinement, bare: bool) -> Tensor:
         ctx.size = planes.shape[2:]
-        out, mask = defense.quantise(planes, table, bare, survivors=defense.surrogate == "band")
-        ctx.save_for_backward(mask)
+        out, kept = defense.quantise(planes, table, bare, passing=True)
+        ctx.save_for_backward(kept)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        (mask,) = ctx.saved_tensors
-        if mask is None:  # the orthonormal transform, the padding and the cropping undo each other
+        (kept,) = ctx.saved_tensors
+        if kept is None:  # the orthonormal transform, the padding and the cropping undo each other
             return grads[0], None, None, None
-        padded = grads[0].new_zeros(mask.shape)
+        padded = grads[0].new_zeros(kept.shape)
         crop_to(padded, ctx.size).copy_(grads[0])
-        rows, passed = (block_rows(t, BLOCK, len(ctx.size)) for t in (padded, mask))
+        rows, passed = (block_rows(t, BLOCK, len(ctx.size)) for t in (padded, kept))
         for part in chunks(rows):
             rows[part] = transform_rows(transform_rows(rows[part], BLOCK).mul_(passed[part]), BLOCK, inverse=True)
         return pad_adjoint(padded, ctx.size), None, None, None

@@ -11,19 +11,20 @@ from torch import Tensor
 from monai_advdef.dct import block_dct, block_idct, pad_to_block
 from monai_advdef.defenses.codecs import codec_round_trip
 from monai_advdef.defenses.colour import chroma_in_rgb, to_ycbcr
-from monai_advdef.defenses.core import Defense
 from monai_advdef.defenses.jpeg_model import SUBSAMPLING, jpeg_round_trip, quality_tables
+from monai_advdef.defenses.quantiser import Quantiser
 from monai_advdef.switches import as_written
 
 BACKENDS = ("torch", "pillow", "simplejpeg")
 
 
-class JPEG(Defense):
+class JPEG(Quantiser):
     """Encode and decode every case as an 8-bit JPEG image (8-bit rounding, YCbCr of BT.601, chroma subsampling, IJG quality tables).
 
     Three channels are coded as RGB, any other number channel by channel as grey images. Volumes are coded slice by slice over their
-    last two axes. The gradient is that of the ``"torch"`` backend whatever the backend: straight through every rounding and
-    clamping, exact for everything else.
+    last two axes. The gradient is that of the ``"torch"`` backend whatever the backend: the rounding of the coefficients passes what
+    ``surrogate`` says, that of pixels, and the clamping, pass it straight through, and everything else is exact. A smooth surrogate
+    keeps a slope for every coefficient, 4 bytes each in float32; a codec's is made anew in the backward pass.
 
     Args:
         quality: IJG quality, 1..100.
@@ -31,17 +32,15 @@ class JPEG(Defense):
         backend: ``"torch"`` models the codec on the image's device; ``"pillow"`` and ``"simplejpeg"`` run libjpeg-turbo on the
             CPU. simplejpeg is the fastest of the three, but below quality 96 it encodes with libjpeg-turbo's fast, less accurate
             DCT; the model and Pillow use the accurate one.
-        value_range: image units of grey levels 0 and 255.
+        rounding: ``surrogate``, ``smoothness`` and ``value_range`` of `Quantiser`.
 
     Raises:
-        ValueError: an unknown quality, subsampling or backend.
+        ValueError: an unknown quality, subsampling or backend; see also `Quantiser`.
     """
 
     @as_written
-    def __init__(
-        self, *, quality: int = 85, subsampling: str = "4:2:0", backend: str = "torch", value_range: Sequence[float] = (0, 255)
-    ) -> None:
-        super().__init__(value_range=value_range)
+    def __init__(self, *, quality: int = 85, subsampling: str = "4:2:0", backend: str = "torch", **rounding: Any) -> None:
+        super().__init__(**rounding)
         quality_tables(quality)
         if subsampling not in SUBSAMPLING:
             raise ValueError(
@@ -109,7 +108,7 @@ class JPEG(Defense):
 
     def _code(self, images: Tensor) -> Tensor:
         if self.backend == "torch":
-            return jpeg_round_trip(images, self.quality, self.subsampling)
+            return jpeg_round_trip(images, self.quality, self.subsampling, self.amplitude)
         return _Codec.apply(images, self)
 
 
@@ -133,7 +132,7 @@ class _Codec(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, defense: JPEG) -> Tensor:
         ctx.save_for_backward(images)
-        ctx.defense = defense
+        ctx.model = (defense.quality, defense.subsampling, defense.amplitude)
         return codec_round_trip(images, defense.quality, defense.subsampling, defense.backend)
 
     @staticmethod
@@ -142,5 +141,5 @@ class _Codec(torch.autograd.Function):
         (images,) = ctx.saved_tensors
         with torch.enable_grad():
             copy = images.detach().requires_grad_()
-            modelled = jpeg_round_trip(copy, ctx.defense.quality, ctx.defense.subsampling)
+            modelled = jpeg_round_trip(copy, *ctx.model)
         return torch.autograd.grad(modelled, copy, grads[0])[0], None

@@ -1,6 +1,7 @@
 """JPEG's lossy half as a function of tensors: what libjpeg does to the pixels, without the entropy coding that changes none of them.
 
-Every rounding and clamping is straight-through, everything else is differentiated exactly. Sources: ITU-T T.81 (annex K, DCT),
+The rounding of the coefficients has a smooth gradient, that of pixels and the clamping pass it straight through, everything else is
+differentiated exactly. Sources: ITU-T T.81 (annex K, DCT),
 JFIF 1.02 (colour), libjpeg's jcsample.c and jdsample.c (how chroma is averaged and interpolated, which way ties are rounded).
 """
 
@@ -15,7 +16,7 @@ from torch.nn import functional
 
 from monai_advdef.dct import block_idct, crop_to, dct_matrix, pad_to_block
 from monai_advdef.defenses.colour import chroma_in_rgb, to_ycbcr
-from monai_advdef.defenses.core import clamp_ste, round_ste, straight_through
+from monai_advdef.defenses.surrogates import clamp_ste, round_ste, slope_of, straight_through
 
 SUBSAMPLING = {"4:4:4": (1, 1), "4:2:2": (1, 2), "4:2:0": (2, 2)}  # chroma pixels per sample, (vertical, horizontal)
 
@@ -45,22 +46,25 @@ def quality_tables(quality: int) -> tuple[Tensor, Tensor]:
     return luminance, chrominance
 
 
-def jpeg_round_trip(image: Tensor, quality: int, subsampling: str) -> Tensor:
-    """Encode and decode ``(B, C, H, W)`` grey levels; RGB if ``C`` is 3, else every channel alone as luminance."""
+def jpeg_round_trip(image: Tensor, quality: int, subsampling: str, smoothness: float = 0) -> Tensor:
+    """Encode and decode ``(B, C, H, W)`` grey levels; RGB if ``C`` is 3, else every channel alone as luminance.
+
+    The gradient of the rounding of the coefficients is that of :func:`~monai_advdef.defenses.surrogates.slope_of`.
+    """
     luminance, chrominance = (table.to(image) for table in quality_tables(quality))
     image = round_ste(clamp_ste(image, 0, 255))
     if image.shape[1] != 3:
-        return code(image, luminance)
+        return code(image, luminance, smoothness)
     centre = image.new_tensor((0.0, 128.0, 128.0)).view(3, 1, 1)
     ycbcr = clamp_ste(round_ste(to_ycbcr(image) + centre), 0, 255)
     luma, chroma = ycbcr[:, :1], ycbcr[:, 1:]
     factors = SUBSAMPLING[subsampling]
-    chroma = upsample(code(downsample(chroma, factors), chrominance), factors, image.shape[-2:])
+    chroma = upsample(code(downsample(chroma, factors), chrominance, smoothness), factors, image.shape[-2:])
     colour = round_ste(chroma_in_rgb(chroma - 128))
-    return clamp_ste(code(luma, luminance) + colour, 0, 255)
+    return clamp_ste(code(luma, luminance, smoothness) + colour, 0, 255)
 
 
-def code(component: Tensor, table: Tensor) -> Tensor:
+def code(component: Tensor, table: Tensor, smoothness: float = 0) -> Tensor:
     """Quantise one component, ``(B, C, H, W)`` in 0..255: level shift, DCT, ``round(c / q) q``, inverse, back to 8 bits.
 
     As in libjpeg's integer DCT two fractional bits are kept between the row and the column pass, the coefficients are whole eighths
@@ -73,7 +77,8 @@ def code(component: Tensor, table: Tensor) -> Tensor:
     eighths = round_ste((basis @ rows.view(-1, 8, padded.shape[-1])).view(padded.shape) / 4)
     step = table.repeat(padded.shape[-2] // 8, padded.shape[-1] // 8)
     levels = ((eighths.detach().abs() + 4 * step) / (8 * step)).floor() * eighths.detach().sign()
-    decoded = block_idct(straight_through(eighths / 8, levels * step)) + 128
+    slope = slope_of(eighths.detach() / (8 * step), smoothness) if smoothness and eighths.requires_grad else None
+    decoded = block_idct(straight_through(eighths / 8, levels * step, slope)) + 128
     return clamp_ste(round_ste(crop_to(decoded, size)), 0, 255)
 
 

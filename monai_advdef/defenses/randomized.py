@@ -18,8 +18,8 @@ class RandomizedFrequencyRefinement(FrequencyRefinement):
     """`FrequencyRefinement` on a grid shifted at random, with steps jittered at random, drawn for every case and pass.
 
     An attacker who knows it averages over draws (expectation over transformation, Athalye et al., "Synthesizing Robust Adversarial
-    Examples", 2018), as `monai_advdef.Victim` does. Every draw is exact forward and has the surrogate gradient backward;
-    ``surrogate_step`` is compared with the step before the jitter.
+    Examples", 2018), as `monai_advdef.Victim` does. Every draw is exact forward and has the surrogate gradient backward: a smooth
+    rounding is that of the drawn steps, ``surrogate_step`` is compared with the step before the jitter.
 
     Deployed, without generators, a case draws from a generator seeded by ``seed`` and a digest of its own pixels on the 8-bit grid:
     the result can be repeated and does not depend on the batch.

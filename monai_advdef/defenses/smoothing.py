@@ -5,7 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from monai_advdef.defenses.core import Defense, clamp_ste, round_ste
+from monai_advdef.defenses.core import Defense
+from monai_advdef.defenses.quantiser import Quantiser
+from monai_advdef.defenses.surrogates import clamp_ste, round_smooth
 
 
 class Blur(Defense):
@@ -25,8 +27,8 @@ class Blur(Defense):
         return functional.avg_pool2d(functional.pad(planes, (1, 1, 1, 1), mode="replicate"), 3, stride=1).reshape(grey.shape)
 
 
-class EightBit(Defense):
-    """Rounding to the 256 grey levels of ``value_range``, as any 8-bit file does; the gradient passes straight through."""
+class EightBit(Quantiser):
+    """Rounding to the 256 grey levels of ``value_range``, as any 8-bit file does; see `Quantiser` for the arguments."""
 
     @property
     def label(self) -> str:
@@ -34,5 +36,5 @@ class EightBit(Defense):
         return "8-bit"
 
     def refine(self, grey: Tensor) -> Tensor:
-        """Whole grey levels 0 to 255; the gradient passes as if they were not rounded."""
-        return round_ste(clamp_ste(grey, 0, 255))
+        """Whole grey levels 0 to 255."""
+        return round_smooth(clamp_ste(grey, 0, 255), self.amplitude)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from monai_advdef.handlers.attack import AttackHandler, AttackNotApplied
 from monai_advdef.handlers.cache import AdversarialCache
 from monai_advdef.handlers.finite import FiniteCheck
-from monai_advdef.handlers.guard import evaluate, writable
+from monai_advdef.handlers.guard import Suspect, evaluate, writable
 from monai_advdef.handlers.options import VictimSettings
 from monai_advdef.handlers.record import RecordHandler
 from monai_advdef.handlers.regions import RegionHandler
+from monai_advdef.handlers.suite import SuiteHandler
 from monai_advdef.handlers.tracking import EvaluationTracker, TrainingTracker
 from monai_advdef.handlers.volumes import AttackedVolumeSaver
 
@@ -21,6 +22,8 @@ __all__ = [
     "FiniteCheck",
     "RecordHandler",
     "RegionHandler",
+    "SuiteHandler",
+    "Suspect",
     "TrainingTracker",
     "VictimSettings",
     "evaluate",

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from monai_advdef.attacks import Attack, Outcome, run_sweep
 from monai_advdef.defenses import DefendedInferer
-from monai_advdef.handlers.batches import batch_images, network_of, put_image
+from monai_advdef.handlers.batches import Attacked, batch_images, network_of, put_image
 from monai_advdef.handlers.cache import AdversarialCache
 from monai_advdef.handlers.cases import Cases, in_order
 from monai_advdef.handlers.cell import (
@@ -50,25 +50,6 @@ class AttackNotApplied(RuntimeError):
     """An attack was configured, yet batches went through without it: the numbers would have looked robust."""
 
 
-@dataclass
-class Attacked:
-    """What happened to the current batch, for the handlers that come later: one entry per case.
-
-    ``target`` is what a targeted attack aimed at, a class map (B, 1, \\*S) or a mask per class (B, K, \\*S), else ``None``.
-    """
-
-    iteration: int
-    clean: Tensor
-    target: Tensor | None
-    score: list[float]
-    linf: list[float]
-    l2: list[float]
-    forwards: list[int]
-    backwards: list[int]
-    seconds: list[float]
-    zero_gradient: list[float]
-
-
 class AttackHandler:
     """Replace the image of every batch by its adversarial version, at the start of the iteration.
 
@@ -96,6 +77,9 @@ class AttackHandler:
         ValueError: unknown attack, option or ``stored``; a ``sweep`` without ``cache_dir``; a threat that does not say what the
             images are; see also :class:`VictimSettings` and :func:`monai_advdef.run`.
     """
+
+    suite = ""
+    """Name of the frozen suite, where the attack is one."""
 
     @as_written
     def __init__(
@@ -138,6 +122,11 @@ class AttackHandler:
     def is_adaptive(self, engine: Engine) -> bool:
         """Whether a defence stands in front and is attacked through (noise, which takes no step, never is adaptive)."""
         return self.adaptive and defense_of(engine) is not None and self.attack.count(self.threat) > 0
+
+    @property
+    def through(self) -> bool:
+        """Whether images are looked at through the defence while they are crafted."""
+        return self.adaptive
 
     @property
     def label(self) -> str:
@@ -215,14 +204,14 @@ class AttackHandler:
 
     def _make_victim(self, engine: Engine) -> Victim:
         inferer = getattr(engine, "inferer", None)
-        if isinstance(inferer, DefendedInferer) and not self.adaptive:
+        if isinstance(inferer, DefendedInferer) and not self.through:
             inferer = inferer.inferer
         return self.view.victim(network_of(engine), inferer, engine.state.device)
 
     def _fingerprints(self, engine: Engine) -> list[str]:
         """What the images of each budget depend on, besides the case; nothing where that cannot be told, and then none is kept."""
         try:
-            defense = defense_identity(defense_of(engine) if self.adaptive else None)
+            defense = defense_identity(defense_of(engine) if self.through else None)
             network = network_identity(networks_of(engine) if self.view.source is None else self.view.source)
             of = [defense, network, inferer_identity(engine.inferer)]
             return [digest(self.identity(threat), *of) for threat in self.threats]
@@ -250,7 +239,11 @@ class AttackHandler:
             for name in ("adversarial", "target")
         )
         assert adversarial is not None
-        return adversarial, aim, {n: [e[n].item() for e in found] for n in MEASURES}
+        return adversarial, aim, {n: [e[n].item() for e in found] for n in MEASURES} | self._more(found)
+
+    def _more(self, found: list[dict[str, Any]]) -> dict[str, Any]:
+        """What else of the cases goes into ``Attacked``, out of what is kept of each."""
+        return {}
 
     def _attack(self, image: Tensor, label: Tensor, target: Tensor | None, seeds: list[int]) -> list[list[dict[str, Any]]]:
         """What is kept of every case, for each budget in turn."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,6 +16,29 @@ from monai_advdef.networks import Ensemble
 from monai_advdef.victim import unwrap
 
 WHY = {"image": "it is what is attacked", "label": "an attack and its scores are measured against it: load the masks"}
+
+
+@dataclass
+class Attacked:
+    """What happened to the current batch, for the handlers that come later: one entry per case.
+
+    ``target`` is what a targeted attack aimed at, a class map (B, 1, \\*S) or a mask per class (B, K, \\*S), else ``None``. Of a
+    suite ``members`` holds a row of every run of each case, and ``adaptive`` says whether a defence was attacked by somebody who
+    knows it.
+    """
+
+    iteration: int
+    clean: Tensor
+    target: Tensor | None
+    score: list[float]
+    linf: list[float]
+    l2: list[float]
+    forwards: list[int]
+    backwards: list[int]
+    seconds: list[float]
+    zero_gradient: list[float]
+    members: list[list[dict[str, Any]]] = field(default_factory=list)
+    adaptive: bool | None = None
 
 
 def batch_images(batch: Any, image_key: str, label_key: str) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 from ignite.engine import Engine
@@ -13,11 +14,23 @@ from monai_advdef.handlers.tracking import close_failed
 from monai_advdef.neighbours import check_writable, stoppable
 from monai_advdef.switches import folder
 
+logger = logging.getLogger(__name__)
 WEIGHTS = (".pt", ".pth", ".ts", ".ckpt")
 REMEDY = (
     "List overlays after evaluate.yaml, and add to handlers with '+validate::handlers' inside a file only: on the command line it "
     "replaces them"
 )
+
+
+class Suspect(SystemExit):
+    """Checks doubt an evaluation that is complete and recorded; as a ``SystemExit`` it ends the process with exit code 1."""
+
+    def __init__(self, told: str) -> None:
+        super().__init__(1)
+        self.words = told
+
+    def __str__(self) -> str:
+        return self.words
 
 
 def evaluate(evaluator: Engine, attack: AttackHandler | None = None, records: RecordHandler | None = None) -> None:
@@ -30,6 +43,7 @@ def evaluate(evaluator: Engine, attack: AttackHandler | None = None, records: Re
         AttackNotApplied: with the reason and the remedy.
         RuntimeError: the same for records.
         FileNotFoundError: weights that a handler should load are not there.
+        Suspect: at the very end, where a check of this evaluation is ``suspect`` or ``broken``; a ``SystemExit``.
     """
     if evaluator.state.epoch_length == 0:
         raise ValueError("the data to evaluate hold no case; check the folder, its sections and the data list")
@@ -58,6 +72,13 @@ def evaluate(evaluator: Engine, attack: AttackHandler | None = None, records: Re
         )
     if records is not None and not records.done:
         raise RuntimeError(f"a RecordHandler is configured but recorded nothing: it is not among the evaluator's handlers. {REMEDY}")
+    doubts = [
+        f"{v['name']} {v['verdict']}: {v['evidence']}" for v in getattr(evaluator.state, "verdicts", []) if v["verdict"] != "ok"
+    ]
+    if doubts:
+        suspect = Suspect(f"recorded, but not to be trusted as it is: {'; '.join(doubts)}")
+        logger.warning("%s", suspect)
+        raise suspect
 
 
 def writable(**folders: str | os.PathLike[str]) -> None:

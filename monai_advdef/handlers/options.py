@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import nn
 
-from monai_advdef import attacks
-from monai_advdef.attacks import Attack
+from monai_advdef.attacks.named import named_attack
+from monai_advdef.defenses.quantiser import check_seen_through
 from monai_advdef.errors import nearest
 from monai_advdef.networks.scaled import ScaledLogits
 from monai_advdef.switches import AsWritten
@@ -29,14 +29,15 @@ class VictimSettings(metaclass=AsWritten):
         activation: ``"softmax"`` or ``"sigmoid"``.
         normalize: what stands between image units and the network (see :class:`monai_advdef.Victim`); ``None`` if the network
             does it.
-        draws, step_precision, compiled, heads, kept_windows: see :class:`monai_advdef.Victim`.
+        draws, step_precision, compiled, heads, kept_windows, surrogate, smoothness: see :class:`monai_advdef.Victim`.
         logit_scale: craft the images on that many times the logits, 1/T for a network distilled at temperature T; predictions are
             the same, saturated losses are not.
         source: a network on which the images are crafted instead of the deployed one (a transfer attack), and ``source_name`` for
             tables.
 
     Raises:
-        ValueError: ``logit_scale`` not above 0; a switch that is neither true nor false.
+        ValueError: ``logit_scale`` not above 0; a switch that is neither true nor false; an unknown surrogate, a smoothness outside
+            [0, 1] or of another surrogate than ``"smooth"``.
     """
 
     activation: str = "softmax"
@@ -46,11 +47,14 @@ class VictimSettings(metaclass=AsWritten):
     compiled: bool = False
     heads: bool = False
     kept_windows: int = 0
+    surrogate: str | None = None
+    smoothness: float | None = None
     logit_scale: float = 1.0
     source: nn.Module | None = None
     source_name: str = "another network"
 
     def __post_init__(self) -> None:
+        check_seen_through(None, self.surrogate, self.smoothness)
         if not self.logit_scale > 0:
             raise ValueError(f"logit_scale must be > 0, got {self.logit_scale}; 1/T undoes a temperature T, 1 does nothing")
 
@@ -126,18 +130,9 @@ def refuse_unknown(what: str, unknown: Iterable[str], known: Iterable[str]) -> N
         raise ValueError(f"{what} has no option {name!r}; {nearest(name, known)}")
 
 
-def attack_names() -> list[str]:
-    """Names of the attacks that can be asked for."""
-    return [
-        n
-        for n in attacks.__all__
-        if isinstance(getattr(attacks, n), type) and issubclass(getattr(attacks, n), Attack) and n != "Attack"
-    ]
-
-
 def resolve(
-    attack: str | Attack, threat: ThreatModel | Mapping[str, Any] | None, options: dict[str, Any], others: Iterable[str] = ()
-) -> tuple[Attack, ThreatModel]:
+    attack: Any, threat: ThreatModel | Mapping[str, Any] | None, options: dict[str, Any], others: Iterable[str] = ()
+) -> tuple[Any, ThreatModel]:
     """The attack and the threat model that the options describe; ``others`` are options that would have been known, too.
 
     Options of the threat model beside an attack's name go before those of ``threat``, the bundle's.
@@ -146,18 +141,14 @@ def resolve(
         ValueError: an unknown attack, an unknown option (each with the nearest known one), or options beside ready-made objects.
     """
     bounds = take(options, ThreatModel)
-    if isinstance(attack, Attack):
+    if hasattr(attack, "to_config"):
         if options:
             raise ValueError(f"{', '.join(options)} given beside a ready-made attack; put them into the attack")
         if isinstance(threat, ThreatModel) and bounds:
             raise ValueError(f"{', '.join(bounds)} given beside a ready-made threat model; put them into the threat model")
         return attack, _threat(threat, bounds)
-    if attack not in attack_names():
-        raise ValueError(f"unknown attack {attack!r}; {nearest(str(attack), attack_names())}")
-    kind = getattr(attacks, attack)
-    known = names_of(kind)
-    refuse_unknown(attack, [name for name in options if name not in known], [*known, *names_of(ThreatModel), *others])
-    return kind(**options), _threat(threat, bounds)
+    made = named_attack(attack, options, [*names_of(ThreatModel), *others])
+    return made, _threat(threat, bounds)
 
 
 def _threat(threat: ThreatModel | Mapping[str, Any] | None, bounds: dict[str, Any]) -> ThreatModel:

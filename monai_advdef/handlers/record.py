@@ -38,6 +38,7 @@ from monai_advdef.handlers.finite import FiniteCheck
 from monai_advdef.handlers.gallery import Gallery
 from monai_advdef.handlers.identity import known
 from monai_advdef.handlers.options import RecordOptions, budget, gather, names_of, refuse_unknown, unit
+from monai_advdef.handlers.suite import member_rows
 from monai_advdef.metrics import counts, dice, iou
 from monai_advdef.neighbours import check_writable, clear_leftovers
 from monai_advdef.records import RecordWriter, fingerprint
@@ -93,13 +94,10 @@ class RecordHandler:
         refuse_unknown("RecordHandler", options, [*names_of(RecordOptions), *own])
         self.folder, self.attack = Path(folder("output_dir", output_dir)), attack
         self.classes = [str(c) for c in ([classes] if isinstance(classes, str) else classes)]
-        self.of = {"task": str(task), "model": str(model), "suite": str(suite)}  # a command line reads 2018 as a number
-        self.activation, self.image_key, self.pred_key, self.label_key = (
-            kept.activation,
-            kept.image_key,
-            kept.pred_key,
-            kept.label_key,
-        )
+        suite = str(suite) or getattr(attack, "suite", "")
+        self.of = {"task": str(task), "model": str(model), "suite": suite}  # a command line reads 2018 as a number
+        self.activation, self.image_key = kept.activation, kept.image_key
+        self.pred_key, self.label_key = kept.pred_key, kept.label_key
         self.card, self.undefended, self.gradients = kept.card, kept.undefended, kept.gradients
         self.columns: dict[str, Any] = {}
         self.gallery: Gallery | None = Gallery(self.folder / "gallery") if kept.gallery else None
@@ -221,7 +219,8 @@ class RecordHandler:
             hidden = not_annotated(item.get(self.label_key, label), self.classes)
             values = {(c, m): v for (c, m), v in values.items() if c not in hidden}
             about = {"case": name, "patient": str(item.get("patient", name)), **self.columns, **_effort(attacked, i)}
-            self._writer.add([{**about, "class": c, "metric": m, "value": v} for (c, m), v in values.items()])
+            rows = [{**about, "class": c, "metric": m, "value": v} for (c, m), v in values.items()]
+            self._writer.add(rows + member_rows(attacked, i, about, self.classes, hidden))
             if self.gallery:
                 mean = float(np.mean([v for (_, m), v in values.items() if m == "dice"]))
                 clean = image if attacked is None else attacked.clean[i]
@@ -294,5 +293,5 @@ class RecordHandler:
 
 
 def _effort(attacked: Attacked | None, i: int) -> dict[str, Any]:
-    names = ("forwards", "backwards", "linf", "l2", "seconds")
-    return {n: (0 if attacked is None else getattr(attacked, n)[i]) for n in names}
+    found = {n: (0 if attacked is None else getattr(attacked, n)[i]) for n in ("forwards", "backwards", "linf", "l2", "seconds")}
+    return found if attacked is None or attacked.adaptive is None else {**found, "adaptive": attacked.adaptive}

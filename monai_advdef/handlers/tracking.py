@@ -19,6 +19,7 @@ from monai_advdef.handlers.mlflow_store import TrackingStore, database_uri, disp
 from monai_advdef.handlers.record import RecordHandler
 from monai_advdef.neighbours import Process, me, stoppable
 from monai_advdef.records import read_records
+from monai_advdef.records.verdicts import FILE, worst
 from monai_advdef.switches import as_written
 
 logger = logging.getLogger(__name__)
@@ -188,14 +189,26 @@ class EvaluationTracker(TrainingTracker):
         """Parameters, metrics and artifacts of the evaluation that has just been recorded."""
         self._log("its parameters", lambda: self._log_params({**self.of.columns, "weights": self.of.cell["weights"]}))
         self._log("its metrics", lambda: self._log_metrics(self._summary()))
+        verdicts = getattr(engine.state, "verdicts", None)
+        if verdicts:
+            self._log("its verdicts", lambda: self._tag(verdicts))
         self._log("its artifacts", self._log_files)
+
+    def _tag(self, verdicts: list[dict[str, Any]]) -> None:
+        """The verdict of every check, and as ``checks`` the worst of them."""
+        told = {"checks": worst(verdicts), **{f"check {v['name']}": v["verdict"] for v in verdicts}}
+        tags = [mlflow.entities.RunTag(name, value) for name, value in told.items()]
+        self.client.log_batch(self.cur_run.info.run_id, tags=tags)
+        self.client.log_artifact(self.cur_run.info.run_id, str(self.of.folder / FILE))
 
     @property
     def _table(self) -> Path:
         return self.of.records / f"{self.of.fingerprint}.parquet"
 
     def _summary(self) -> dict[str, float]:
-        grouped = read_records(self._table).groupby(["class", "metric"])["value"]
+        table = read_records(self._table)
+        table = table[table["attack"] == self.of.columns["attack"]]  # of a suite its worst case
+        grouped = table[table["adaptive"] == table["adaptive"].max()].groupby(["class", "metric"])["value"]
         names = {"mean": grouped.mean(), "std": grouped.std(ddof=0), "p5": grouped.quantile(0.05)}
         called = valid_names(names["mean"].index.get_level_values("class"))
         rows = [(c, m, n, v) for n, series in names.items() for c, m, v in series.reset_index().itertuples(index=False)]

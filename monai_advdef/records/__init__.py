@@ -16,6 +16,7 @@ from __future__ import annotations
 from monai_advdef.records.files import RecordError
 from monai_advdef.records.rows import COLUMNS, EXTRAS, check_row
 from monai_advdef.records.table import finished, read_provenance, read_records, unfinished
+from monai_advdef.records.verdicts import add_verdicts, read_verdicts
 from monai_advdef.records.writer import RecordWriter, fingerprint
 
 __all__ = [
@@ -23,10 +24,12 @@ __all__ = [
     "EXTRAS",
     "RecordError",
     "RecordWriter",
+    "add_verdicts",
     "check_row",
     "fingerprint",
     "finished",
     "read_provenance",
     "read_records",
+    "read_verdicts",
     "unfinished",
 ]

@@ -16,8 +16,8 @@ COLUMNS: dict[str, type] = {
 }
 EXTRAS: dict[str, type] = {"budget": str, "weights": str, "data": str}
 """Columns that a table has beside ``COLUMNS`` where they are known: each channel's budget, and digests of weights and data."""
-KEY = ("case", "class", "metric", "seed")
-"""What a cell holds one row of."""
+KEY = ("case", "class", "metric", "seed", "attack", "adaptive", "steps", "restarts")
+"""What a cell holds one row of; the cell of a suite has rows of several attacks."""
 _ARROW = {str: pa.string(), float: pa.float64(), int: pa.int64(), bool: pa.bool_()}
 _ABSTRACT = {str: str, float: numbers.Real, int: numbers.Integral, bool: (bool, np.bool_)}
 SCHEMA = pa.schema([(name, _ARROW[kind]) for name, kind in (COLUMNS | EXTRAS).items()])

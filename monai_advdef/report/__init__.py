@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from monai_advdef.report.card import build
+from monai_advdef.report.checked import doubts
 from monai_advdef.report.tables import markdown_table
 
-__all__ = ["build", "markdown_table"]
+__all__ = ["build", "doubts", "markdown_table"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from monai_advdef import stats
 from monai_advdef.neighbours import cannot_write, whole
 from monai_advdef.records import read_provenance
 from monai_advdef.report import words
+from monai_advdef.report.checked import checked
 from monai_advdef.report.figures import curve, forest, gains
 from monai_advdef.report.gallery import pictures
 from monai_advdef.report.scope import METRIC_NAMES, Scope, read_scope
+from monai_advdef.report.suites import suites
 from monai_advdef.report.tables import cell_table, class_table, headline_table, unbounded_table
-from monai_advdef.report.verdicts import verdicts
+from monai_advdef.report.verdicts import Verdict, verdicts
 
 HERE = Path(__file__).parent
 
@@ -44,7 +47,7 @@ def build(
     facts = read_provenance(folder / "records")
     used = set(scope.every["fingerprint"])
     shown = pictures(folder / "gallery", scope.eps, hidden=set(facts) - used)
-    page = render(scope, [entry for name, entry in facts.items() if name in used], shown)
+    page = render(scope, [entry for name, entry in facts.items() if name in used], shown, checked(folder, used))
     path = folder / out if Path(out).parent == Path(".") else Path(out)
     try:
         with whole(path) as new:
@@ -54,7 +57,7 @@ def build(
     return path
 
 
-def render(scope: Scope, facts: list[dict], gallery: list[dict[str, Any]]) -> str:
+def render(scope: Scope, facts: list[dict], gallery: list[dict[str, Any]], checks: Sequence[Verdict] = ()) -> str:
     """The HTML of the card."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -71,7 +74,9 @@ def render(scope: Scope, facts: list[dict], gallery: list[dict[str, Any]]) -> st
         knowledge=_knowledge(scope),
         finding=finding(scope),
         verdicts=verdicts(scope),
+        checks=checks,
         headline=headline,
+        suites=suites(scope),
         classes=class_table(scope) if scope.rows["class"].nunique() > 1 else [],
         defences=[words.defence(name) for name in scope.defenses],
         unbounded=unbounded_table(scope),
@@ -128,6 +133,7 @@ def _subtitle(scope: Scope, facts: list[dict]) -> str:
     images, patients = (scope.every[name].nunique() for name in ("case", "patient"))
     dates = sorted(str(entry["recorded"])[:10] for entry in facts if entry.get("recorded"))
     suites = sorted(name for name in scope.every["suite"].unique() if name)
+    suites = [_version(name, facts) for name in suites]
     data = list(dict.fromkeys(words.short_hash(str(entry["data"])) for entry in facts if entry.get("data")))
     parts = [
         f"weights {', '.join(weights[:3])}" if weights else "",
@@ -138,8 +144,15 @@ def _subtitle(scope: Scope, facts: list[dict]) -> str:
     return " · ".join(part for part in parts if part)
 
 
+def _version(suite: str, facts: list[dict]) -> str:
+    """The suite with its version and digest, where the provenance tells them."""
+    told = [((entry.get("config") or {}).get("attack") or {}).get("attack") or {} for entry in facts]
+    known = [f"{suite} {of['version']} ({of['digest']})" for of in told if of.get("name") == suite and of.get("digest")]
+    return " and ".join(dict.fromkeys(known)) or suite
+
+
 def _limits(scope: Scope) -> list[str]:
-    attacks = " ".join(scope.rows["attack"].unique()).lower()
+    attacks = " ".join([*scope.rows["attack"].unique(), *(scope.members["attack"].unique() if len(scope.members) else ())]).lower()
     patients = scope.every["patient"].nunique()
     told = ["An attack that fails proves nothing: these numbers are upper bounds on robustness."]
     if not any(name in attacks for name in ("square", "transfer")):

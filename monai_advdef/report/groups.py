@@ -82,8 +82,10 @@ def named(table: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]]) -> dict[s
 
 def told_apart(table: pd.DataFrame) -> pd.DataFrame:
     """The rows with units that say where eps is the length of the whole change, or each channel has a budget of its own, and attacks
-    that say which run they are of where two runs of one name disagree."""
+    that say of which suite they are the worst case, and which run they are of where two runs of one name disagree."""
     table = table.copy()
+    worst = table["attack"].str.match(r"worst\b") & (table["suite"] != "")
+    table.loc[worst, "attack"] = words.WORST + table.loc[worst, "suite"] + table.loc[worst, "attack"].str.removeprefix("worst")
     table.loc[table["norm"] == "l2", "unit"] += words.IN_L2
     if "budget" in table:
         own = table["budget"].str.startswith("[")

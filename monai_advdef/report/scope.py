@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -22,7 +22,8 @@ METRIC_NAMES = {"dice": "Dice", "iou": "IoU"}
 @dataclass(frozen=True)
 class Scope:
     """The rows behind one card. ``eps`` is None where no bounded attack was run; ``left_out`` and ``unfinished`` name cells;
-    ``others`` tells of those of other weights, data or deployment."""
+    ``others`` tells of those of other weights, data or deployment; ``members`` are the rows of the single runs of suites, which are
+    in none of the others."""
 
     every: pd.DataFrame
     metric: str
@@ -32,6 +33,7 @@ class Scope:
     left_out: tuple[str, ...]
     unfinished: tuple[str, ...]
     others: tuple[str, ...] = ()
+    members: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @cached_property
     def rows(self) -> pd.DataFrame:
@@ -97,10 +99,12 @@ def read_scope(folder: Path, *, eps: float | None = None, model: str | None = No
         known = sorted(read_records(folder)["model"].unique()) if not pairs else pairs
         raise ValueError(f"a card is about one task and one model, got {pairs or model!r}; choose `model` out of {known}")
     table, others = latest(table, read_provenance(folder), run)
-    table, left_out = _same_cases(told_apart(table))
+    members = table[stats.is_member(table)]
+    table, left_out = _same_cases(told_apart(table[~stats.is_member(table)]))
+    members = members[members["fingerprint"].isin(table["fingerprint"]) & members["case"].isin(table["case"])]
     metric = "dice" if (table["metric"] == "dice").any() else str(table["metric"].iloc[0])
     norm, unit, chosen = _threat(table[table["metric"] == metric], eps)
-    return Scope(table, metric, chosen, unit, norm, tuple(left_out), tuple(unfinished(folder)), tuple(others))
+    return Scope(table, metric, chosen, unit, norm, tuple(left_out), tuple(unfinished(folder)), tuple(others), told_apart(members))
 
 
 def _same_cases(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

@@ -12,6 +12,7 @@ from monai_advdef import stats
 from monai_advdef.report import words
 from monai_advdef.report.groups import named, told_apart
 from monai_advdef.report.scope import METRIC_NAMES, Scope, is_noise
+from monai_advdef.report.suites import member_rows
 
 
 class Score(NamedTuple):
@@ -35,7 +36,8 @@ def _worst(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def headline_table(scope: Scope) -> list[dict]:
-    """One row per defence: clean, noise, oblivious and adaptive (None where not run), p5, cost on clean images, and the headline."""
+    """One row per defence: clean, noise, oblivious and adaptive (None where not run), p5, cost on clean images, and the headline;
+    none where nobody who knows the defence has attacked it (``assessed``)."""
     rows = scope.headline_rows
     clean, noise = _scores(scope.clean), _scores(_worst(scope.noise(scope.eps)) if len(rows) else rows)
     sides = {name: _scores(_worst(stats.attacker(rows, name == "adaptive"))) for name in ("oblivious", "adaptive")}
@@ -45,15 +47,17 @@ def headline_table(scope: Scope) -> list[dict]:
     table = []
     for name in scope.defenses:
         known = name != "none" and name in clean and "none" in clean
+        unknown = name != "none" and name in sides["oblivious"] and name not in sides["adaptive"]
         table.append(
             {
                 "name": words.defence(name),
+                "assessed": not unknown,
                 "clean": _score(clean.get(name)),
                 "noise": _score(noise.get(name)),
                 "oblivious": _score(sides["oblivious"].get(name)),
                 "adaptive": _score(sides["adaptive"].get(name)),
-                "headline": "adaptive" if name == "none" else source.get(name),
-                "p5": words.fraction(head[name]["p5"], 2) if name in head else "–",
+                "headline": "adaptive" if name == "none" else None if unknown else source.get(name),
+                "p5": words.fraction(head[name]["p5"], 2) if name in head and not unknown else "–",
                 "cost": words.gain(clean[name]["mean"] - clean["none"]["mean"]) if known else "–",
             }
         )
@@ -133,14 +137,34 @@ def markdown_table(df: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]] | No
     """A Markdown table for documents: one row per attack, size, defence and attacker, with n and mean ± std (population) in per cent
     of IoU and Dice over cases. Records of several models, weights or data sets stand one below the other, named in a first column;
     ``facts``, their provenance, tells older ones apart."""
+    df, members = df[~stats.is_member(df)], df[stats.is_member(df)]
     groups = named(df, facts or {})
     heads = ["| attack | ε | defence | attacker | n | IoU, % | Dice, % |", "|---|---|---|---|---:|---:|---:|"]
     if len(groups) == 1:
-        return "\n".join([*heads, *_markdown_lines(told_apart(df))]) + "\n"
+        return "\n".join([*heads, *_markdown_lines(told_apart(df)), *_markdown_members(members, df)]) + "\n"
     lines = [f"| network {heads[0]}", f"|---{heads[1]}"]
     for name, rows in groups.items():
         lines += [f"| {name} {line}" for line in _markdown_lines(told_apart(rows))]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_markdown_members(members, df)]) + "\n"
+
+
+def _markdown_members(members: pd.DataFrame, rest: pd.DataFrame) -> list[str]:
+    """A second table: the runs of every suite, the lowest first: on how many cases, and in which share it was the worst."""
+    if not len(members):
+        return []
+    lines = [
+        "",
+        "| suite | ε | defence | member | knows the defence | n | Dice, % | worst in |",
+        "|---|---|---|---|---|---:|---:|---:|",
+    ]
+    for name, cell in told_apart(members).groupby("fingerprint", sort=False):
+        row = cell.iloc[0]
+        about = [f"{row['model']}, {row['suite']}", words.size(row["eps"], row["unit"]), words.defence(row["defense"])]
+        for run in member_rows(cell, rest[rest["fingerprint"] == name]):
+            dice = "–" if run["n"] == 0 else f"{100 * run['value']:.1f} ± {100 * run['std']:.1f}"
+            told = [*about, run["attack"], run["knows"], str(run["n"]), dice, f"{100 * run['share']:.0f} %"]
+            lines.append(f"| {' | '.join(told)} |")
+    return lines
 
 
 def _markdown_lines(df: pd.DataFrame) -> list[str]:

@@ -11,6 +11,8 @@ IN_L2 = " in L2"
 """In a unit: eps is the Euclidean length of the whole change, and not what each voxel may change by."""
 OF_RUN = " (run "
 """In the name of an attack: what follows tells one of several runs that disagree."""
+WORST = "worst of "
+"""In the name of an attack: what follows is the suite of which it is the worst case."""
 
 
 def fraction(value: float | None, digits: int = 3) -> str:
@@ -45,15 +47,26 @@ def defence(name: str) -> str:
 
 
 def attack(row: Any) -> str:
-    """Name of the attack of a row of records: ``PGD-10``, ``PGD-10 dice ×5`` (restarts), ``uniform noise``, ``no attack``."""
+    """Name of the attack of a row of records: ``PGD-10``, ``PGD-10 dice ×5`` (restarts), ``uniform noise``, ``no attack``; the worst
+    case of a suite by the suite's name, ``standard (worst case)``, and a member behind a defence ``PGD-10 dice through smooth .7``.
+    """
     name, mark, run = row["attack"].partition(OF_RUN)
+    if name.startswith(WORST):
+        return f"{name.removeprefix(WORST)} (worst case){mark}{run}"
+    name, way = _way(name)
     if name == "none":
         return "no attack"
     if name.startswith("noise"):
         return f"{name.removeprefix('noise').strip('-_ ') or 'random'} noise{mark}{run}"
     steps = f"-{row['steps']}" if row["steps"] > 1 else ""
     kind, space, rest = name.partition(" ")
-    return kind + steps + space + rest + (f" ×{row['restarts']}" if row["restarts"] > 1 else "") + mark + run
+    return kind + steps + space + rest + (f" ×{row['restarts']}" if row["restarts"] > 1 else "") + way + mark + run
+
+
+def _way(name: str) -> tuple[str, str]:
+    """The name of an attack, and how it goes through a defence."""
+    at = min((name.find(word) for word in (" through ", " from the oblivious images") if word in name), default=len(name))
+    return name[:at], name[at:]
 
 
 def size(eps: float, unit: str) -> str:

@@ -1,0 +1,14 @@
+"""The suites that this package has published: what their names stand for, version by version.
+
+A digest enters here when a suite is frozen (``python -m monai_advdef.suite FILE`` prints it) and never changes afterwards: other
+contents are another version.
+"""
+
+from __future__ import annotations
+
+FROZEN: dict[str, dict[int, str]] = {
+    "smoke": {1: ""},
+    "standard": {1: ""},
+    "full": {1: ""},
+}
+"""Digest by name and version."""
