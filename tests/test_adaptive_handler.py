@@ -25,15 +25,15 @@ def evaluated(net, defense=None, folder=None, **options):
     record = [] if folder is None else [RecordHandler(folder, ["lesion"], attack=handler, gallery=False, card=False)]
     inferer = SimpleInferer() if defense is None else DefendedInferer(SimpleInferer(), defense)
     engine = evaluator(net, [handler, *record], inferer=inferer)
-    engine.add_event_handler(
-        Events.ITERATION_COMPLETED, lambda e: seen.append(torch.stack([i["image"].as_tensor() for i in e.state.batch]))
-    )
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: seen.append(images(e.state.batch)))
     engine.run()
-    return (
-        torch.stack(seen),
-        handler,
-        None if folder is None else read_records(record[0].records / f"{record[0].fingerprint}.parquet"),
-    )
+    rows = None if folder is None else read_records(record[0].records / f"{record[0].fingerprint}.parquet")
+    return torch.cat(seen), handler, rows
+
+
+def images(batch):
+    """The images of a batch, (B, C, H, W)."""
+    return torch.cat([item["image"].as_tensor().reshape(-1, 3, 48, 48) for item in batch])
 
 
 @pytest.fixture(scope="module")
