@@ -15,6 +15,8 @@ from scipy.stats import rankdata, wilcoxon
 THREAT = ("attack", "eps", "unit", "norm", "steps", "restarts")
 """What tells one attack from another; together with ``defense`` and ``adaptive`` it names a cell of the table."""
 CELL = (*THREAT, "defense", "adaptive")
+WAYS = (" through ", " from the oblivious images")
+"""In the name of an attack: what follows is its way through a defence."""
 _ONE_OF = ("task", "model", "metric", "suite", *CELL)
 
 
@@ -220,9 +222,15 @@ def compare_family(df: pd.DataFrame, *, resamples: int = 2000, seed: int = 0) ->
         defense = key[len(THREAT)]
         add(key, "clean", cell, cleans.get((defense,)))
         if defense != "none":
-            add(key, "undefended", cell, bare.get(key[: len(THREAT)]))
+            add(key, "undefended", cell, bare.get((way(str(key[0]))[0], *key[1 : len(THREAT)])))
     table = pd.DataFrame(rows, columns=[*CELL, "against", *Comparison._fields])
     return table.assign(p_holm=table.groupby("against")["p"].transform(holm))
+
+
+def way(attack: str) -> tuple[str, str]:
+    """The name of an attack without its way through a defence, by which it is called where there is none, and that way."""
+    at = min((attack.find(word) for word in WAYS if word in attack), default=len(attack))
+    return attack[:at], attack[at:]
 
 
 def _by_key(cases: pd.DataFrame, by: Sequence[str]) -> dict[tuple, pd.Series]:
@@ -252,32 +260,37 @@ def worst_case(df: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
 def headline_cases(df: pd.DataFrame) -> pd.DataFrame:
     """Per defence, the scores per case under whichever attacker has the lower mean: oblivious, or adaptive (knows the defence).
 
-    ``df`` holds the attacked rows of one threat; of a suite its worst case counts, see :func:`is_member`. Returns columns
-    ``defense, case, patient, value, attacker``.
+    A defence that nobody who knows it has attacked is not assessed, and has none. ``df`` holds the attacked rows of one threat; of a
+    suite its worst case counts, see :func:`is_member`. Returns columns ``defense, case, patient, value, attacker``.
     """
     df = df[~is_member(df)]
+    known = attacker(df, True)["defense"].unique()
+    return _lower_side(df[df["defense"].isin(known)])
+
+
+def _lower_side(df: pd.DataFrame) -> pd.DataFrame:
     sides = [worst_case(rows, ["defense"]).assign(attacker=name) for name, rows in _sides(df).items() if len(rows)]
+    if not sides:
+        return pd.DataFrame(columns=["defense", "case", "patient", "value", "attacker"])
     cases = pd.concat(sides)
     means = cases.groupby(["defense", "attacker"])["value"].mean().reset_index().sort_values(["value", "attacker"])
     lower = means.drop_duplicates("defense")[["defense", "attacker"]]
-    return (
-        cases.drop(columns="worst_attack")
-        .merge(lower, on=["defense", "attacker"])
-        .sort_values(["defense", "case"], ignore_index=True)
-    )
+    cases = cases.drop(columns="worst_attack").merge(lower, on=["defense", "attacker"])
+    return cases.sort_values(["defense", "case"], ignore_index=True)
 
 
 def headline(df: pd.DataFrame) -> pd.DataFrame:
     """Per defence: ``oblivious`` and ``adaptive`` (means over cases of the worst attack; NaN where not run), the ``headline`` (the
-    lower of the two), its ``source``, and ``casewise`` (mean over cases of the worst of both, never above the headline). Of a suite
-    its worst case counts, see :func:`is_member`."""
+    lower of the two; NaN where nobody who knows the defence has attacked it), its ``source``, the side with the lower mean, and
+    ``casewise`` (mean over cases of the worst of both, never above the headline). Of a suite its worst case counts, see
+    :func:`is_member`."""
     df = df[~is_member(df)]
     sides = {
         name: worst_case(rows, ["defense"]).groupby("defense")["value"].mean() for name, rows in _sides(df).items() if len(rows)
     }
     table = pd.DataFrame(sides).reindex(columns=["oblivious", "adaptive"])
-    cases = headline_cases(df).groupby("defense")
-    table["headline"], table["source"] = cases["value"].mean(), cases["attacker"].first()
+    cases = _lower_side(df).groupby("defense")
+    table["headline"], table["source"] = cases["value"].mean().where(table["adaptive"].notna()), cases["attacker"].first()
     table["casewise"] = worst_case(df, ["defense"]).groupby("defense")["value"].mean()
     return table.rename_axis("defense").reset_index()
 

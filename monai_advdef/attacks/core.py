@@ -109,6 +109,9 @@ class Attack(metaclass=AsWritten):
     restarts: int = 1
     keep: str = "best"
 
+    asks_only = False
+    """Whether it only asks the network and takes no gradient: no surrogate of a defence changes it."""
+
     def __post_init__(self) -> None:
         objective(self.objective)
         check_target_name(self.target)

@@ -45,6 +45,8 @@ class Square(Attack):
     share: float = 0.8
     judge: str = "loss"
 
+    asks_only = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.queries, int) or isinstance(self.queries, bool) or self.queries < 1:

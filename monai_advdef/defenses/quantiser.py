@@ -13,6 +13,9 @@ from monai_advdef.defenses.core import Defense
 from monai_advdef.defenses.surrogates import SMOOTHNESS, SURROGATES, check_surrogate, straight_through
 from monai_advdef.switches import as_written
 
+STARTS = ("own", "oblivious")
+"""Where an attack behind a defence begins: where it says itself, or at its images on the network without the defence."""
+
 
 class Quantiser(Defense):
     """A defence whose forward pass rounds; the surrogate never changes it, only the gradient.
@@ -119,3 +122,10 @@ def in_words(surrogate: str | None, smoothness: float | None) -> str:
     """``"smooth 0.7"``, ``"identity"``: what an attacker says of how it looks through a defence; nothing for the defence's own."""
     kind = surrogate or ("smooth" if smoothness is not None else "")
     return f"{kind.replace('_', ' ')} {smoothness:g}" if smoothness is not None else kind.replace("_", " ")
+
+
+def way_of(surrogate: str | None, smoothness: float | None, begin: str = "own") -> str:
+    """``"through smooth 0.7 from the oblivious images"``: the way of an attack through a defence; nothing for the usual one."""
+    through = in_words(surrogate, smoothness)
+    told = [f"through {through}" if through else "", "from the oblivious images" if begin == "oblivious" else ""]
+    return " ".join(filter(None, told))

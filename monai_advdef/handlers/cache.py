@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import numpy as np
 
 from monai_advdef.neighbours import check_writable, clear_leftovers, whole
 from monai_advdef.switches import as_written
+
+Kept = list[list[dict[str, Any]]]
+"""Entries by case and budget, or by budget and case."""
 
 
 class AdversarialCache:
@@ -63,3 +67,26 @@ class AdversarialCache:
                 "command again: it goes on from here",
                 str(path),
             ) from error
+
+
+def recalled(
+    cache: AdversarialCache | None,
+    keys: Sequence[Sequence[str]],
+    wanted: int,
+    craft: Callable[[list[int]], Kept],
+) -> Kept:
+    """Of every case the first ``wanted`` of its entries: what the cache holds of them, the rest crafted and stored.
+
+    Args:
+        cache: ``None``: all are crafted.
+        keys: of every case, one for each of its entries; none: it is not stored.
+        wanted: how many are asked for.
+        craft: makes all entries of the cases with these numbers: for each entry in turn one for every case.
+    """
+    held = [[cache.load(key) for key in own[:wanted]] if cache is not None else [] for own in keys]
+    todo = [i for i, own in enumerate(held) if len(own) < wanted or None in own]
+    for i, made in zip(todo, zip(*craft(todo)) if todo else ()):
+        held[i] = list(made[:wanted])
+        for key, entry in zip(keys[i] if cache is not None else (), made):
+            cache.store(key, **entry)  # type: ignore[union-attr]
+    return held  # type: ignore[return-value]

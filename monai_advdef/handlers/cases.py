@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Randomizable
+from monai.transforms import Randomizable, ResizeWithPadOrCrop
+from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
 from monai_advdef.handlers.identity import Unidentified, identity
@@ -161,6 +162,30 @@ def in_order(loader: Any) -> bool:
     if not isinstance(loader, DataLoader):
         return True
     return isinstance(loader.sampler, SequentialSampler) and type(loader.batch_sampler) in (BatchSampler, type(None))
+
+
+def other_case(engine: Any, label: Tensor, label_key: str, following: int, *, trainer: bool) -> Tensor:
+    """For each case of a batch the label of the next case of the data set (the first one's for the last), centred on its own grid.
+
+    Args:
+        engine: an evaluator, or a trainer, where the order does not matter.
+        label: (B, K, \\*S) of the batch.
+        label_key: key of a case.
+        following: how many cases the epoch has come to with this batch.
+
+    Raises:
+        ValueError: a data set of one case; an evaluator that draws its cases in another order.
+    """
+    dataset = engine.state.dataloader.dataset
+    if len(dataset) < 2:
+        raise ValueError("target 'other_case' needs a second case; the data set has one. Choose another target, or add a case")
+    if not trainer and not in_order(engine.state.dataloader):
+        raise ValueError("target 'other_case' needs the cases in the order of the data set; set the DataLoader's shuffle to false")
+    item = dataset[following % len(dataset)]
+    donor = (item[0] if isinstance(item, list) else item)[label_key].to(label.device)
+    if donor.shape[1:] != label.shape[2:]:
+        donor = ResizeWithPadOrCrop(label.shape[2:], lazy=False)(donor)
+    return torch.cat([label[1:], donor[None]])
 
 
 def _part(loader: Any) -> Any:

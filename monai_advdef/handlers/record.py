@@ -133,7 +133,7 @@ class RecordHandler:
         threat = None if attack is None else attack.threat
         self.columns = {
             **self.of,
-            "attack": "none" if attack is None else attack.label,
+            "attack": "none" if attack is None else attack.named(through=adaptive),
             "eps": 0.0 if threat is None else float(np.max(threat.eps)),
             "unit": "" if threat is None else unit(threat),
             "norm": "" if threat is None else threat.norm,
@@ -180,7 +180,7 @@ class RecordHandler:
             "network": known("the network", lambda: network_identity(networks)),
             "inferer": known("the inferer", lambda: inferer_identity(engine.inferer)),  # type: ignore[attr-defined]
             "defense": known("the defence", lambda: defense_identity(defense)),
-            "attack": "none" if attack is None else known("the attack", attack.identity),
+            "attack": "none" if attack is None else known("the attack", lambda: attack.identity(through=adaptive)),
             "source": "none" if source is None else known("the source", lambda: network_identity(source)),
             "after": known("the postprocessing", lambda: postprocessing_identity(engine)),
         }

@@ -1,13 +1,16 @@
-"""Adversarial images as a file holds them: 256 levels of the value range."""
+"""Adversarial images as a file holds them: 256 levels of the value range, and with what they measure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from monai_advdef.threat import Ball, ThreatModel
+from monai_advdef.attacks import Outcome
+from monai_advdef.threat import Ball, ThreatModel, measure
 
 STORED = ("float32", "uint8")
 
@@ -30,6 +33,30 @@ def store(adversarial: Tensor, ball: Ball) -> Tensor:
     level = ((adversarial - low) / step).round()
     highest, lowest = ((ball.upper - low) / step + 1e-4).floor(), ((ball.lower - low) / step - 1e-4).ceil()
     return low + torch.where(lowest <= highest, level.clamp(lowest, highest), level) * step
+
+
+def entries(image: Tensor, outcome: Outcome, levels: Ball | None, seconds: float) -> list[dict[str, Any]]:
+    """What is kept of every case of an outcome: its adversarial image, its target where it has one, what it measures and cost.
+
+    Args:
+        image: (B, C, \\*S) before the attack.
+        outcome: of the attack on it.
+        levels: the ball on whose 256 levels the images are stored; ``None``: they stay as they are.
+        seconds: that each case took.
+    """
+    adversarial = outcome.adversarial if levels is None else store(outcome.adversarial, levels)
+    size = measure(adversarial, image.float())
+    per_case = {"score": outcome.score, "linf": size["linf"], "l2": size["l2"], "zero_gradient": outcome.zero_gradient}
+    per_case["forwards"], per_case["backwards"] = outcome.passes.unbind(1)
+    return [
+        {
+            "adversarial": adversarial[i].cpu().numpy(),
+            **({} if outcome.target is None else {"target": outcome.target[i].cpu().numpy().astype(np.int16)}),
+            **{name: values[i].cpu().numpy() for name, values in per_case.items()},
+            "seconds": np.array(seconds),
+        }
+        for i in range(len(image))
+    ]
 
 
 def check_size(threat: ThreatModel, clean: Tensor, adversarial: Tensor, names: Sequence[str], *, levels: bool = False) -> None:

@@ -62,7 +62,7 @@ class SuiteHandler(AttackHandler):
         stored: str = "float32",
         **options: Any,
     ) -> None:
-        own = [name for name in ("suite", *OWN) if name != "sweep"]
+        own = [name for name in ("suite", *OWN) if name not in ("begin", "sweep")]
         known = [*names_of(VictimSettings), *names_of(ThreatModel), *own]
         refuse_unknown("SuiteHandler", [name for name in options if name not in known], known)
         view = gather(VictimSettings, victim, options)
@@ -93,10 +93,10 @@ class SuiteHandler(AttackHandler):
         source = {} if self.source is None else {"source": weights_of(self.source.source)}
         return plain({**super().to_config(), "adaptive": self.adaptive, **source})
 
-    def identity(self, threat: ThreatModel | None = None) -> str:
+    def identity(self, threat: ThreatModel | None = None, *, through: bool = True) -> str:
         """One digest of what the images depend on besides the network, its inferer, the defence and the case."""
         source = "none" if self.source is None else network_identity(self.source.source)
-        return digest(super().identity(threat), self.frozen.digest, str(self.adaptive), source)
+        return digest(super().identity(threat, through=through), self.frozen.digest, str(self.adaptive), source)
 
     def _make_victim(self, engine: Engine) -> Victim:
         if self.source is not None:

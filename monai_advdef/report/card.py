@@ -118,6 +118,9 @@ def finding(scope: Scope) -> str:
             defence = lost.idxmax()
             oblivious, adaptive = (words.fraction(known[side][defence]) for side in ("oblivious", "adaptive"))
             told.append(f" {defence} has {oblivious} against an attacker who does not know it, but {adaptive} against one who does.")
+    unknown = sorted(table.index[table["headline"].isna()])
+    if unknown:
+        told.append(f" Not assessed, as nobody who knows it has attacked it: {words.listing(unknown)}.")
     return "".join(told)
 
 

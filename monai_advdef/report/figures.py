@@ -133,20 +133,19 @@ def curve(scope: Scope) -> Markup | None:
 
 class Gain(NamedTuple):
     """Paired defence gain: score under attack minus that without a defence. ``known`` is against the headline's attacker, ``naive``
-    against the oblivious one (None where not run). ``tested`` says whether an attacker who knows the defence was run: without one
-    a gain is not believed."""
+    against the oblivious one (None where not run). Where no attacker who knows the defence was run, ``known`` is None: the gain is
+    not assessed."""
 
     name: str
-    known: stats.Comparison
+    known: stats.Comparison | None
     naive: stats.Comparison | None
     p_holm: float
-    tested: bool
 
     @property
     def verdict(self) -> str:
         """``gain`` or ``loss`` where the corrected p is below .05 against an adaptive attacker, else why it is neither."""
-        if not self.tested:
-            return "adaptive not run"
+        if self.known is None:
+            return "not assessed"
         return "not separable" if not self.p_holm < 0.05 else "gain" if self.known.difference > 0 else "loss"
 
 
@@ -158,10 +157,12 @@ def gains(scope: Scope) -> list[Gain]:
         return []
     cases, oblivious = stats.headline_cases(rows), stats.worst_case(stats.attacker(rows, False), ["defense"])
     bare = _of(cases, "none")
-    known = [stats.compare(_of(cases, name), bare) for name in names[1:]]
-    naive = [stats.compare(_of(oblivious, name), bare) if (oblivious["defense"] == name).any() else None for name in names[1:]]
-    tested = [bool(rows.loc[rows["defense"] == name, "adaptive"].any()) for name in names[1:]]
-    return [Gain(*found) for found in zip(names[1:], known, naive, stats.holm([c.p for c in known]), tested)]
+    known, naive = (
+        [stats.compare(_of(side, name), bare) if (side["defense"] == name).any() else None for name in names[1:]]
+        for side in (cases, oblivious)
+    )
+    p = stats.holm([math.nan if c is None else c.p for c in known])
+    return [Gain(*found) for found in zip(names[1:], known, naive, p)]
 
 
 def _of(cases: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -194,11 +195,16 @@ def forest(scope: Scope, found: list[Gain]) -> Markup:
         body.append(text(152, y + 4, words.shorten(gain.name, 24), kind="lab", anchor="end", colour=INK))
         if gain.naive is not None:
             body.append(_whisker(x, y - 6, gain.naive, "#98a2ad", hollow=True))
-        if gain.tested:
+        if gain.known is not None:
             body.append(_whisker(x, y + 3, gain.known, colour))
         body.append(text(468, y + 7, gain.verdict, kind="lab", colour=colour))
-    told = "; ".join(f"{g.name} {words.gain(g.known.difference)}, {g.verdict}" for g in found)
+    told = "; ".join(f"{g.name} {_in_words(g)}" for g in found)
     return svg(560, bottom + 24, f"Paired defence gain in {scope.metric_name}: {told}", body)
+
+
+def _in_words(gain: Gain) -> str:
+    known = gain.known
+    return f"{gain.verdict}, adaptive not run" if known is None else f"{words.gain(known.difference)}, {gain.verdict}"
 
 
 def _whisker(x: Callable[[float], float], y: float, c: stats.Comparison, colour: str, *, hollow: bool = False) -> str:

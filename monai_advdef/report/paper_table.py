@@ -13,8 +13,8 @@ Line = tuple[str, Mapping[str, str]]
 
 LOWER = "strongest"
 OBLIVIOUS = "oblivious"
-UNTESTED = " †"
-UNTESTED_NOTE = "† attacked only by one who does not know this defence: no statement about an attacker who does."
+NOT_ASSESSED = "not assessed"
+NOT_ASSESSED_NOTE = "not assessed: attacked only by one who does not know this defence, which says nothing of one who does."
 
 
 def pooled(rows: pd.DataFrame) -> pd.DataFrame:
@@ -39,10 +39,12 @@ def known(rows: pd.DataFrame) -> set[str]:
 
 
 def lower(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Per column, the rows of one attack by whichever attacker has the lowest mean, marked as attacker ``LOWER``."""
-    means = rows[rows["metric"] == metric].groupby(["column", "attacker"])["value"].mean().reset_index().sort_values("value")
-    best = means.drop_duplicates("column")[["column", "attacker"]]
-    return rows.merge(best, on=["column", "attacker"]).assign(attacker=LOWER)
+    """Per column, network and case, the rows of one attack by whichever attacker leaves the lowest mean over classes, marked as
+    attacker ``LOWER``: the worst case of each case, which is lower than the attacker that is worst on average."""
+    unit = ["column", "network", "case"]
+    scores = rows[rows["metric"] == metric].groupby([*unit, "attacker"])["value"].mean().reset_index()
+    best = scores.sort_values(["value", "attacker"], kind="stable").drop_duplicates(unit)[[*unit, "attacker"]]
+    return rows.merge(best, on=[*unit, "attacker"]).assign(attacker=LOWER)
 
 
 def per_cent(rows: pd.DataFrame) -> str:
@@ -56,7 +58,8 @@ def per_cent(rows: pd.DataFrame) -> str:
 def attack_lines(
     rows: pd.DataFrame, columns: Sequence[str], metric: str, text: Callable[[pd.DataFrame], str] = per_cent
 ) -> list[Line]:
-    """The lines of one attack: per column the strongest attacker first, then each; one line where only one was run."""
+    """The lines of one attack: per column the worst case over all attackers first, then each; one line where only one was run. A
+    column that nobody who knows its defence has attacked is not assessed: it has no number in the first line."""
     sides = attackers(rows)
     shown = {f"**{LOWER} of all attackers**": lower(rows, metric)} if len(sides) > 1 else {}
     shown |= {name: rows[rows["attacker"] == name] for name in sides}
@@ -65,7 +68,7 @@ def attack_lines(
         part = part[part["metric"] == metric]
         found = {c: text(part[part["column"] == c]) for c in columns if (part["column"] == c).any()}
         if name.startswith("**"):
-            found = {c: f"**{t}**{'' if c in known(rows) else UNTESTED}" for c, t in found.items()}
+            found = {c: f"**{t}**" if c in known(rows) else NOT_ASSESSED for c, t in found.items()}
         lines.append((name, found))
     return lines
 

@@ -65,10 +65,10 @@ class Scope:
 
     @cached_property
     def defenses(self) -> list[str]:
-        """No defence first, then the others from the highest headline to the lowest."""
+        """No defence first, then the others from the highest headline to the lowest, those that are not assessed last."""
         names = sorted(self.rows["defense"].unique())
         rows = self.headline_rows
-        score = stats.headline(rows).set_index("defense")["headline"] if len(rows) else pd.Series(dtype=float)
+        score = stats.headline(rows).set_index("defense")["headline"].dropna() if len(rows) else pd.Series(dtype=float)
         return sorted(names, key=lambda name: (name != "none", -score.get(name, -1.0), name))
 
     def _bounded(self, wanted: pd.Series) -> pd.DataFrame:

@@ -14,6 +14,9 @@ from monai_advdef.report.groups import named, told_apart
 from monai_advdef.report.scope import METRIC_NAMES, Scope, is_noise
 from monai_advdef.report.suites import member_rows
 
+NOT_ASSESSED = "not assessed"
+"""In place of the number that a defence has under attack, where nobody who knows it has attacked it."""
+
 
 class Score(NamedTuple):
     """A mean and its interval, as text."""
@@ -56,8 +59,8 @@ def headline_table(scope: Scope) -> list[dict]:
                 "noise": _score(noise.get(name)),
                 "oblivious": _score(sides["oblivious"].get(name)),
                 "adaptive": _score(sides["adaptive"].get(name)),
-                "headline": "adaptive" if name == "none" else None if unknown else source.get(name),
-                "p5": words.fraction(head[name]["p5"], 2) if name in head and not unknown else "–",
+                "headline": "adaptive" if name == "none" else source.get(name),
+                "p5": words.fraction(head[name]["p5"], 2) if name in head else NOT_ASSESSED if unknown else "–",
                 "cost": words.gain(clean[name]["mean"] - clean["none"]["mean"]) if known else "–",
             }
         )
@@ -65,13 +68,16 @@ def headline_table(scope: Scope) -> list[dict]:
 
 
 def class_table(scope: Scope) -> list[dict]:
-    """One row per class: for each defence the clean score of that class and its score under the stronger of the two attackers."""
+    """One row per class: for each defence the clean score of that class and its score under the stronger of the two attackers, and
+    whether it is assessed, see :func:`headline_table`."""
+    rows = scope.headline_rows
+    oblivious = set(rows["defense"]) - set(stats.attacker(rows, True)["defense"])
     table = []
     for name in sorted(scope.rows["class"].unique()):
         clean = _scores(scope.clean[scope.clean["class"] == name])
-        rows = scope.headline_rows
         head = _scores(stats.headline_cases(rows[rows["class"] == name])) if len(rows) else {}
-        table.append({"name": name, "cells": [(_score(clean.get(d)), _score(head.get(d))) for d in scope.defenses]})
+        cells = [(_score(clean.get(d)), _score(head.get(d)), d not in oblivious) for d in scope.defenses]
+        table.append({"name": name, "cells": cells})
     return table
 
 
@@ -136,7 +142,8 @@ def cell_table(scope: Scope) -> list[dict]:
 def markdown_table(df: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]] | None = None) -> str:
     """A Markdown table for documents: one row per attack, size, defence and attacker, with n and mean ± std (population) in per cent
     of IoU and Dice over cases. Records of several models, weights or data sets stand one below the other, named in a first column;
-    ``facts``, their provenance, tells older ones apart."""
+    ``facts``, their provenance, tells older ones apart. Where nobody who knows a defence has attacked it with that size, a row says
+    that it is not assessed."""
     df, members = df[~stats.is_member(df)], df[stats.is_member(df)]
     groups = named(df, facts or {})
     heads = ["| attack | ε | defence | attacker | n | IoU, % | Dice, % |", "|---|---|---|---|---:|---:|---:|"]
@@ -184,7 +191,13 @@ def _markdown_lines(df: pd.DataFrame) -> list[str]:
             order = (row["defense"] != "none", 1 if noise else 2, row["attack"], row["eps"])
             key = (*order, words.attack(row), words.size(row["eps"], row["unit"]), words.defence(row["defense"]), knows)
             found.setdefault(key, {})[metric] = row
+    assessed = {key[3:4] + key[5:7] for key in found if key[7] == "adaptive"}
+    oblivious = [key for key in found if key[7] == "oblivious" and key[3:4] + key[5:7] not in assessed]
+    found |= {(*key[:7], NOT_ASSESSED): {} for key in oblivious}
     for key in sorted(found, key=lambda key: (key[1:5], key[0], key[6:])):
+        if key[7] == NOT_ASSESSED:
+            lines.append(f"| {' | '.join([*key[4:7], 'adaptive', '–', NOT_ASSESSED, NOT_ASSESSED])} |")
+            continue
         scores = [found[key].get(metric) for metric in metrics]
         n = max(row["n"] for row in scores if row is not None)
         texts = ["–" if row is None else f"{100 * row['mean']:.1f} ± {100 * row['std']:.1f}" for row in scores]

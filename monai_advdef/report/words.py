@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from monai_advdef import stats
+
 BY_CHANNEL = " by channel "
 """In a unit: what follows are the budgets of the channels."""
 IN_L2 = " in L2"
@@ -53,7 +55,7 @@ def attack(row: Any) -> str:
     name, mark, run = row["attack"].partition(OF_RUN)
     if name.startswith(WORST):
         return f"{name.removeprefix(WORST)} (worst case){mark}{run}"
-    name, way = _way(name)
+    name, way = stats.way(name)
     if name == "none":
         return "no attack"
     if name.startswith("noise"):
@@ -61,12 +63,6 @@ def attack(row: Any) -> str:
     steps = f"-{row['steps']}" if row["steps"] > 1 else ""
     kind, space, rest = name.partition(" ")
     return kind + steps + space + rest + (f" ×{row['restarts']}" if row["restarts"] > 1 else "") + way + mark + run
-
-
-def _way(name: str) -> tuple[str, str]:
-    """The name of an attack, and how it goes through a defence."""
-    at = min((name.find(word) for word in (" through ", " from the oblivious images") if word in name), default=len(name))
-    return name[:at], name[at:]
 
 
 def size(eps: float, unit: str) -> str:

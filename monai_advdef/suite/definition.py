@@ -15,14 +15,13 @@ import yaml
 from monai_advdef.attacks import Attack
 from monai_advdef.attacks.named import named_attack
 from monai_advdef.bundle import workflows
-from monai_advdef.defenses.quantiser import check_seen_through, in_words
+from monai_advdef.defenses.quantiser import STARTS, check_seen_through, way_of
 from monai_advdef.errors import DataError, nearest, reading
 from monai_advdef.suite.frozen import FROZEN
 from monai_advdef.switches import AsWritten, truth
 from monai_advdef.threat import ThreatModel
 
 FIELDS = ("name", "version", "digest", "members", "behind")
-STARTS = ("own", "oblivious")
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,7 @@ class Behind(metaclass=AsWritten):
     @property
     def words(self) -> str:
         """For the label of a member: ``through smooth 0.95``, ``from the oblivious images``; empty for the defence's own way."""
-        through = in_words(self.surrogate, self.smoothness)
-        through = f"through {through}" if through else ""
-        return " ".join(filter(None, [through, "from the oblivious images" if self.begin == "oblivious" else ""]))
+        return way_of(self.surrogate, self.smoothness, self.begin)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class TRADES(AdversarialTraining):
         options: of :class:`monai_advdef.handlers.AttackHandler`.
 
     Raises:
-        ValueError: a sigmoid head; a start at the clean image.
+        ValueError: a sigmoid head; a start at the clean image, or at other images.
 
     Source: Zhang et al., "Theoretically Principled Trade-off between Robustness and Accuracy", 2019, algorithm 1.
     """
@@ -65,6 +65,8 @@ class TRADES(AdversarialTraining):
             raise ValueError(f"activation must be 'softmax', got {options['activation']!r}; use AdversarialTraining for other heads")
         if not random_start:
             raise ValueError("random_start must be true: at the clean image the divergence has no gradient")
+        if options.get("begin", "own") != "own":
+            raise ValueError(f"begin must be 'own', got {options['begin']!r}: the divergence is raised from near the clean image")
         attack = PGD(objective="cross_entropy", steps=steps, step_size=step_size, schedule="constant", keep="last")
         super().__init__(attack, threat, prob=1.0, random_eps=False, beside_clean=True, **options)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from monai_advdef.diagnostic_stats import Estimate, auc, wilson_interval
-from monai_advdef.report.paper_table import LOWER, UNTESTED, Line, attackers, known
+from monai_advdef.report.paper_table import LOWER, NOT_ASSESSED, Line, attackers, known
 
 
 def sensitivity_lines(rows: pd.DataFrame, clean: str, attacks: Sequence[str], columns: Sequence[str], reading: str) -> list[Line]:
@@ -22,7 +22,7 @@ def sensitivity_lines(rows: pd.DataFrame, clean: str, attacks: Sequence[str], co
         if len(sides) > 1:
             lowest = {c: min(((found[s][c]) for s in sides if c in found[s]), key=lambda e: e[0].value) for c in columns}
             tried = known(rows[rows["attack_row"] == attack])
-            marked = {c: f"**{_text(e)}**{'' if c in tried else UNTESTED}" for c, e in lowest.items()}
+            marked = {c: f"**{_text(e)}**" if c in tried else NOT_ASSESSED for c, e in lowest.items()}
             lines.append((f"{attack}: **{LOWER} of all attackers**", marked))
         lines += [(f"{attack}: {s}", {c: _text(e) for c, e in found[s].items()}) for s in sides]
     return lines

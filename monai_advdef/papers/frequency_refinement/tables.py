@@ -40,7 +40,7 @@ need thousands of steps; adversarial images are rounded to 8 bits before any def
 class FrequencyRefinementTable(Table):
     """Table 1 (benign IoU), 2 (IoU under attack) or 3 (sensitivity of the diagnosis, under attack).
 
-    The paper's attacker is the oblivious one. The lower of both attackers is printed first.
+    The paper's attacker is the oblivious one. First stands the worst case of every image over all attackers.
 
     Args:
         number: 1, 2 or 3.
@@ -88,7 +88,7 @@ class FrequencyRefinementTable(Table):
             lines += self._aim(name, attacked)
             tests += self._tests(name, attacked[attacked["metric"] == "iou"])
         told.append(paper_table.markdown("IoU, %", self.columns, [*lines, *self._paper()]))
-        told.append(f"{paper_table.UNTESTED_NOTE}\n")
+        told.append(f"{paper_table.NOT_ASSESSED_NOTE}\n")
         return [*told, *tests]
 
     def _aim(self, name: str, rows: pd.DataFrame) -> list[Line]:
@@ -126,7 +126,7 @@ class FrequencyRefinementTable(Table):
             told.append(paper_table.markdown(f"AUC [95 %]: {title}", self.columns, areas))
         shifts = diagnosis_table.shift_lines(rows, attacks, self.columns)
         told.append(paper_table.markdown("shift of the crop in pixels, median (mean)", self.columns, shifts))
-        return [*told, f"{paper_table.UNTESTED_NOTE}\n"]
+        return [*told, f"{paper_table.NOT_ASSESSED_NOTE}\n"]
 
 
 def _about(rows: pd.DataFrame) -> str:
