@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from generators import generator_file
+from generators import generator_file, universal_file
 from monai.bundle import ckpt_export, verify_metadata, verify_net_in_out
 from monai.losses import DiceCELoss
 from phantom_bundle import NAME, command
@@ -136,9 +136,17 @@ QUICK = {
     "attacks/ifgsm": {"attack__eps": 2, "attack__rule": "grey_level"},
     "attacks/tifgsm": {"attack__steps": 2, "attack__target": "other_case"},
     "attacks/pgd": {"attack__steps": 2, "attack__norm": "l2", "attack__eps": 500, "attack__random_start": False},
+    "attacks/auto_pgd": {"attack__steps": 3, "attack__objective": "jensen_shannon"},
+    "attacks/segpgd": {"attack__steps": 2, "attack__schedule": "cosine"},
+    "attacks/cospgd": {"attack__steps": 2, "attack__step_size": 2.0},
     "attacks/transfer": {"attack__steps": 2, "attack__source_name": "itself"},
     "attacks/lattice": {"attack__steps": 2, "attack__eps": 4},
     "attacks/noise": {"attack__kind": "gaussian", "attack__eps": 4},
+    "attacks/minimal_norm": {"attack__steps": 3, "attack__eps": 4},
+    "attacks/square": {"attack__queries": 5, "attack__norm": "l2", "attack__eps": 500},
+    "attacks/targeted": {"attack__steps": 2, "attack__target": "grow 0.5", "attack__eps": 4},
+    "attacks/vafa": {"attack__steps": 2, "attack__norm": "unbounded", "attack__eps": np.inf},
+    "attacks/universal": {"attack__weights": universal_file(), "attack__eps": 8},
     "attacks/fgsm": {"attack__objective": "dice", "attack__eps": 2},
     "attacks/synthesis": {
         "attack__weights": generator_file(),

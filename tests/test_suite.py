@@ -169,6 +169,14 @@ def test_ways_that_are_one_through_this_defence_are_taken_once(victim, cases):
     assert [r.label for r in outcome.members] == ["PGD dice", "PGD dice", "PGD dice from the oblivious images"]
 
 
+def test_one_that_only_asks_asks_once_behind_a_defence(victim, cases):
+    """No surrogate changes what a search without gradient does."""
+    defended = Victim(victim.network, victim.normalize, FrequencyRefinement())
+    ways = [{"surrogate": "smooth", "smoothness": 0.9}, {"surrogate": "identity"}, {"begin": "oblivious"}]
+    outcome = attack_with(made([{"attack": "Square", "queries": 5}], ways), defended, THREAT, cases[0][:1], cases[1][:1])
+    assert [r.adaptive for r in outcome.members] == [False, True] and outcome.backwards == 0 and outcome.assessed
+
+
 def test_a_stochastic_victim_is_judged_on_draws_that_nobody_has_seen(victim, cases):
     image, label = cases[0][:2], cases[1][:2]
     defended = Victim(victim.network, victim.normalize, RandomizedFrequencyRefinement(), draws=3)

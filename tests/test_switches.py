@@ -106,7 +106,7 @@ def _settled(value):
 
 WITH_SWITCHES = {name: value for name, value in _targets().items() if _switches(value)}
 # called by code alone
-CODE = ("write_", "inspect_", "find_", "image_mask_pairs", "with_", "Disc", "ContextUNet", "organ_cross", "Sections")
+CODE = ("Iterate", "write_", "inspect_", "find_", "image_mask_pairs", "with_", "Disc", "ContextUNet", "organ_cross", "Sections")
 
 
 @pytest.mark.parametrize("name", [n for n in WITH_SWITCHES if not n.rpartition(".")[2].startswith(CODE)])

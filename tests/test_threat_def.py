@@ -28,7 +28,7 @@ OF_BUNDLE = {
     "abdominal_organ_ct_segmentation": CT,
 }
 ABDOMEN = "abdominal_organ_ct_segmentation"
-BOUNDED = ["fgsm", "ifgsm", "lattice", "noise", "pgd", "tifgsm"]
+BOUNDED = ["fgsm", "ifgsm", "lattice", "minimal_norm", "noise", "pgd", "square", "targeted", "tifgsm"]
 
 
 def configured(files, **overrides):
@@ -55,7 +55,7 @@ def test_an_attack_alone_is_right_on_every_bundle(bundle, attack):
 
 @pytest.mark.parametrize("bundle", OF_BUNDLE)
 def test_an_attack_without_a_bound_says_so_itself_and_takes_the_rest(bundle):
-    for attack in ("asma", "field_attack"):
+    for attack in ("asma", "field_attack", "vafa"):
         of, threat = OF_BUNDLE[bundle], handler(bundle, f"attacks/{attack}").threat
         assert (threat.norm, threat.eps) == ("unbounded", math.inf)
         assert (threat.value_range, threat.unit, threat.region) == (of.value_range, of.unit, of.region)

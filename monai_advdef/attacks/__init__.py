@@ -9,10 +9,14 @@ from monai_advdef.attacks.fields import FieldAttack
 from monai_advdef.attacks.gradient import FGSM, PGD, IterativeFGSM, TargetedIterativeFGSM
 from monai_advdef.attacks.lattice import Lattice
 from monai_advdef.attacks.loop import run, run_sweep
+from monai_advdef.attacks.minimal_norm import MinimalNorm
 from monai_advdef.attacks.noise import Noise
 from monai_advdef.attacks.segmentation_pgd import CosPGD, SegPGD
+from monai_advdef.attacks.spectral import VAFA
+from monai_advdef.attacks.square import Square
 from monai_advdef.attacks.synthesis import SynthesisAttack
 from monai_advdef.attacks.targets import TARGETS, make_target
+from monai_advdef.attacks.universal import UniversalPerturbation, fit_universal
 
 __all__ = [
     "ASMA",
@@ -26,11 +30,16 @@ __all__ = [
     "Iterate",
     "IterativeFGSM",
     "Lattice",
+    "MinimalNorm",
     "Noise",
     "Outcome",
+    "Square",
     "SegPGD",
     "SynthesisAttack",
     "TargetedIterativeFGSM",
+    "UniversalPerturbation",
+    "VAFA",
+    "fit_universal",
     "make_target",
     "run",
     "run_sweep",

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from monai_advdef.attacks.targets import check_target_name
+from monai_advdef.metrics import mean_dice
 from monai_advdef.objectives import objective
 from monai_advdef.switches import AsWritten
 from monai_advdef.threat import Ball, ThreatModel
 from monai_advdef.types import Images, PerCase
-from monai_advdef.victim import Victim
+from monai_advdef.victim import Victim, average
 
 USUAL = "cross_entropy"  # the objective that goes without saying in the name of an attack
 
@@ -26,7 +27,7 @@ class Iterate:
 
     Attributes:
         x: (B, C, \\*S) where it stands.
-        gradient: (B, C, \\*S) of the loss at ``x``.
+        gradient: (B, C, \\*S) of the loss at ``x``; empty for an attack that takes none.
         logits: (B, K, \\*S) at ``x``.
         aim: the label, or the target, in the form of the objectives.
         value: (B,) the loss that the gradient raises, at ``x``.
@@ -35,6 +36,8 @@ class Iterate:
         ball: the images that are allowed.
         victim: who is attacked.
         memory: what the attack keeps from step to step of one descent; the first dimension of every tensor counts the cases.
+        generators: the random streams of the cases, one each.
+        targeted: whether ``aim`` is a target.
     """
 
     x: Tensor
@@ -47,6 +50,12 @@ class Iterate:
     ball: Ball
     victim: Victim
     memory: dict[str, Tensor] = field(default_factory=dict)
+    generators: Sequence[torch.Generator] = ()
+    targeted: bool = False
+
+    def score(self) -> PerCase:
+        """(B,) success at ``x``, see :class:`Outcome`."""
+        return success(self.victim, self.logits, self.aim, self.targeted)
 
 
 @dataclass
@@ -64,7 +73,10 @@ class Outcome:
         seed: what the random numbers came from.
         zero_gradient: (B,) the share of the entries of the gradient that are exactly 0, mean over the steps; NaN without steps.
         shared: how many of ``backwards`` were computed once for this and another threat model (see :func:`run_sweep`).
-        target: what a targeted attack aimed at, else ``None``.
+        target: what a targeted attack aimed at, else ``None``. Of a case for which there is no such target it holds -1 throughout;
+            that case is as it was, and its score NaN.
+        reached: (B,) whether the attack came to the end that it had set itself, such as a Dice at which a case has failed; ``None``
+            for attacks that set themselves none.
     """
 
     adversarial: Tensor
@@ -78,6 +90,7 @@ class Outcome:
     zero_gradient: Tensor
     shared: int = 0
     target: Tensor | None = None
+    reached: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +108,9 @@ class Attack(metaclass=AsWritten):
     target: str | None = None
     restarts: int = 1
     keep: str = "best"
+
+    asks_only = False
+    """Whether it only asks the network and takes no gradient: no surrogate of a defence changes it."""
 
     def __post_init__(self) -> None:
         objective(self.objective)
@@ -129,8 +145,11 @@ class Attack(metaclass=AsWritten):
 
     def gradient(
         self, victim: Victim, x: Images, loss: Callable[[Tensor], Tensor], generators: Sequence[torch.Generator]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits, losses and the gradient that `step` is given; at ``x`` unless an attack says otherwise."""
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Logits, losses and the gradient that `step` is given; at ``x`` unless an attack says otherwise.
+
+        ``None`` for the gradient says that none was taken, and no backward pass is counted (see :func:`judged`).
+        """
         return victim.gradient(x, loss, generators)
 
     def step(self, at: Iterate) -> Images:
@@ -144,3 +163,27 @@ class Attack(metaclass=AsWritten):
     def rank(self, at: Iterate, score: PerCase) -> PerCase:
         """What decides which iterate is best; ties are broken by the loss."""
         return score
+
+    def reached(self, rank: PerCase) -> Tensor | None:
+        """(B,) whether images of this ``rank`` are what the attack set out for; ``None`` where it set out for no such thing."""
+        return None
+
+
+def success(victim: Victim, logits: Tensor, aim: Tensor, targeted: bool) -> PerCase:
+    """1 - Dice to the label, or, targeted, Dice to the target: mean over the foreground classes, (B,) in [0, 1]."""
+    overlap = mean_dice(victim.predict(logits), aim, victim.classes(logits))
+    return overlap if targeted else 1 - overlap
+
+
+def per_case(values: Tensor, like: Tensor) -> Tensor:
+    """One value per case, (B,), so that it broadcasts against ``like`` (B, C, \\*S)."""
+    return values.reshape((-1,) + (1,) * (like.ndim - 1))
+
+
+def judged(
+    victim: Victim, x: Images, loss: Callable[[Tensor], Tensor], generators: Sequence[torch.Generator]
+) -> tuple[Tensor, Tensor, None]:
+    """Logits and losses without a gradient, for :meth:`Attack.gradient`: of a stochastic victim their means over fresh draws."""
+    with torch.no_grad():
+        logits, value = average((out, loss(out)) for out in (victim(x, generators) for _ in range(victim.passes)))
+    return logits, value, None

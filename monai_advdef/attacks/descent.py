@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from monai_advdef.attacks.core import Attack, Iterate, Outcome
-from monai_advdef.attacks.targets import make_target
-from monai_advdef.metrics import mean_dice
+from monai_advdef.attacks.core import Attack, Iterate, Outcome, success
+from monai_advdef.attacks.targets import looks_at_the_clean_image, make_target
 from monai_advdef.threat import ThreatModel
 from monai_advdef.victim import Victim, average
 
@@ -64,6 +63,7 @@ class Run:
         self.label, self.given = label, target
         self.targeted = target is not None or attack.target is not None
         self.aim = self.goal = None  # type: Tensor | None
+        self.impossible = torch.zeros(len(image), dtype=torch.bool, device=image.device)  # cases without such a target
         self.passes, self.shared, self.descents = torch.zeros(len(image), 2, dtype=torch.int64), 0, 0
         nothing = torch.full((len(image),), -torch.inf, device=image.device)
         self.best = Best(image.clone(), nothing, nothing.clone(), torch.zeros_like(nothing))
@@ -84,17 +84,19 @@ class Run:
         """Whether both are at the same images of the same cases."""
         return torch.equal(self.cases, other.cases) and torch.equal(self.x, other.x)
 
-    def look(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits, losses and gradient where the run stands, before step ``number``."""
+    def look(self, number: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Logits, losses and gradient (``None``: none was taken) where the run stands, before step ``number``."""
         done = number / self.steps
         return self.attack.gradient(self.victim, self.x, lambda logits: self._loss(logits, done), self.generators)
 
-    def advance(self, logits: Tensor, value: Tensor, gradient: Tensor, number: int, *, shared: bool) -> None:
+    def advance(self, logits: Tensor, value: Tensor, gradient: Tensor | None, number: int, *, shared: bool) -> None:
         """Take note of what was found, make the step, and let go of the cases that are won."""
-        self._spend(self.victim.passes, self.victim.passes)
-        self.shared += self.victim.passes * shared
-        self.zeros[self.cases] += (gradient == 0).flatten(1).float().mean(1)
-        at = self._iterate(_finite(gradient), logits, value, number, self.memory)
+        passes = self.victim.passes
+        self._spend(passes, 0 if gradient is None else passes)
+        self.shared += passes * shared
+        if gradient is not None:
+            self.zeros[self.cases] += (gradient == 0).flatten(1).float().mean(1)
+        at = self._iterate(self.x.new_empty(0) if gradient is None else _finite(gradient), logits, value, number, self.memory)
         if self.attack.keep == "best":
             self._consider(at)
         self.x = self.ball.project(self.attack.step(at))
@@ -122,6 +124,9 @@ class Run:
             best.score = self._score(self._judge(best.x, done=1.0)[0])
         forwards, backwards = self.passes.amax(0).tolist()
         steps = (self.passes[:, 1] / self.victim.passes).to(self.zeros)
+        best.x[self.impossible], best.score[self.impossible] = self.whole.image[self.impossible], torch.nan
+        if self.aim is not None:
+            self.aim[self.impossible] = -1
         return Outcome(
             adversarial=best.x,
             score=best.score,
@@ -134,6 +139,7 @@ class Run:
             zero_gradient=self.zeros / steps,  # NaN where none was taken
             shared=self.shared,
             target=self.aim if self.targeted else None,
+            reached=self.attack.reached(best.rank),
         )
 
     @property
@@ -159,7 +165,9 @@ class Run:
 
     def _iterate(self, gradient: Tensor, logits: Tensor, value: Tensor, number: int, memory: dict[str, Tensor]) -> Iterate:
         aim = self._aim(logits)
-        return Iterate(self.x, gradient, logits, aim, value, number, self.steps, self.ball, self.victim, memory)
+        return Iterate(
+            self.x, gradient, logits, aim, value, number, self.steps, self.ball, self.victim, memory, self.generators, self.targeted
+        )
 
     def _consider(self, at: Iterate, force: bool = False) -> None:
         score = self._score(at.logits)
@@ -181,8 +189,7 @@ class Run:
         return self.attack.loss(logits, self._aim(logits), self.targeted, self.victim.activation, done)
 
     def _score(self, logits: Tensor) -> Tensor:
-        overlap = mean_dice(self.victim.predict(logits), self._aim(logits), self.victim.classes(logits))
-        return overlap if self.targeted else 1 - overlap
+        return success(self.victim, logits, self._aim(logits), self.targeted)
 
     def _aim(self, logits: Tensor) -> Tensor:
         """The label, or the target, encoded once the first logits say how many classes there are; of the cases that are left."""
@@ -193,11 +200,18 @@ class Run:
             elif self.given is not None:
                 self.aim = self.victim.encode(self.given, logits, "target")
             else:
-                with torch.no_grad():
-                    (clean,) = average((out,) for out in self._looks(self.ball.image))
-                self.aim = make_target(str(self.attack.target), label, clean, self.victim.activation)
+                self.aim = self._target(str(self.attack.target), label, logits)
             self.goal = self.aim
         return self.goal
+
+    def _target(self, name: str, label: Tensor, logits: Tensor) -> Tensor:
+        """The target called ``name``; nothing for cases for which there is none, and these are noted."""
+        if looks_at_the_clean_image(name):
+            with torch.no_grad():
+                (logits,) = average((out,) for out in self._looks(self.ball.image))
+        made = make_target(name, label, logits, self.victim.activation, self.ball.image)
+        self.impossible = (made < 0).flatten(1).any(1)
+        return made.clamp_min(0)
 
 
 def _finite(gradient: Tensor) -> Tensor:

@@ -207,8 +207,8 @@ class RecordHandler:
             prediction = entry(output, self.pred_key, "pred_key", "the output")
             label = entry(output, self.label_key, "label_key", "the output")
             values = self._values(prediction, label)
-            if attacked is not None and attacked.target is not None and attacked.target.shape[2:] == prediction.shape[1:]:
-                aim = attacked.target[i]
+            aim = None if attacked is None or attacked.target is None else attacked.target[i]
+            if aim is not None and aim.shape[1:] == prediction.shape[1:] and int(aim.min()) >= 0:  # -1: there is no such target
                 values |= {(c, "target_iou"): v for (c, m), v in self._values(prediction, aim).items() if m == "iou"}
                 values |= {(c, "target_overlap"): v for (c, m), v in self._values(aim, label).items() if m == "iou"}
             if bare is not None:

@@ -65,7 +65,7 @@ def plan(suite: Suite, victim: Victim, threat: ThreatModel, image: Images, *, ad
             continue
         slots.append(Slot(member))
         if not member.transfer and member.attack.count(threat) > 0:
-            slots += [Slot(member, way) for way in ways]
+            slots += [Slot(member, way) for way in ([Behind()] if ways and member.attack.asks_only else ways)]
     if not slots:
         raise ValueError(f"suite {suite.name} runs nothing here: {'; '.join(notes)}")
     return Plan(tuple(slots), tuple(notes))

@@ -20,6 +20,10 @@ ATTACKS = {
     "noise": {"attack": "Noise"},
     "PGD": {"attack": "PGD", "steps": 5, "restarts": 2},
     "PGD in l2": {"attack": "PGD", "steps": 5, "step_size": None, "norm": "l2", "eps": 300.0},
+    "Square": {"attack": "Square", "queries": 6},
+    "minimal norm": {"attack": "MinimalNorm", "steps": 5},
+    "VAFA": {"attack": "VAFA", "steps": 2, "norm": "unbounded"},
+    "targeted": {"attack": "PGD", "steps": 3, "target": "invent 0.2"},
     "ASMA": {"attack": "ASMA", "steps": 10, "tau": 1e-4, "norm": "unbounded"},
 }
 
