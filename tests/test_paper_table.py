@@ -80,6 +80,34 @@ def test_table_three_counts_patients_and_orders_readings():
     assert "| clean | 0.67 [" in page.split("AUC [95 %]: vertical cup/disc ratio")[1]
 
 
+def test_every_way_through_a_defence_is_an_attacker_of_its_own():
+    defenses = [{"name": "none"}, {"name": "FR", "overlay": "d/fr"}, {"name": "blur", "overlay": "d/b", "rounds": False}]
+    behind = [{"smoothness": 0.95}, {"smoothness": 0.7}, {"smoothness": 0.7, "begin": "oblivious"}]
+    attacks = [{"name": "PGD", "overlay": "attacks/pgd", "options": {"steps": 3}, "behind": behind}]
+    made = Table(name="t", bundle_root=".", settings={"output_dir": "o", "ckpt_dir": "m"}, defenses=defenses, attacks=attacks)
+    cells = {(d["name"], told): a.get("options") for a, d, told in made.cells() if told not in ("", "oblivious")}
+    assert cells == {
+        ("none", "adaptive"): {"steps": 3},
+        ("FR", "adaptive, through smooth 0.95"): {"steps": 3, "smoothness": 0.95},
+        ("FR", "adaptive, through smooth 0.7"): {"steps": 3, "smoothness": 0.7},
+        ("FR", "adaptive, through smooth 0.7 from the oblivious images"): {"steps": 3, **behind[2]},
+        ("blur", "adaptive"): {"steps": 3},
+        ("blur", "adaptive, from the oblivious images"): {"steps": 3, "begin": "oblivious"},
+    }
+
+
+def test_columns_are_chosen_by_name():
+    assert table(2, columns=[COLUMNS[1]]).columns == COLUMNS and table(2, columns=[COLUMNS[0]]).columns == COLUMNS[:1]
+    with pytest.raises(ValueError, match="columns has 'FR', which no defence of the table is called"):
+        table(2, columns=["FR"])
+
+
+def test_the_strongest_is_the_lowest_of_every_image():
+    sides = [rows([0.1, 0.9], COLUMNS[1], "ASMA", "adaptive"), rows([0.7, 0.2], COLUMNS[1], "ASMA", "adaptive, identity")]
+    lines = dict(paper_table.attack_lines(pd.concat(sides), COLUMNS, "iou"))
+    assert lines["**strongest of all attackers**"][COLUMNS[1]] == "**15.0 ± 5.0**"
+
+
 def test_wrong_tables_are_refused():
     with pytest.raises(ValueError, match="number must be 1, 2 or 3, got 4"):
         table(4)
@@ -100,7 +128,12 @@ def test_table_two_runs_from_one_command_and_crafts_each_image_once(phantom_bund
     ]
     asma = {"steps": 4, "tau": 1e-4, "beta": 1e-3, "stored": "uint8"}
     attacks = [
-        {"name": "ASMA", "overlay": "attacks/asma", "options": asma},
+        {
+            "name": "ASMA",
+            "overlay": "attacks/asma",
+            "options": asma,
+            "behind": [{}, {"surrogate": "smooth", "smoothness": 0.7, "begin": "oblivious"}],
+        },
         {"name": "PGD", "overlay": "attacks/pgd", "options": {"steps": 2, "eps": 4.0}, "adaptive": []},
     ]
     done = phantom_bundle.command(*words, "--table::defenses", str(fewer), "--table::attacks", str(attacks))
@@ -109,10 +142,12 @@ def test_table_two_runs_from_one_command_and_crafts_each_image_once(phantom_bund
     for told in ("| benign |", "ASMA: **strongest of all attackers**", "ASMA: adaptive", "IoU to its target", "46.6 ± 9.2"):
         assert told in page
     found = read_records(tmp_path / "records")
-    assert set(found["attack"]) == {"none", "ASMA (8-bit)", "PGD"}
+    way = "through smooth 0.7 from the oblivious images"
+    assert f"ASMA: adaptive, {way}" in page and "not assessed" in page
+    assert set(found["attack"]) == {"none", "ASMA (8-bit)", f"ASMA (8-bit) {way}", "PGD dice"}
     crafted = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "adversarial").iterdir()}
     cases = found["case"].nunique()
-    assert len(crafted) == 3 * cases, "ASMA on the bare network and through FR, PGD on the bare network"
+    assert len(crafted) == 4 * cases, "ASMA on the bare network and in two ways through FR, PGD on the bare network"
     settings = phantom_bundle.settings(tmp_path)
     again = FrequencyRefinementTable(
         number=2, bundle_root=phantom_bundle.root, settings=settings, defenses=fewer, attacks=attacks, task="skin"

@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from monai_advdef.defenses.quantiser import way_of
+from monai_advdef.errors import nearest
 from monai_advdef.papers.page import PaperPage
 from monai_advdef.progress import Steps
 from monai_advdef.study import Cell, carry_out, quiet, recorded
@@ -23,11 +25,15 @@ class Table(PaperPage):
 
     Args:
         dataset: the cases to evaluate, read once for all cells; ``None``: each cell reads the bundle's test section.
-        attacks: ``{"name": ..., "overlay": "attacks/asma", "options": {"steps": 60}, "adaptive": [...], "also": [...]}`` each;
-            ``options`` are those of the AttackHandler; ``adaptive`` lists the defences also attacked by one who knows them (default:
-            all); ``also`` holds further adaptive attackers for some defences, of the same form, their ``name`` telling them apart.
+        attacks: ``{"name": ..., "overlay": "attacks/asma", "options": {"steps": 60}, "adaptive": [...], "behind": [...], "also":
+            [...]}`` each; ``options`` are those of the AttackHandler; ``adaptive`` lists the defences also attacked by one who knows
+            them (default: all), and ``behind`` the ways of that attacker through each of them, ``{"smoothness": 0.7, "begin":
+            "oblivious"}`` (default: the defence's own surrogate); ``also`` holds further adaptive attackers for some defences, of
+            the same form, their ``name`` telling them apart.
         defenses: ``{"name": ..., "overlay": "defenses/jpeg", "options": {"quality": 50}}`` each, in the order of the columns; the
-            option ``band_std: fitted`` stands for the statistics of the training images. Without an overlay: no defence.
+            option ``band_std: fitted`` stands for the statistics of the training images. Without an overlay: no defence. With
+            ``"rounds": False`` it rounds nothing, so that of ``behind`` only where it begins matters.
+        columns: names of the defences that are shown, beside the first; ``None``: all.
         networks: folders with weights of networks trained alike (other seeds), for tables over several; default: ``ckpt_dir``.
             Their records lie in ``output_dir/<name of the folder>``.
         overlays: further overlays of every cell, such as ``"configs/diagnosis"``.
@@ -37,7 +43,7 @@ class Table(PaperPage):
     A network without weights is trained first, with the bundle's own configuration. Run again, a table goes on where it stopped.
 
     Raises:
-        ValueError: two columns or two attacks of one name.
+        ValueError: two columns or two attacks of one name; ``columns`` that the table does not have.
     """
 
     @as_written
@@ -47,6 +53,7 @@ class Table(PaperPage):
         dataset: Any = None,
         attacks: Sequence[Mapping[str, Any]] = (),
         defenses: Sequence[Mapping[str, Any]] = (),
+        columns: Sequence[str] | None = None,
         networks: Sequence[str | os.PathLike[str]] | None = None,
         overlays: Sequence[str] = (),
         trainings: Mapping[str, str] | None = None,
@@ -57,6 +64,12 @@ class Table(PaperPage):
         self.attacks, self.defenses, self.overlays = list(attacks), list(defenses), tuple(overlays)
         self.trainings = {**BANDS, **(trainings or {})}
         self.networks = [Path(n) for n in networks or [self.settings["ckpt_dir"]]]
+        names = [str(d["name"]) for d in self.defenses]
+        for name in columns or ():
+            if name not in names:
+                raise ValueError(f"columns has {name!r}, which no defence of the table is called; {nearest(str(name), names)}")
+        if columns:
+            self.defenses = [d for d in self.defenses if d is self.defenses[0] or d["name"] in columns]
         self.columns = [str(d["name"]) for d in self.defenses]
         for kind, names in (("defenses", self.columns), ("attacks", [a["name"] for a in self.attacks])):
             if len(set(names)) < len(names):
@@ -100,7 +113,7 @@ class Table(PaperPage):
             for defense in self.defenses:
                 plan.append((attack, defense, "oblivious"))
                 if "overlay" not in defense or defense["name"] in attack.get("adaptive", self.columns):
-                    plan.append((attack, defense, "adaptive"))
+                    plan += [({**attack, "options": options}, defense, told) for told, options in _ways(attack, defense)]
                 further = [a for a in attack.get("also", ()) if defense["name"] in a["adaptive"]]
                 plan += [({**a, "name": attack["name"]}, defense, f"adaptive, {a['name']}") for a in further]
         return plan
@@ -124,3 +137,18 @@ class Table(PaperPage):
         return rows.assign(
             column=str(defense["name"]), attack_row=attack.get("name", CLEAN), attacker=attacker, network=network.name
         )
+
+
+def _ways(attack: Mapping[str, Any], defense: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """What an attacker who knows the defence is called, and the options of the attack, for every way through it."""
+    given: Sequence[Mapping[str, Any]] = attack.get("behind") or ({},)
+    ways: list[dict[str, Any]] = [dict(way) for way in given]
+    if not defense.get("rounds", True):
+        ways = [{k: v for k, v in way.items() if k == "begin"} for way in ways]
+    told: dict[str, dict[str, Any]] = {}
+    if "overlay" not in defense:
+        ways = [{}]
+    for way in ways:
+        words = way_of(way.get("surrogate"), way.get("smoothness"), way.get("begin", "own"))
+        told.setdefault(", ".join(filter(None, ["adaptive", words])), {**attack.get("options", {}), **way})
+    return list(told.items())

@@ -110,9 +110,8 @@ class FrequencyRefinementTable(Table):
         pairs = [(c, none) for c in self.columns[1:]] + [(self.reference, c) for c in others]
         tried = rows[rows["column"].isin(paper_table.known(rows))]
         sides = [("strongest of all attackers", paper_table.lower(tried, "iou"))] if len(tried) else []
-        sides += [
-            (side, rows[rows["attacker"] == side]) for side in paper_table.attackers(rows) if side in ("adaptive", "oblivious")
-        ]
+        apart = [(side, rows[rows["attacker"] == side]) for side in ("adaptive", paper_table.OBLIVIOUS)]
+        sides += [(side, part) for side, part in apart if part["column"].nunique() > 1]
         return [f"**{name}, {side}**\n\n{paper_table.paired(part, pairs)}" for side, part in sides]
 
     def _diagnosis(self, rows: pd.DataFrame) -> list[str]:
