@@ -70,7 +70,7 @@ def cheaper(image: Tensor, label: Tensor, floor: Callable[[], Any]) -> dict[str,
 
 
 def attack(victim: Victim, image: Tensor, label: Tensor, steps: int = STEPS) -> Callable[[], Any]:
-    return lambda: run(PGD(steps=steps, step_size=STEP), victim, threat(), image, label)
+    return lambda: run(PGD(steps=steps, step_size=STEP, objective="cross_entropy"), victim, threat(), image, label)
 
 
 def measure(kind: str, malloc: str, side: int) -> dict[str, float]:

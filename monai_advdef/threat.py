@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -138,7 +139,7 @@ class Ball:
 
     def __init__(self, threat: ThreatModel, image: Images) -> None:
         self.threat, self.image = threat, image
-        lo, hi = threat.bounds(image)
+        lo, hi = self.lowest, self.highest = threat.bounds(image)
         _check_pixels(threat, image, lo, hi)
         self.region = self._region()
         self._range = hi.double() - lo.double()
@@ -196,6 +197,23 @@ class Ball:
             factor = torch.where(over, factor * less, factor)
         return x
 
+    def only(self, cases: Tensor) -> Ball:
+        """The ball around some of the cases (a mask (B,) or indices)."""
+        part, every = copy.copy(self), len(self.image)
+        for name, kept in vars(self).items():
+            if isinstance(kept, Tensor) and len(kept) == every:
+                setattr(part, name, kept[cases])
+        return part
+
+    def admit(self, x: Images, name: str) -> Images:
+        """``x`` (B, C, \\*S), where its values are finite and within the value range; it need not lie in the ball.
+
+        Raises:
+            ValueError: they are not; ``name`` is what ``x`` is called.
+        """
+        _check_extent(self.threat, x, self.lowest, self.highest, f"the {name}")
+        return x
+
     def direction(self, gradient: Images) -> Images:
         """The unit-length step (in the threat's norm) that raises a linear function most; for ``unbounded`` the gradient itself."""
         if self.threat.norm == "linf":
@@ -248,14 +266,18 @@ def _shift(image: Images, eps: Tensor, sign: int) -> Images:
     return torch.where(outside, torch.nextafter(rounded, image), rounded)
 
 
-def _check_pixels(threat: ThreatModel, image: Images, lo: Tensor, hi: Tensor) -> None:
+def _check_extent(threat: ThreatModel, image: Images, lo: Tensor, hi: Tensor, name: str = "the image") -> None:
     if not bool(torch.isfinite(image).all()):
-        raise ValueError("the image holds NaN or infinite pixels; clean it before attacking (MONAI's SignalFillEmpty, for example)")
+        raise ValueError(f"{name} holds NaN or infinite pixels; clean it before attacking (MONAI's SignalFillEmpty, for example)")
     if bool((image < lo).any()) or bool((image > hi).any()):
         raise ValueError(
-            f"the image spans [{float(image.min()):g}, {float(image.max()):g}], outside value_range {threat.value_range} "
+            f"{name} spans [{float(image.min()):g}, {float(image.max()):g}], outside value_range {threat.value_range} "
             f"({threat.unit}); give the range the image is really stored in"
         )
+
+
+def _check_pixels(threat: ThreatModel, image: Images, lo: Tensor, hi: Tensor) -> None:
+    _check_extent(threat, image, lo, hi)
     if isinstance(threat.value_range, str):
         widest = float((hi - lo).max())
         if threat.norm == "linf" and not threat.relative and float(torch.as_tensor(threat.eps).max()) > widest:

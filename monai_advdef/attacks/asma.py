@@ -53,7 +53,7 @@ class ASMA(Attack):
         """``ASMA``, with its target where it is not the mask of another case."""
         return "ASMA" if self.target == "other_case" else f"ASMA to {self.target}"
 
-    def loss(self, logits: Tensor, aim: Tensor, targeted: bool, head: str) -> PerCase:
+    def loss(self, logits: Tensor, aim: Tensor, targeted: bool, head: str, done: float = 0.0) -> PerCase:
         """Sum of the outputs for the wanted class over the pixels that are not yet of it, (B,).
 
         Source: Ozbulak et al. 2019, the adaptive segmentation mask attack.

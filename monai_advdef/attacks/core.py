@@ -17,19 +17,36 @@ from monai_advdef.threat import Ball, ThreatModel
 from monai_advdef.types import Images, PerCase
 from monai_advdef.victim import Victim
 
+USUAL = "cross_entropy"  # the objective that goes without saying in the name of an attack
+
 
 @dataclass
 class Iterate:
-    """What an attack sees when it makes its step: the image, the gradient there, the logits and what is aimed at."""
+    """What an attack sees when it makes its step, of the cases that are still attacked: others leave the batch when they are won.
+
+    Attributes:
+        x: (B, C, \\*S) where it stands.
+        gradient: (B, C, \\*S) of the loss at ``x``.
+        logits: (B, K, \\*S) at ``x``.
+        aim: the label, or the target, in the form of the objectives.
+        value: (B,) the loss that the gradient raises, at ``x``.
+        number: of this step in its descent, from 0.
+        steps: how many this descent takes.
+        ball: the images that are allowed.
+        victim: who is attacked.
+        memory: what the attack keeps from step to step of one descent; the first dimension of every tensor counts the cases.
+    """
 
     x: Tensor
     gradient: Tensor
     logits: Tensor
     aim: Tensor
+    value: Tensor
     number: int
+    steps: int
     ball: Ball
     victim: Victim
-    memory: dict[str, Tensor] = field(default_factory=dict)  # what the attack keeps from step to step of one descent
+    memory: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -41,8 +58,9 @@ class Outcome:
         score: (B,) success in [0, 1]: 1 - Dice to the label, or, targeted, Dice to the target (mean over foreground classes). Behind
             a stochastic defence that of the mean logits over fresh draws; of a network that itself draws the mean over fresh draws.
         size: (B,) measured size in the threat's norm (l2 for an unbounded threat), float64.
-        trace: (evaluations, B) the score of every iterate looked at, in order.
-        forwards, backwards: passes spent on each case, every draw of a stochastic defence being one.
+        trace: (evaluations, B) the score of every iterate looked at, in order; of a case that has been won, and so left, its score.
+        forwards, backwards: passes spent on a case, every draw of a stochastic defence being one; the most that any case took.
+        passes: (B, 2) the forward and backward passes of each case: a case that is won takes no more.
         seed: what the random numbers came from.
         zero_gradient: (B,) the share of the entries of the gradient that are exactly 0, mean over the steps; NaN without steps.
         shared: how many of ``backwards`` were computed once for this and another threat model (see :func:`run_sweep`).
@@ -55,6 +73,7 @@ class Outcome:
     trace: Tensor
     forwards: int
     backwards: int
+    passes: Tensor
     seed: int | list[int]
     zero_gradient: Tensor
     shared: int = 0
@@ -72,7 +91,7 @@ class Attack(metaclass=AsWritten):
         keep: ``"best"`` iterate per case, or the ``"last"`` one (as most papers' code does).
     """
 
-    objective: str = "cross_entropy"
+    objective: str = USUAL
     target: str | None = None
     restarts: int = 1
     keep: str = "best"
@@ -93,9 +112,8 @@ class Attack(metaclass=AsWritten):
         return self._named(type(self).__name__)
 
     def _named(self, name: str) -> str:
-        """The name with what tells it from its siblings: an unusual objective, a target."""
-        usual = type(self).__dataclass_fields__["objective"].default
-        return name + (f" {self.objective}" if self.objective != usual else "") + (f" to {self.target}" if self.target else "")
+        """The name with what tells it from its siblings: an objective other than cross-entropy, a target."""
+        return name + (f" {self.objective}" if self.objective != USUAL else "") + (f" to {self.target}" if self.target else "")
 
     def to_config(self) -> dict[str, Any]:
         """The attack as a plain ``_target_`` configuration."""
@@ -119,8 +137,8 @@ class Attack(metaclass=AsWritten):
         """The next iterate, before projection."""
         raise TypeError(f"{type(self).__name__} takes no steps")
 
-    def loss(self, logits: Tensor, aim: Tensor, targeted: bool, head: str) -> PerCase:
-        """What the gradient raises."""
+    def loss(self, logits: Tensor, aim: Tensor, targeted: bool, head: str, done: float = 0.0) -> PerCase:
+        """What the gradient raises, (B,), when the share ``done`` of the descent lies behind."""
         return objective(self.objective, head)(logits, aim, targeted)
 
     def rank(self, at: Iterate, score: PerCase) -> PerCase:

@@ -109,7 +109,7 @@ class FieldAttack(Attack):
         check_displacement(self.max_displacement, self.spacing, ball.image.ndim - 2)
         return ball.image.clone()
 
-    def loss(self, logits: Tensor, aim: Tensor, targeted: bool, head: str) -> PerCase:
+    def loss(self, logits: Tensor, aim: Tensor, targeted: bool, head: str, done: float = 0.0) -> PerCase:
         """Minus the hinge of the cross-entropy inside the organs, (B,), 0 where ``xi`` is reached.
 
         Raises:

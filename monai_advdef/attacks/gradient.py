@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from monai_advdef.attacks.core import Attack, Iterate
+from monai_advdef.errors import nearest
 from monai_advdef.threat import Ball, ThreatModel
 from monai_advdef.types import Images
 
 RULES = ("uniform", "grey_level")
+SCHEDULES: dict[str, Callable[[int, int], float]] = {  # length of step k of n in eps
+    "linear": lambda k, n: 2 * (1 - (k + 0.5) / n),
+    "cosine": lambda k, n: 1 + math.cos(math.pi * (k + 0.5) / n),
+    "constant": lambda k, n: 2.5 / n,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,41 +86,63 @@ class PGD(Attack):
     """Projected gradient ascent from a random start, for norms ``linf`` and ``l2``.
 
     Args:
-        steps: number of steps.
-        step_size: length of a step in image units; ``None`` means 2.5 eps / steps.
+        objective: soft Dice, as Dice is what is reported.
+        steps: number of steps N.
+        step_size: length of a step in image units; ``None`` follows the schedule.
+        schedule: the length of step k = 0..N-1 where no ``step_size`` is given: ``"linear"``: 2 eps (1 - (k + 1/2) / N), the
+            strongest at few steps; ``"cosine"``: eps (1 + cos(pi (k + 1/2) / N)); ``"constant"``: 2.5 eps / N, as in Madry et al.
         random_start: begin at a random point of the ball instead of the clean image.
         momentum: weight of the past in the running sum of the gradients, each scaled to a mean size of 1 per case (Dong et al.,
             "Boosting Adversarial Attacks with Momentum", 2018, equation 6); pays with steps as long as eps / 2.
 
-    Source: Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", 2018.
+    Raises:
+        ValueError: an argument out of its range; on :func:`run`: an unbounded threat without ``step_size``.
+
+    Source: Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", 2018; the falling schedules are ours.
     """
 
+    objective: str = "dice"
     steps: int = 10
-    step_size: float | None = 2.0
+    step_size: float | None = None
+    schedule: str = "linear"
     random_start: bool = True
     momentum: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"unknown schedule {self.schedule!r}; {nearest(str(self.schedule), SCHEDULES)}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}; 0 forgets at once, 0.75 is usual")
         if self.step_size is not None and not self.step_size > 0:
-            raise ValueError(f"step_size must be > 0 in image units, got {self.step_size}; null takes 2.5 eps / steps")
+            raise ValueError(f"step_size must be > 0 in image units, got {self.step_size}; null follows the schedule")
 
     @property
     def label(self) -> str:
-        """``PGD``, with its momentum where it has any."""
-        return self._named("PGD" + (f" momentum {self.momentum:g}" if self.momentum else ""))
+        """``PGD dice``; with its momentum where it has any."""
+        return self._named(type(self).__name__ + (f" momentum {self.momentum:g}" if self.momentum else ""))
 
     def init(self, ball: Ball, generators: Sequence[torch.Generator]) -> Images:
         """A random point of the ball, or the clean image without ``random_start``."""
         return ball.start(generators) if self.random_start else ball.image.clone()
 
     def step(self, at: Iterate) -> Images:
-        """``step_size`` image units (null: 2.5 eps / steps) in the steepest direction of the gradient or of its running mean."""
-        size: float | Tensor = 2.5 * at.ball.eps / self.steps if self.step_size is None else self.step_size
+        """``step_size`` image units, or what the schedule says, in the steepest direction of the gradient or of its running mean.
+
+        Raises:
+            ValueError: an unbounded threat, and no ``step_size``.
+        """
         gradient = running(at, self.momentum) if self.momentum else at.gradient
-        return at.x.add_(size * at.ball.direction(gradient))
+        if self.step_size is not None:
+            return at.x.add_(self.step_size * at.ball.direction(gradient))
+        require_bound(at.ball, "step_size must be given")
+        return at.x.add_(SCHEDULES[self.schedule](at.number, at.steps) * at.ball.eps * at.ball.direction(gradient))
+
+
+def require_bound(ball: Ball, remedy: str) -> None:
+    """Raises ``ValueError`` for an unbounded threat, of whose eps no step can be a part; ``remedy`` says what helps."""
+    if ball.threat.norm == "unbounded":
+        raise ValueError(f"{remedy} for an unbounded threat, in image units: there is no eps that a step could be a part of")
 
 
 def running(at: Iterate, momentum: float) -> Tensor:

@@ -267,13 +267,13 @@ class AttackHandler:
             adversarial = store(adversarial, self.threat.around(image.float()))
         size = measure(adversarial, image.float())
         per_case = {"score": outcome.score, "linf": size["linf"], "l2": size["l2"], "zero_gradient": outcome.zero_gradient}
-        shared = {"forwards": np.array(outcome.forwards), "backwards": np.array(outcome.backwards), "seconds": np.array(seconds)}
+        per_case["forwards"], per_case["backwards"] = outcome.passes.unbind(1)
         return [
             {
                 "adversarial": adversarial[i].cpu().numpy(),
                 **({} if outcome.target is None else {"target": outcome.target[i].cpu().numpy().astype(np.int16)}),
                 **{name: values[i].cpu().numpy() for name, values in per_case.items()},
-                **shared,
+                "seconds": np.array(seconds),
             }
             for i in range(len(image))
         ]

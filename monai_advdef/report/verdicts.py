@@ -5,6 +5,7 @@ Each check returns None where the records cannot answer it; a box is never shown
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,12 @@ import pandas as pd
 from monai_advdef import stats
 from monai_advdef.report import words
 from monai_advdef.report.scope import Scope, is_noise
+
+LADDER = [  # untargeted attacks, whatever they raise, from the weakest
+    re.compile(r"noise.*"),
+    re.compile(r"FGSM( \w+)?"),
+    re.compile(r"(PGD|Auto-PGD|SegPGD|CosPGD)( momentum [\d.]+)?( \w+)?"),
+]
 
 
 class Verdict(NamedTuple):
@@ -73,30 +80,40 @@ def _noise(scope: Scope) -> Verdict | None:
     return Verdict("Noise", "ok" if lowered[name] <= 0.01 else "note", text + where + ("" if lowered[name] <= 0.01 else " already"))
 
 
+class _Rung(NamedTuple):
+    """An attack of the ladder: ``rank`` is noise, one step or many. Within a rank only what differs in effort alone is compared."""
+
+    rank: int
+    attack: str
+    effort: tuple[int, int]  # steps, restarts
+    mean: float
+    name: str
+
+    def below(self, other: _Rung) -> bool:
+        """Whether the other must be at least as strong."""
+        return self.rank < other.rank or (self.rank, self.attack) == (other.rank, other.attack) and self.effort < other.effort
+
+
 def _order(scope: Scope) -> Verdict | None:
-    """Is a stronger attack stronger: noise, FGSM, then PGD by its steps?"""
+    """Is a stronger attack stronger: noise, one step, then many, each of them by its steps?"""
     if scope.eps is None:
         return None
     rows = pd.concat([scope.noise(scope.eps), scope.headline_rows])
     rows = rows[rows["defense"] == "none"]
-    chain = []
-    for row in (
-        stats.summarize(rows, list(stats.CELL), resamples=1).sort_values(["steps", "restarts"]).to_dict("records")
-        if len(rows)
-        else ()
-    ):
-        rank = 0 if row["attack"].startswith("noise") else {"FGSM": 1, "PGD": 2}.get(row["attack"])
+    ladder = []
+    for row in stats.summarize(rows, list(stats.CELL), resamples=1).to_dict("records") if len(rows) else ():
+        rank = next((i for i, rung in enumerate(LADDER) if rung.fullmatch(row["attack"])), None)
         if rank is not None:
-            chain.append((rank, row["steps"], row["restarts"], row["mean"], words.attack(row)))
-    chain.sort(key=lambda link: link[:3])
-    if len({link[0] for link in chain}) < 2:
+            ladder.append(_Rung(rank, row["attack"], (row["steps"], row["restarts"]), row["mean"], words.attack(row)))
+    ladder.sort()
+    if len({rung.rank for rung in ladder}) < 2:
         return None
-    for weaker, stronger in zip(chain, chain[1:]):
-        if stronger[0:3] != weaker[0:3] and stronger[3] > weaker[3] + 0.005:
-            low, high = words.fraction(weaker[3]), words.fraction(stronger[3])
-            text = f"score {high} under {stronger[4]}, higher than under {weaker[4]} ({low})"
-            return Verdict("Order", "suspect", text)
-    return Verdict("Order", "ok", " > ".join(f"{link[4]} {words.fraction(link[3], 2)}" for link in chain))
+    broken = [(low.mean - high.mean, high, low) for high in ladder for low in ladder if high.below(low)]
+    worst, weaker, stronger = max(broken, key=lambda found: found[0])
+    if worst > 0.005:
+        high, low = words.fraction(stronger.mean), words.fraction(weaker.mean)
+        return Verdict("Order", "suspect", f"score {high} under {stronger.name}, higher than under {weaker.name} ({low})")
+    return Verdict("Order", "ok", " > ".join(f"{rung.name} {words.fraction(rung.mean, 2)}" for rung in ladder))
 
 
 def _curve(scope: Scope) -> Verdict | None:

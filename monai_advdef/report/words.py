@@ -45,14 +45,15 @@ def defence(name: str) -> str:
 
 
 def attack(row: Any) -> str:
-    """Name of the attack of a row of records: ``PGD-10``, ``PGD-10 ×5`` (restarts), ``uniform noise``, ``no attack``."""
+    """Name of the attack of a row of records: ``PGD-10``, ``PGD-10 dice ×5`` (restarts), ``uniform noise``, ``no attack``."""
     name, mark, run = row["attack"].partition(OF_RUN)
     if name == "none":
         return "no attack"
     if name.startswith("noise"):
         return f"{name.removeprefix('noise').strip('-_ ') or 'random'} noise{mark}{run}"
     steps = f"-{row['steps']}" if row["steps"] > 1 else ""
-    return name + steps + (f" ×{row['restarts']}" if row["restarts"] > 1 else "") + mark + run
+    kind, space, rest = name.partition(" ")
+    return kind + steps + space + rest + (f" ×{row['restarts']}" if row["restarts"] > 1 else "") + mark + run
 
 
 def size(eps: float, unit: str) -> str:

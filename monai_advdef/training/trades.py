@@ -28,7 +28,7 @@ class _DivergencePGD(PGD):
 
     clean: Tensor
 
-    def loss(self, logits: Tensor, aim: Tensor, targeted: bool, head: str) -> PerCase:
+    def loss(self, logits: Tensor, aim: Tensor, targeted: bool, head: str, done: float = 0.0) -> PerCase:
         return divergence(self.clean, logits)
 
 
@@ -41,7 +41,8 @@ class TRADES(AdversarialTraining):
 
     Args:
         threat: norm, budget and range.
-        steps, step_size, random_start: see :class:`monai_advdef.attacks.PGD`.
+        steps, step_size: of equal steps, see :class:`monai_advdef.attacks.PGD`; ``None``: 2.5 eps / steps.
+        random_start: must be true.
         options: of :class:`monai_advdef.handlers.AttackHandler`.
 
     Raises:
@@ -64,7 +65,7 @@ class TRADES(AdversarialTraining):
             raise ValueError(f"activation must be 'softmax', got {options['activation']!r}; use AdversarialTraining for other heads")
         if not random_start:
             raise ValueError("random_start must be true: at the clean image the divergence has no gradient")
-        attack = PGD(steps=steps, step_size=step_size, keep="last")
+        attack = PGD(objective="cross_entropy", steps=steps, step_size=step_size, schedule="constant", keep="last")
         super().__init__(attack, threat, prob=1.0, random_eps=False, beside_clean=True, **options)
 
     def _attack(self, image: Tensor, label: Tensor, target: Tensor | None, seeds: list[int]) -> list[list[dict[str, Any]]]:
