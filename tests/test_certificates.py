@@ -187,7 +187,7 @@ def bounded_by_an_attack(victim, image, label, sigma):
     votes = draw_votes(smoothing, victim, image, seed=1)
     bound = torch.stack([certified_dice(certify(smoothing, v)[0], y, 2) for v, y in zip(votes, label)])
     threat = ThreatModel(norm="l2", eps=smoothing.radius(0.75), value_range=(0, 255))
-    found = run(PGD(steps=8, step_size=sigma / 4, objective="dice"), smoothed(victim, sigma, draws=4), threat, image, label, seed=0)
+    found = run(PGD(steps=8, step_size=sigma / 4), smoothed(victim, sigma, draws=4), threat, image, label, seed=0)
     assert (found.size <= threat.eps * (1 + 1e-6)).all() and (found.size > threat.eps / 2).all()
     left = draw_votes(smoothing, victim, found.adversarial, seed=2)
     return bound, torch.stack([dice(*counts(v.most[None], y[None].long(), 2))[0] for v, y in zip(left, label)])

@@ -82,7 +82,7 @@ def looks(victim, x, label):
 def test_evasion_trades_damage_for_silence(victim):
     image, label = blobs(6, seed=9)
     watched = WatchedVictim(victim, FR)
-    plain = run(PGD(steps=12, objective="dice", step_size=2.0), victim, THREAT, image, label).adversarial
+    plain = run(PGD(steps=12, step_size=2.0), victim, THREAT, image, label).adversarial
     found = run(EvadingPGD(steps=12, step_size=2.0, weight=2.0), watched, THREAT, image, label)
     clean_dice, clean_apart = looks(victim, image, label)
     plain_dice, plain_apart = looks(victim, plain, label)
@@ -107,7 +107,7 @@ def test_with_a_threshold_the_best_iterate_is_the_worst_that_raises_no_alarm(vic
 def test_without_weight_it_is_the_attacker_who_knows_of_nothing(victim, cases):
     image, label = cases[0][:3], cases[1][:3]
     mine = run(EvadingPGD(steps=4, step_size=2.0, weight=0.0), WatchedVictim(victim, FR), THREAT, image, label, seed=3)
-    theirs = run(PGD(steps=4, step_size=2.0, objective="dice"), victim, THREAT, image, label, seed=3)
+    theirs = run(PGD(steps=4, step_size=2.0), victim, THREAT, image, label, seed=3)
     torch.testing.assert_close(mine.score, theirs.score, rtol=0, atol=2e-2)
 
 
@@ -150,7 +150,7 @@ def evaluate(folder, trained, attack=None, **options):
 
 def test_oblivious_and_evading_side_by_side(tmp_path, trained):
     evaluate(tmp_path, trained)
-    evaluate(tmp_path, trained, lambda _: AttackHandler("PGD", THREAT, steps=8, objective="dice"))
+    evaluate(tmp_path, trained, lambda _: AttackHandler("PGD", THREAT, steps=8))
     own = EvadingPGD(steps=8, step_size=2.0)
     detector = evaluate(tmp_path, trained, lambda d: EvasionHandler(own, THREAT, detector=d, cache_dir=tmp_path / "adversarial"))
     table = read_records(tmp_path / "records")

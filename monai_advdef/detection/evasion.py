@@ -125,7 +125,6 @@ class EvadingPGD(PGD):
     2022, for the joint objective that it compares with.
     """
 
-    objective: str = "dice"
     weight: float = 1.0
     threshold: float | None = None
 
@@ -137,16 +136,16 @@ class EvadingPGD(PGD):
     @property
     def label(self) -> str:
         """That of PGD, and how much it evades."""
-        return f"{super().label} evading {self.weight:g}"
+        return f"{self._named('PGD')} evading {self.weight:g}"
 
     def to_config(self) -> dict[str, Any]:
         """The attack as a plain ``_target_`` configuration."""
         return {**super().to_config(), "_target_": "monai_advdef.detection.EvadingPGD"}
 
-    def loss(self, logits: Tensor, aim: Tensor, targeted: bool, head: str, *more: Any, **told: Any) -> PerCase:
+    def loss(self, logits: Tensor, aim: Tensor, targeted: bool, head: str, done: float = 0.0) -> PerCase:
         """The objective on the first look, and the agreement of both."""
         first, second = _halves(logits)
-        return super().loss(first, aim, targeted, head, *more, **told) + self.weight * agreement(first, second, head)
+        return super().loss(first, aim, targeted, head, done) + self.weight * agreement(first, second, head)
 
     def gradient(
         self, victim: Victim, x: Images, loss: Callable[[Tensor], Tensor], generators: Sequence[torch.Generator]
