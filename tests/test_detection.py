@@ -133,8 +133,9 @@ def test_what_is_refused(victim, cases):
         EvadingPGD(weight=-1)
     with pytest.raises(ValueError, match="this victim has none; give it a WatchedVictim, or take PGD"):
         run(EvadingPGD(steps=1), victim, THREAT, cases[0][:1], cases[1][:1])
-    with pytest.raises(ValueError, match="attack must be an EvadingPGD"):
-        EvasionHandler("PGD", THREAT, detector=DisagreementHandler(FR, calibration=[]))
+    with pytest.raises(ValueError, match="stpes given beside a ready-made attack"):
+        EvasionHandler(DisagreementHandler(FR, calibration=[]), THREAT, stpes=3)
+    assert EvasionHandler(DisagreementHandler(FR, calibration=[]), THREAT, eps=2.0, weight="0.5").threat.eps == 2
 
 
 # -- the handlers
@@ -151,8 +152,8 @@ def evaluate(folder, trained, attack=None, **options):
 def test_oblivious_and_evading_side_by_side(tmp_path, trained):
     evaluate(tmp_path, trained)
     evaluate(tmp_path, trained, lambda _: AttackHandler("PGD", THREAT, steps=8))
-    own = EvadingPGD(steps=8, step_size=2.0)
-    detector = evaluate(tmp_path, trained, lambda d: EvasionHandler(own, THREAT, detector=d, cache_dir=tmp_path / "adversarial"))
+    own = {"steps": 8, "step_size": 2.0, "cache_dir": tmp_path / "adversarial"}
+    detector = evaluate(tmp_path, trained, lambda d: EvasionHandler(d, THREAT, **own))
     table = read_records(tmp_path / "records")
     wide = table[table["class"] == "image"].pivot_table(index=["attack", "case"], columns="metric", values="value")
     names = [n for n in wide.index.levels[0] if "PGD" in n]
@@ -167,5 +168,5 @@ def test_oblivious_and_evading_side_by_side(tmp_path, trained):
     assert rows["adaptive"].all() and (rows["backwards"] == 16).all(), "a step is two looks"
     card = (tmp_path / "card.html").read_text()
     assert "Does the detector see it?" in card and "evading 1" in card
-    evaluate(tmp_path, trained, lambda d: EvasionHandler(own, THREAT, detector=d, cache_dir=tmp_path / "adversarial"))
+    evaluate(tmp_path, trained, lambda d: EvasionHandler(d, THREAT, **own))
     assert len(list((tmp_path / "adversarial").glob("*.npz"))) == 5, "kept"

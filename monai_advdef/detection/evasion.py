@@ -10,15 +10,16 @@ import torch
 from ignite.engine import Events
 from torch import Tensor, nn
 
-from monai_advdef.attacks import PGD, Attack, Outcome
+from monai_advdef.attacks import PGD, Outcome
 from monai_advdef.attacks.core import Iterate
 from monai_advdef.defenses import Defense
 from monai_advdef.detection.disagreement import DisagreementHandler, agreement, disagreement
 from monai_advdef.handlers import AttackHandler
 from monai_advdef.handlers.cell import Engine, defense_identity
 from monai_advdef.handlers.identity import digest
+from monai_advdef.handlers.options import take
 from monai_advdef.switches import as_written
-from monai_advdef.threat import ThreatModel
+from monai_advdef.threat import ThreatModel, as_threat
 from monai_advdef.types import Images, Logits, PerCase
 from monai_advdef.victim import Generators, Victim
 
@@ -169,28 +170,18 @@ class EvasionHandler(AttackHandler):
     """An :class:`monai_advdef.handlers.AttackHandler` whose attacker knows the detector, its threshold included.
 
     Args:
-        attack: an :class:`EvadingPGD`.
         detector: the detector of this evaluation; list it among the handlers, too.
-        threat, options: see :class:`monai_advdef.handlers.AttackHandler`.
+        threat: see :class:`monai_advdef.handlers.AttackHandler`; its fields may stand flat, too, and then go before it.
+        options: of :class:`EvadingPGD` (``steps``, ``weight`` ...) and of :class:`monai_advdef.handlers.AttackHandler`.
 
     Raises:
-        ValueError: another attack; see also :class:`monai_advdef.handlers.AttackHandler`.
+        ValueError: see :class:`EvadingPGD` and :class:`monai_advdef.handlers.AttackHandler`.
     """
 
     @as_written
-    def __init__(
-        self,
-        attack: Attack,
-        threat: ThreatModel | Mapping[str, Any] | None = None,
-        *,
-        detector: DisagreementHandler,
-        **options: Any,
-    ) -> None:
-        if not isinstance(attack, EvadingPGD):
-            raise ValueError(
-                f"attack must be an EvadingPGD, which knows of a detector, got {attack!r}; others take an AttackHandler"
-            )
-        super().__init__(attack, threat, **options)
+    def __init__(self, detector: DisagreementHandler, threat: ThreatModel | Mapping[str, Any] | None = None, **options: Any) -> None:
+        attack, bounds = EvadingPGD(**take(options, EvadingPGD)), take(options, ThreatModel)
+        super().__init__(attack, ThreatModel(**bounds) if threat is None else as_threat(threat, **bounds), **options)
         self.detector = detector
 
     def attach(self, engine: Engine) -> None:
