@@ -24,9 +24,9 @@ class AutoPGD(Attack):
     """Ascent with momentum whose step, 2 eps at first, is halved per case at checkpoints where the loss no longer rises.
 
     ``z = P(x + step * direction)``, ``x <- P(x + 3/4 (z - x) + 1/4 (x - previous x))``. At a checkpoint a case halves its step and
-    goes back to its point of highest loss if fewer than 3/4 of the steps since the last one raised the loss, or if neither its step
-    nor its highest loss has changed since then. The checkpoints lie at 22 % of the steps, then 19 %, 16 %, ... further, and never
-    less than 6 %.
+    goes back to its point of highest loss if no more than 3/4 of the steps since the last one raised the loss, or if neither its
+    step nor its highest loss has changed since then. The checkpoints lie at 22 % of the steps, then 19 %, 16 %, ... further, and
+    never less than 6 %.
 
     Args:
         objective: soft Dice, as Dice is what is reported.
@@ -37,7 +37,7 @@ class AutoPGD(Attack):
         ValueError: an argument out of its range; on :func:`run`: an unbounded threat.
 
     Source: Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks", 2020,
-    algorithm 1.
+    algorithm 1; in what the two leave open, or differ in, as their code (at most 3/4 where the paper says fewer).
     """
 
     objective: str = "dice"
@@ -78,15 +78,16 @@ class AutoPGD(Attack):
 
 @cache
 def checkpoints(steps: int) -> frozenset[int]:
-    """The steps before which lengths are looked at again: w_j = ceil(p_j N) with p_0 = 0, p_1 = 0.22 and
-    p_(j+1) = p_j + max(p_j - p_(j-1) - 0.03, 0.06).
+    """The steps before which lengths are looked at again: after 22 % of all, then 3 % less each time, at least 6 %, in whole steps.
 
-    Source: Croce & Hein 2020, section 3.2.
+    Source: Croce & Hein 2020, section 3.2; rounded down, and at least 1, as their code does.
     """
-    found, share, gap = set(), 0.0, 0.22
-    while (share := share + gap) < 1:
-        found.add(math.ceil(round(share * steps, 9)))
-        gap = max(gap - 0.03, 0.06)
+    gap, less, least = (max(math.floor(share * steps), 1) for share in (0.22, 0.03, 0.06))
+    found, place = set(), gap
+    while place < steps:
+        found.add(place)
+        gap = max(gap - less, least)
+        place += gap
     return frozenset(found)
 
 
@@ -123,9 +124,8 @@ def _take_note(at: Iterate) -> None:
 def _halve(kept: dict[str, Tensor]) -> Tensor:
     """Halve the length of the cases that need it, (B,) bool, and begin to count anew."""
     stalled = ~kept["halved then"] & (kept["best"] <= kept["best then"])
-    halved = (kept["rose"] < RISING * kept["taken"]) | stalled
+    halved = (kept["rose"] <= RISING * kept["taken"]) | stalled
     kept["length"] = torch.where(halved, kept["length"] / 2, kept["length"])
-    kept["last"] = torch.where(halved, kept["best"], kept["last"])
     kept["rose"], kept["taken"] = torch.zeros_like(kept["rose"]), torch.zeros_like(kept["taken"])
     kept["halved then"], kept["best then"] = halved, kept["best"]
     return halved

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monai_advdef import ThreatModel, Victim, run
-from monai_advdef.attacks import ASMA, FGSM, PGD, IterativeFGSM, Noise, TargetedIterativeFGSM
+from monai_advdef.attacks import ASMA, FGSM, PGD, AutoPGD, CosPGD, IterativeFGSM, Noise, SegPGD, TargetedIterativeFGSM
 from monai_advdef.threat import measure
 
 ATTACKS = [
@@ -19,9 +19,13 @@ ATTACKS = [
     IterativeFGSM(rule="grey_level"),
     TargetedIterativeFGSM(steps=4),
     TargetedIterativeFGSM(steps=4, target="least_likely"),
-    PGD(steps=4, step_size=None),
-    PGD(steps=3, step_size=None, restarts=2, objective="dice"),
-    PGD(steps=3, step_size=None, objective="margin", keep="last"),
+    PGD(steps=4, schedule="constant", objective="cross_entropy"),
+    PGD(steps=3, restarts=2),
+    PGD(steps=3, schedule="cosine", objective="margin", keep="last"),
+    AutoPGD(steps=6),
+    AutoPGD(steps=6, objective="jensen_shannon", random_start=False, keep="last"),
+    SegPGD(steps=3),
+    CosPGD(steps=3, momentum=0.75),
 ]
 
 
@@ -47,12 +51,13 @@ def test_every_bounded_attack(victim, cases, attack, norm, eps, scale, shift, se
     assert bool(torch.isfinite(outcome.adversarial).all())
 
 
-def test_per_channel_budget_range_and_region(victim, cases):
+@pytest.mark.parametrize("attack", [PGD(steps=5), AutoPGD(steps=8)], ids=lambda a: a.label)
+def test_per_channel_budget_range_and_region(victim, cases, attack):
     image, label = cases
     region = torch.zeros_like(label)
     region[..., 10:30, 10:30] = 1
     threat = ThreatModel(eps=[2, 0, 5], value_range=[[0, 255], [0, 255], [0, 256]], region=region)
-    change = (run(PGD(steps=5), victim, threat, image, label).adversarial - image).abs()
+    change = (run(attack, victim, threat, image, label).adversarial - image).abs()
     assert (change.amax((0, 2, 3)) <= torch.tensor([2.0, 0.0, 5.0]) * (1 + 1e-6)).all()
     assert change.amax((0, 2, 3))[0] == 2 and change.amax((0, 2, 3))[1] == 0
     assert float((change * (1 - region)).max()) == 0

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from monai_advdef import ThreatModel, Victim, run
-from monai_advdef.attacks import ASMA, FGSM, PGD, Noise
+from monai_advdef.attacks import ASMA, FGSM, PGD, AutoPGD, CosPGD, Noise, SegPGD
 
 
 @pytest.mark.parametrize("scale", [1 / 256, 4.0])
@@ -17,8 +17,12 @@ from monai_advdef.attacks import ASMA, FGSM, PGD, Noise
     [
         (Noise(), "linf"),
         (FGSM(), "linf"),
-        (PGD(steps=5, step_size=None), "linf"),
-        (PGD(steps=5, step_size=None), "l2"),
+        (PGD(steps=5), "linf"),
+        (PGD(steps=5), "l2"),
+        (AutoPGD(steps=8), "linf"),
+        (AutoPGD(steps=8), "l2"),
+        (SegPGD(steps=4), "linf"),
+        (CosPGD(steps=4), "l2"),
         (ASMA(steps=20, tau=1e-4), "unbounded"),
     ],
     ids=lambda v: getattr(v, "label", v),

@@ -6,13 +6,22 @@ import pytest
 import torch
 
 from monai_advdef import ThreatModel, run
-from monai_advdef.attacks import FGSM, PGD, IterativeFGSM, Noise, TargetedIterativeFGSM
+from monai_advdef.attacks import FGSM, PGD, AutoPGD, IterativeFGSM, Noise, SegPGD, TargetedIterativeFGSM
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize(
     "attack",
-    [Noise(), Noise(kind="gaussian"), FGSM(), IterativeFGSM(rule="grey_level"), TargetedIterativeFGSM(), PGD(steps=3)],
+    [
+        Noise(),
+        Noise(kind="gaussian"),
+        FGSM(),
+        IterativeFGSM(rule="grey_level"),
+        TargetedIterativeFGSM(),
+        PGD(steps=3),
+        AutoPGD(steps=6),
+        SegPGD(steps=2),
+    ],
     ids=lambda a: a.label,
 )
 def test_nothing_changes(victim, cases, attack, norm):

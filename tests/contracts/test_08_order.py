@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from monai_advdef import ThreatModel, run
-from monai_advdef.attacks import FGSM, PGD, IterativeFGSM, Noise
+from monai_advdef.attacks import FGSM, PGD, AutoPGD, CosPGD, IterativeFGSM, Noise, SegPGD
 
 
 def test_noise_fgsm_pgd10_pgd100(victim, cases, threat):
-    ladder = [Noise(), FGSM(), PGD(steps=10), PGD(steps=100, step_size=1.0)]
-    scores = [float(run(a, victim, threat, *cases).score.mean()) for a in ladder]
+    ladder = [Noise(), FGSM(), PGD(steps=10), PGD(steps=100)]
+    scores = [float(run(a, victim, ThreatModel(eps=5.0), *cases).score.mean()) for a in ladder]
     assert scores == sorted(scores), scores
     assert scores[0] < 0.1 and scores[2] > scores[0] + 0.2
 
@@ -19,10 +19,19 @@ def test_noise_fgsm_pgd10_pgd100(victim, cases, threat):
 @pytest.mark.parametrize("random_start", [False, True])
 @pytest.mark.parametrize("objective", ["cross_entropy", "dice_ce", "margin"])
 def test_more_steps_never_weaken(victim, cases, threat, random_start, objective):
-    few, more = (run(PGD(steps=n, random_start=random_start, objective=objective), victim, threat, *cases) for n in (4, 9))
+    """Of one length, the longer descent goes on where the shorter one ended."""
+    settings = {"step_size": 2.0, "random_start": random_start, "objective": objective}
+    few, more = (run(PGD(steps=n, **settings), victim, threat, *cases) for n in (4, 9))
     assert torch.equal(few.trace[:4], more.trace[:4])
     assert bool((more.score >= few.score).all())
     assert torch.equal(more.score, more.trace.amax(0))
+
+
+@pytest.mark.parametrize("kind", [PGD, AutoPGD, SegPGD, CosPGD])
+def test_more_steps_of_a_schedule_do_not_weaken_on_average(victim, cases, kind):
+    """The steps of a schedule depend on how many there are, so no two descents go the same way: a measurement, with its slack."""
+    few, more = (float(run(kind(steps=n), victim, ThreatModel(eps=4.0), *cases).score.mean()) for n in (5, 20))
+    assert more > few - 0.005
 
 
 def test_iterates_are_kept_per_case(victim, cases, threat):
@@ -33,17 +42,14 @@ def test_iterates_are_kept_per_case(victim, cases, threat):
 
 
 def test_restarts_only_help(victim, cases, threat):
-    one, three = (run(PGD(steps=3, restarts=r), victim, threat, *cases) for r in (1, 3))
+    one, three = (run(PGD(steps=3, restarts=r), victim, ThreatModel(eps=4.0), *cases) for r in (1, 3))
     assert torch.equal(three.trace[:4], one.trace)
     assert bool((three.score >= one.score).all())
     assert (three.forwards, three.backwards) == (3 * one.forwards, 3 * one.backwards)
 
 
 def test_the_curve_falls(victim, cases):
-    dice = [
-        1 - float(run(PGD(steps=20, step_size=None), victim, ThreatModel(eps=e), *cases).score.mean())
-        for e in (0, 1, 2, 4, 8, 16, 32)
-    ]
+    dice = [1 - float(run(PGD(steps=20), victim, ThreatModel(eps=e), *cases).score.mean()) for e in (0, 1, 2, 4, 8, 16, 32)]
     assert all(b <= a + 0.01 for a, b in zip(dice, dice[1:])), dice
     assert dice[0] > 0.9 and dice[-1] < 0.2
 

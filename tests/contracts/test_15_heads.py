@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from monai_advdef import ThreatModel, Victim, run
-from monai_advdef.attacks import PGD, TargetedIterativeFGSM, make_target
+from monai_advdef.attacks import PGD, AutoPGD, CosPGD, SegPGD, TargetedIterativeFGSM, make_target
 from monai_advdef.objectives import OBJECTIVES, objective
 
 
@@ -95,7 +95,18 @@ def test_attacks_work_on_every_head(dims, k, head):
     image = 255 * torch.rand(3, 3, *[8] * dims, generator=g)
     victim = Victim(Head(k, dims), normalize=(127.5, 64.0), activation=head)
     label = victim.predict(victim(image)).float().detach()
-    for attack in (PGD(steps=6), PGD(steps=6, objective="dice"), TargetedIterativeFGSM(target="inverted"), PGD(target="permuted")):
+    for attack in (
+        PGD(steps=6),
+        PGD(steps=6, objective="cross_entropy"),
+        AutoPGD(steps=6, objective="jaccard"),
+        AutoPGD(steps=6, objective="balanced_cross_entropy", target="inverted"),
+        SegPGD(steps=6),
+        SegPGD(steps=6, target="inverted"),
+        CosPGD(steps=6),
+        CosPGD(steps=6, target="permuted"),
+        TargetedIterativeFGSM(target="inverted"),
+        PGD(target="permuted"),
+    ):
         outcome = run(attack, victim, ThreatModel(eps=40), image, label)
         clean = run(attack, victim, ThreatModel(eps=0), image, label)
         assert bool((outcome.score > clean.score + 0.02).all()), (attack.label, outcome.score, clean.score)
@@ -113,6 +124,12 @@ def test_labels_outside_the_classes_and_wrong_heads_are_named(victim, cases, thr
         run(PGD(), victim, threat, image, label[..., :-1])
     with pytest.raises(ValueError, match="did you mean 'cross_entropy'"):
         PGD(objective="crossentropy")
+    with pytest.raises(ValueError, match="set activation to 'sigmoid'"):
+        objective("jensen_shannon")(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4, dtype=torch.long))
+    with pytest.raises(ValueError, match="unknown head 'softmx'; did you mean 'softmax'"):
+        objective("dice", "softmx")
+    with pytest.raises(ValueError, match="objective must be 'cross_entropy', got 'dice'; to raise another one take PGD"):
+        SegPGD(objective="dice")
     with pytest.raises(ValueError, match="did you mean 'inverted'"):
         TargetedIterativeFGSM(target="invert")
 

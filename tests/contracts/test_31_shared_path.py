@@ -10,7 +10,7 @@ from conftest import blobs, small_unet
 from torch import nn
 
 from monai_advdef import ThreatModel, Victim, run
-from monai_advdef.attacks import ASMA, FGSM, PGD, IterativeFGSM, Noise, TargetedIterativeFGSM, run_sweep
+from monai_advdef.attacks import ASMA, FGSM, PGD, AutoPGD, IterativeFGSM, Noise, SegPGD, TargetedIterativeFGSM, run_sweep
 
 EPS = [0.5, 1.0, *map(float, range(2, 34, 2))]
 ATTACKS = [
@@ -19,6 +19,8 @@ ATTACKS = [
     IterativeFGSM(steps=3),
     PGD(steps=3, momentum=0.75, restarts=2),
     PGD(steps=3, step_size=3.0, random_start=False),
+    SegPGD(steps=3, step_size=3.0, random_start=False),
+    AutoPGD(steps=4),
     FGSM(),
     Noise(),
 ]
@@ -38,7 +40,7 @@ class Stochastic(nn.Module):
 def same(one, other):
     assert torch.equal(one.adversarial, other.adversarial) and torch.equal(one.trace, other.trace)
     assert torch.equal(one.score, other.score) and torch.equal(one.size, other.size)
-    assert (one.forwards, one.backwards) == (other.forwards, other.backwards)
+    assert (one.forwards, one.backwards) == (other.forwards, other.backwards) and torch.equal(one.passes, other.passes)
     assert torch.equal(one.zero_gradient.nan_to_num(-1), other.zero_gradient.nan_to_num(-1))
 
 
