@@ -39,9 +39,11 @@ OVERLAYS = {
     "adversarial_online": {"attack_def::attack": "FGSM", "adversarial_prob": 1},
     "distillation": {"temperature": 50},
     "distillation_teacher": {"temperature": 5},
+    "fast_adversarial": {},
     "free_adversarial": {"replays": 2},
     "synthesis_augmentation": {"generator_weights": generator_file(), "augmentation_prob": 1},
     "trades": {"attack_def::steps": 2, "beta": 1},
+    "weight_perturbation": {},
 }
 
 

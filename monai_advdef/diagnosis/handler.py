@@ -92,8 +92,12 @@ class DiagnosisHandler:
         scales = [self.cropper.side / self.cropper.cut(place) for place in places]
         extents = [disc.extent[self.vertical_axis] * scale for disc, scale in zip(predicted, scales)]
         readings = {reader: reader(crops, extents).tolist() for reader in self.readers}
+        fresh = getattr(engine.state, "read_at", None) == engine.state.iteration
+        before = (fresh and engine.state.readings) or [{}] * len(batch)  # of other handlers on this batch
+        engine.state.read_at = engine.state.iteration
         engine.state.readings = [
             {
+                **before[i],
                 **{key: value for r, values in readings.items() for key, value in _reading(r, values[i])},
                 (POSITIVE, "truth"): truth[i],
                 (self.structure, "crop_shift_px"): places[i].distance(benign[i]),

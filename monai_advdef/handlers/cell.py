@@ -92,8 +92,20 @@ def not_annotated(label: Any, classes: Sequence[str]) -> set[str]:
 
 def add_readings(engine: Engine, readings: Sequence[Mapping[tuple[str, str], float]]) -> None:
     """Leave what was measured on the cases of the batch, by (class, metric), for the ``RecordHandler``."""
-    before = getattr(engine.state, "readings", None) or [{}] * len(readings)
+    fresh = getattr(engine.state, "read_at", None) == engine.state.iteration  # what nobody recorded of another batch is dropped
+    before = (fresh and engine.state.readings) or [{}] * len(readings)
+    engine.state.read_at = engine.state.iteration
     engine.state.readings = [{**known, **new} for known, new in zip(before, readings)]
+
+
+def announce(engine: Engine, what: str, settings: Mapping[str, Any]) -> None:
+    """Tell, when a run starts, how readings are taken: an evaluation with other settings is then recorded as another one."""
+    engine.state.measuring = {**announced(engine), what: plain(settings)}
+
+
+def announced(engine: Engine) -> dict[str, Any]:
+    """What handlers have announced, by name."""
+    return getattr(engine.state, "measuring", {})
 
 
 def case_names(batch: Mapping[str, Any], image_key: str) -> list[str]:

@@ -19,6 +19,7 @@ from monai_advdef.handlers.batches import check_classes, entry
 from monai_advdef.handlers.cases import Cases, loaded
 from monai_advdef.handlers.cell import (
     Engine,
+    announced,
     batching,
     defense_identity,
     defense_of,
@@ -184,7 +185,7 @@ class RecordHandler:
             "source": "none" if source is None else known("the source", lambda: network_identity(source)),
             "after": known("the postprocessing", lambda: postprocessing_identity(engine)),
         }
-        measured = {"activation": self.activation, "undefended": self.undefended, "gradients": self.gradients}
+        measured = {"activation": self.activation, "undefended": self.undefended, "gradients": self.gradients, **announced(engine)}
         return {
             **self.of,
             "classes": self.classes,

@@ -17,6 +17,7 @@ from monai_advdef.report.checked import checked
 from monai_advdef.report.figures import curve, forest, gains
 from monai_advdef.report.gallery import pictures
 from monai_advdef.report.scope import METRIC_NAMES, Scope, read_scope
+from monai_advdef.report.sections import sections
 from monai_advdef.report.suites import suites
 from monai_advdef.report.tables import cell_table, class_table, headline_table, unbounded_table
 from monai_advdef.report.verdicts import Verdict, verdicts
@@ -79,6 +80,7 @@ def render(scope: Scope, facts: list[dict], gallery: list[dict[str, Any]], check
         suites=suites(scope),
         classes=class_table(scope) if scope.rows["class"].nunique() > 1 else [],
         defences=[words.defence(name) for name in scope.defenses],
+        sections=sections(scope),
         unbounded=unbounded_table(scope),
         unbounded_metrics=[METRIC_NAMES[name] for name in METRIC_NAMES if (scope.every["metric"] == name).any()],
         length_unit=words.units(scope.unit),
