@@ -96,28 +96,33 @@ def jensen_shannon(logits: Logits, label: Tensor, targeted: bool = False, *, hea
     return -value if targeted else value
 
 
-def _overlap(logits: Logits, label: Tensor, head: str) -> tuple[Tensor, Tensor]:
-    """Soft intersection, and predicted and labelled size together, of every foreground class: each (B, K')."""
+def _overlap(logits: Logits, label: Tensor, head: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Soft intersection, predicted and labelled size together, and what is added to both, of every foreground class: each (B, K').
+
+    To a class that the case lacks one voxel is added: the overlap 1 / (1 + size) then falls to a half with the first voxel of it, as
+    the reported one falls from 1 to 0. By a small number it would have fallen long before the prediction holds any.
+    """
     if head == "softmax":
         soft = logits.softmax(1)[:, 1:].flatten(2)
         classes = torch.arange(1, logits.shape[1], device=label.device)[:, None]
         mask = (label.flatten(2) == classes).to(soft.dtype)
     else:
         soft, mask = logits.sigmoid().flatten(2), label.flatten(2).to(logits.dtype)
-    return (soft * mask).sum(2), soft.sum(2) + mask.sum(2)
+    labelled = mask.sum(2)
+    return (soft * mask).sum(2), soft.sum(2) + labelled, torch.where(labelled > 0, 1e-5, 1.0).to(soft.dtype)
 
 
 def dice(logits: Logits, label: Tensor, targeted: bool = False, *, head: str = "softmax") -> PerCase:
     """1 minus soft Dice, averaged over the foreground classes of each case alone (never over the batch)."""
-    both, total = _overlap(logits, label, head)
-    value = 1 - ((2 * both + 1e-5) / (total + 1e-5)).mean(1)
+    both, total, more = _overlap(logits, label, head)
+    value = 1 - ((2 * both + more) / (total + more)).mean(1)
     return -value if targeted else value
 
 
 def jaccard(logits: Logits, label: Tensor, targeted: bool = False, *, head: str = "softmax") -> PerCase:
     """1 minus soft IoU, averaged over the foreground classes of each case alone."""
-    both, total = _overlap(logits, label, head)
-    value = 1 - ((both + 1e-5) / (total - both + 1e-5)).mean(1)
+    both, total, more = _overlap(logits, label, head)
+    value = 1 - ((both + more) / (total - both + more)).mean(1)
     return -value if targeted else value
 
 

@@ -11,7 +11,7 @@ from monai_advdef.attacks import FGSM, PGD, AutoPGD, CosPGD, IterativeFGSM, Nois
 
 def test_noise_fgsm_pgd10_pgd100(victim, cases, threat):
     ladder = [Noise(), FGSM(), PGD(steps=10), PGD(steps=100)]
-    scores = [float(run(a, victim, ThreatModel(eps=5.0), *cases).score.mean()) for a in ladder]
+    scores = [float(run(a, victim, threat, *cases).score.mean()) for a in ladder]
     assert scores == sorted(scores), scores
     assert scores[0] < 0.1 and scores[2] > scores[0] + 0.2
 
