@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from generators import generator_file, universal_file
-from monai.bundle import ckpt_export, verify_metadata, verify_net_in_out
+from monai.bundle import ConfigParser, ckpt_export, verify_metadata, verify_net_in_out
 from monai.losses import DiceCELoss
 from phantom_bundle import NAME, command
 from PIL import Image
@@ -185,6 +185,26 @@ def test_defence_overlay_may_stand_before_or_after_the_attack(phantom_bundle, tm
         phantom_bundle.evaluate(tmp_path / str(i), *order)
     one, two = (read_records(tmp_path / str(i) / "records").drop(columns="seconds") for i in range(2))
     assert one.equals(two) and one["adaptive"].all()
+
+
+def test_a_suite_is_an_overlay_like_an_attack(phantom_bundle, tmp_path):
+    metrics = phantom_bundle.evaluate(tmp_path, "defenses/jpeg", "suites/smoke", attack__eps=2, record__gallery=False)
+    table = read_records(tmp_path / "records")
+    worst = table[(table["attack"] == "worst") & table["adaptive"] & (table["metric"] == "dice")]
+    assert metrics["val_dice"] == pytest.approx(worst["value"].mean(), abs=1e-5) and set(table["suite"]) == {"smoke"}
+    assert set(table["eps"]) == {2.0} and (table["linf"] <= 2).all() and "smoke (worst case)" in (tmp_path / "card.html").read_text()
+
+
+@pytest.mark.parametrize("suite", ["smoke", "standard", "full"])
+@pytest.mark.parametrize("bundle", bundles())
+def test_suites_fit_every_bundle(bundle, suite):
+    """Two and three dimensions, either head, every unit: the handler is made with the bundle's own threat model."""
+    parser = ConfigParser()
+    configs = bundles()[bundle] / "configs"
+    parser.read_config([configs / "train.yaml", configs / "evaluate.yaml", workflows()[f"suites/{suite}"]])
+    handler = parser.get_parsed_content("attack_def")
+    told = parser.get_parsed_content("threat_def")
+    assert handler.suite == suite and handler.threat.unit == told["unit"] and handler.adaptive is True
 
 
 def test_band_statistics_are_fitted_and_used(phantom_bundle, tmp_path):

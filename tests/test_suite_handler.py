@@ -117,7 +117,7 @@ def test_not_assessed_stands_on_the_card_in_place_of_a_number(trained, tmp_path)
         inferer = None if defense is None else DefendedInferer(engine.inferer, defense)
         evaluate(evaluator(network(trained), [records], data=items(2), inferer=inferer), None, records)
     page = build(tmp_path).read_text()
-    assert page.count("not assessed") == 1 and "nobody who knows it has attacked Sealed" in page
+    assert "not assessed" in page and "nobody who knows it has attacked Sealed" in page
 
 
 # ------------------------------------------------------------------ heads and dimensions
