@@ -91,7 +91,7 @@ def test_the_handler_records_signals_alarms_and_its_settings(tmp_path, trained):
         alarm = sign * clean[name].numpy() > handler.thresholds[name]
         assert wide.loc["none", f"{name}_alarm"].tolist() == alarm.astype(float).tolist()
     assert (wide["dice_goal"] == 0.8).all() and (wide["alarm_rate"] == 0.25).all()
-    assert wide.loc["PGD", "ece_foreground"].mean() > wide.loc["none", "ece_foreground"].mean()
+    assert wide.loc["PGD dice", "ece_foreground"].mean() > wide.loc["none", "ece_foreground"].mean()
     card = (tmp_path / "card.html").read_text()
     assert "Does confidence warn?" in card and "false alarms on clean validation cases" in card
     readings(tmp_path, trained, goal=0.5)

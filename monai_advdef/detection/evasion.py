@@ -207,5 +207,6 @@ class EvasionHandler(AttackHandler):
         return WatchedVictim(super()._make_victim(engine), self.detector.defense)
 
     def _entries(self, image: Tensor, outcome: Outcome, seconds: float) -> list[dict[str, Any]]:
-        looked = replace(outcome, forwards=2 * outcome.forwards, backwards=2 * outcome.backwards)  # each look is two passes
+        twice = {name: 2 * getattr(outcome, name) for name in ("forwards", "backwards", "passes")}  # each look is two passes
+        looked = replace(outcome, **twice)
         return super()._entries(image, looked, seconds)
