@@ -18,6 +18,7 @@ class _Weighted(PGD):
     """PGD on the mean over the pixels of weight times cross-entropy; no gradient flows through the weights."""
 
     objective: str = USUAL
+    momentum: float | None = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

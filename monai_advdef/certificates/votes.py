@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from scipy.stats import norm
-from torch import Tensor
+from torch import Tensor, nn
 
 from monai_advdef.attacks.looks import look_twice
 from monai_advdef.attacks.loop import check_batch
@@ -178,15 +178,16 @@ def _too_many(copies: int, case: Tensor) -> str:
     )
 
 
-class _Noisy:
+class _Noisy(nn.Module):
     """A victim's defence with noise in front, as a stochastic defence: an attack takes its mean over the draws."""
 
     stochastic = True
 
     def __init__(self, sigma: float, defense: Callable[..., Tensor] | None) -> None:
+        super().__init__()
         self.sigma, self.defense = sigma, defense
 
-    def __call__(self, image: Images, generators: Generators = None) -> Images:
+    def forward(self, image: Images, generators: Generators = None) -> Images:
         own = generators or [torch.Generator().manual_seed(0) for _ in image]
         noise = torch.stack([torch.randn(image.shape[1:], generator=g) for g in own]).to(image)
         noisy = image + self.sigma * noise
