@@ -150,3 +150,12 @@ def test_draws_change_nothing_for_a_deterministic_victim(trained, cases):
     assert torch.equal(one.adversarial, eight.adversarial) and one.forwards == eight.forwards == 11
     with pytest.raises(ValueError, match="draws must be a whole number ≥ 1, got 0"):
         Victim(trained, draws=0)
+
+
+def test_a_smooth_rounding_in_expectation_is_no_weaker_than_an_attacker_who_does_not_know_the_defence(trained, cases):
+    victim = Victim(trained, NORMALIZE, RandomizedFrequencyRefinement(), draws=4, smoothness=0.7)
+    begun = run(STRONG, victim.without_defense(), THREAT, *cases).adversarial
+    oblivious = on_fresh_draws(victim, begun, cases[1]).mean()
+    for start in (None, begun):
+        adaptive = run(STRONG, victim, THREAT, *cases, start=start).adversarial
+        assert on_fresh_draws(victim, adaptive, cases[1]).mean() >= oblivious - 0.02

@@ -51,3 +51,14 @@ def test_published_image_defences_fall_and_an_adaptive_attacker_is_the_stronger(
     adaptive = run(STRONG, defended, THREAT, *cases).score
     assert float(adaptive.mean()) >= float(oblivious.mean())
     assert float(adaptive.mean()) > 0.9
+
+
+@pytest.mark.parametrize("smoothness", [0.5, 0.95])
+@pytest.mark.parametrize("defense", DEFENSES, ids=lambda d: d.label)
+def test_begun_at_the_oblivious_images_no_case_is_left_better_than_there(trained, victim, cases, defense, smoothness):
+    """At a budget that leaves something: whatever the smoothness, case by case."""
+    threat, attack = ThreatModel(eps=6.0), PGD(steps=6)
+    defended = type(victim)(trained, victim.normalize, defense=defense, smoothness=smoothness)
+    begun = run(attack, defended.without_defense(), threat, *cases).adversarial
+    oblivious, adaptive = judged(defended, begun, cases[1]), run(attack, defended, threat, *cases, start=begun).score
+    assert bool((adaptive >= oblivious).all()) and float(adaptive.mean()) > float(oblivious.mean())
