@@ -204,7 +204,7 @@ def test_suites_fit_every_bundle(bundle, suite):
     parser.read_config([configs / "train.yaml", configs / "evaluate.yaml", workflows()[f"suites/{suite}"]])
     handler = parser.get_parsed_content("attack_def")
     told = parser.get_parsed_content("threat_def")
-    assert handler.suite == suite and handler.threat.unit == told["unit"] and handler.adaptive is True
+    assert handler.suite == suite and handler.threat == told and handler.adaptive is True
 
 
 def test_band_statistics_are_fitted_and_used(phantom_bundle, tmp_path):

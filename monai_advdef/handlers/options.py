@@ -146,12 +146,13 @@ def resolve(
             raise ValueError(f"{', '.join(options)} given beside a ready-made attack; put them into the attack")
         if isinstance(threat, ThreatModel) and bounds:
             raise ValueError(f"{', '.join(bounds)} given beside a ready-made threat model; put them into the threat model")
-        return attack, _threat(threat, bounds)
+        return attack, threat_of(threat, bounds)
     made = named_attack(attack, options, [*names_of(ThreatModel), *others])
-    return made, _threat(threat, bounds)
+    return made, threat_of(threat, bounds)
 
 
-def _threat(threat: ThreatModel | Mapping[str, Any] | None, bounds: dict[str, Any]) -> ThreatModel:
+def threat_of(threat: ThreatModel | Mapping[str, Any] | None, bounds: dict[str, Any]) -> ThreatModel:
+    """The threat model, with those of its fields that ``bounds`` states otherwise."""
     return ThreatModel(**bounds) if threat is None else as_threat(threat, **bounds)
 
 

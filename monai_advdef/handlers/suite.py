@@ -17,7 +17,7 @@ from monai_advdef.handlers.attack import OWN, AttackHandler
 from monai_advdef.handlers.batches import Attacked, network_of
 from monai_advdef.handlers.cell import Engine, network_identity, plain, weights_of
 from monai_advdef.handlers.identity import digest
-from monai_advdef.handlers.options import VictimSettings, gather, names_of, refuse_unknown
+from monai_advdef.handlers.options import VictimSettings, gather, names_of, refuse_unknown, take, threat_of
 from monai_advdef.handlers.stored import store
 from monai_advdef.suite import Suite, SuiteOutcome, attack_with, load_suite
 from monai_advdef.switches import as_written
@@ -68,6 +68,7 @@ class SuiteHandler(AttackHandler):
         view = gather(VictimSettings, victim, options)
         given: dict[str, Any] = {"seed": seed, "image_key": image_key, "label_key": label_key, "cache_dir": cache_dir}
         bare = replace(view, source=None)
+        threat = threat_of(threat, take(options, ThreatModel))
         super().__init__(load_suite(suite), threat, victim=bare, adaptive=adaptive, stored=stored, **given, **options)  # type: ignore[arg-type]
         self.source = None if view.source is None else view
         self._source: Victim | None = None
