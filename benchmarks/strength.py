@@ -26,23 +26,27 @@ from benchmarks import published
 from monai_advdef import Victim, attacks, run, study
 from monai_advdef.defenses import JPEG, EightBit, FrequencyRefinement, RandomizedFrequencyRefinement
 from monai_advdef.metrics import mean_dice
+from monai_advdef.suite import attack_with, load_suite
 from monai_advdef.threat import Ball, as_threat
 
 KEY = ["victim", "section", "eps", "attack", "passes", "case"]
 DEFENSES = {kind.__name__: kind for kind in (EightBit, FrequencyRefinement, JPEG, RandomizedFrequencyRefinement)}
 OURS: dict[str, Callable[[int], Any]] = {
+    "pgd": lambda n: attacks.PGD(steps=n),
+    "pgd_bce": lambda n: attacks.PGD(steps=n, objective="balanced_cross_entropy"),
+    "pgd_margin": lambda n: attacks.PGD(steps=n, objective="margin"),
     "pgd_ce_constant": lambda n: attacks.PGD(steps=n, objective="cross_entropy", schedule="constant"),
     "pgd_dice_constant": lambda n: attacks.PGD(steps=n, objective="dice", schedule="constant"),
-    "pgd_dice_linear": lambda n: attacks.PGD(steps=n, objective="dice", schedule="linear"),
-    "pgd_dice_cosine": lambda n: attacks.PGD(steps=n, objective="dice", schedule="cosine"),
+    "pgd_dice_linear": lambda n: attacks.PGD(steps=n, objective="dice", schedule="linear", momentum=0.0),
+    "pgd_dice_cosine": lambda n: attacks.PGD(steps=n, objective="dice", schedule="cosine", momentum=0.0),
     "pgd_dice_linear_momentum": lambda n: attacks.PGD(steps=n, objective="dice", schedule="linear", momentum=0.5),
     "pgd_dice_linear_m75": lambda n: attacks.PGD(steps=n, objective="dice", schedule="linear", momentum=0.75),
     "pgd_dice_cosine_momentum": lambda n: attacks.PGD(steps=n, objective="dice", schedule="cosine", momentum=0.5),
     "pgd_bce_linear_momentum": lambda n: attacks.PGD(steps=n, objective="balanced_cross_entropy", schedule="linear", momentum=0.5),
-    "pgd_js_linear": lambda n: attacks.PGD(steps=n, objective="jensen_shannon", schedule="linear"),
-    "pgd_mce_linear": lambda n: attacks.PGD(steps=n, objective="masked_cross_entropy", schedule="linear"),
-    "pgd_bce_linear": lambda n: attacks.PGD(steps=n, objective="balanced_cross_entropy", schedule="linear"),
-    "pgd_margin_linear": lambda n: attacks.PGD(steps=n, objective="margin", schedule="linear"),
+    "pgd_js_linear": lambda n: attacks.PGD(steps=n, objective="jensen_shannon", schedule="linear", momentum=0.0),
+    "pgd_mce_linear": lambda n: attacks.PGD(steps=n, objective="masked_cross_entropy", schedule="linear", momentum=0.0),
+    "pgd_bce_linear": lambda n: attacks.PGD(steps=n, objective="balanced_cross_entropy", schedule="linear", momentum=0.0),
+    "pgd_margin_linear": lambda n: attacks.PGD(steps=n, objective="margin", schedule="linear", momentum=0.0),
     "auto_pgd_dice": lambda n: attacks.AutoPGD(steps=n, objective="dice"),
     "auto_pgd_js": lambda n: attacks.AutoPGD(steps=n, objective="jensen_shannon"),
     "auto_pgd_mce": lambda n: attacks.AutoPGD(steps=n, objective="masked_cross_entropy"),
@@ -108,6 +112,8 @@ class Subject:
 
     def attacked(self, name: str, passes: int, image: Tensor, label: Tensor, seeds: list[int]) -> Tensor:
         """Images (B, C, \\*S) within the threat model."""
+        if name.startswith("suite "):
+            return attack_with(load_suite(name[6:]), self.victim, self.threat, image, label, seed=seeds).adversarial
         if name in OURS:
             return run(OURS[name](passes), self.victim, self.threat, image, label, seed=seeds).adversarial
         if name in PUBLISHED:
@@ -160,7 +166,8 @@ def measure(options: argparse.Namespace) -> None:
     rows = pd.read_csv(out) if out.exists() else pd.DataFrame(columns=[*KEY, "dice", "seconds"])
     eps, count = float(torch.as_tensor(subject.threat.eps).max()), len(subject.image)
     about = {"victim": options.name or Path(options.bundle).name, "section": options.section, "eps": eps}
-    for name, passes in [("clean", 0), *((a, p) for a in options.attacks for p in options.passes)]:
+    asked = [(a, p) for a in options.attacks for p in (options.passes if not a.startswith("suite ") else [0])]
+    for name, passes in [("clean", 0), *asked]:
         same = rows
         for column, value in {**about, "attack": name, "passes": passes}.items():
             same = same[same[column] == value]
@@ -217,7 +224,7 @@ def main() -> None:
         table(options.table)
         return
     known = [*OURS, *PUBLISHED, *LIBRARIES]
-    if unknown := [name for name in options.attacks if name not in known]:
+    if unknown := [name for name in options.attacks if name not in known and not name.startswith("suite ")]:
         parser.error(f"unknown attack {unknown[0]!r}; known: {', '.join(known)}")
     measure(options)
 
