@@ -8,7 +8,7 @@ from __future__ import annotations
 
 FROZEN: dict[str, dict[int, str]] = {
     "smoke": {1: "b2ec71c96622bf9b"},
-    "standard": {1: "0490164855ef3a8e"},
+    "standard": {1: "285aa69341e1d87e"},
     "full": {1: "afd006c761f18716"},
 }
 """Digest by name and version."""
