@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -192,15 +193,27 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def table(files: list[str]) -> None:
-    """Print, for every victim and eps, mean Dice left by attack and passes, and what all of them together leave."""
-    rows = pd.concat([pd.read_csv(f) for f in files])
+    """Print in Markdown, for every victim and eps, the mean Dice left by attack and passes, with its 95 % bootstrap interval over the
+    cases, and the mean over the cases of the worst of all attacks."""
+    rows = pd.concat([pd.read_csv(f) for f in files]).drop_duplicates(KEY, keep="last")
     for about, part in rows.groupby(["victim", "section", "eps"]):
         attacked = part[part["attack"] != "clean"]
-        worst = attacked.groupby("case")["dice"].min()
-        clean = part[part["attack"] == "clean"]["dice"].mean()
-        print(f"\n{about}: n = {worst.size}, clean {clean:.3f}, worst of all {worst.mean():.3f}")
-        means = attacked.groupby(["attack", "passes"])["dice"].mean().unstack()
-        print(means.sort_values(means.columns[-1]).to_string(float_format=lambda v: f"{v:.3f}"))
+        worst, spent = attacked.groupby("case")["dice"].min(), attacked.drop_duplicates(["attack", "passes"])["passes"].sum()
+        victim, section, eps = about
+        print(f"\n{victim}, {section}, eps {eps:g}, n = {worst.size}: clean {_interval(part[part['attack'] == 'clean']['dice'])}")
+        print("\n| attack | passes | Dice left [95 %] |\n|---|---:|---|")
+        found = attacked.groupby(["attack", "passes"])["dice"]
+        for attack, passes in found.mean().sort_values().index:
+            print(f"| {attack} | {passes or ''} | {_interval(found.get_group((attack, passes)))} |")
+        print(f"| the worst of all per case | {spent} and the suites' | {_interval(worst)} |")
+
+
+def _interval(dice: pd.Series) -> str:
+    """Mean and its percentile interval over 2000 resamplings of the cases."""
+    values = dice.to_numpy()
+    drawn = np.random.default_rng(0).choice(values, (2000, len(values))).mean(1)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
 
 
 def main() -> None:
