@@ -28,7 +28,11 @@ class Blur(Defense):
 
 
 class EightBit(Quantiser):
-    """Rounding to the 256 grey levels of ``value_range``, as any 8-bit file does; see `Quantiser` for the arguments."""
+    """Rounding to the 256 grey levels of ``value_range``, as any 8-bit file does; see `Quantiser` for the arguments.
+
+    Every slope of a smooth rounding here is positive (but 0 at a level for smoothness 1), so that it changes no sign of the gradient,
+    and under an L-infinity bound no attack; lengths under an L2 bound it does.
+    """
 
     @property
     def label(self) -> str:
