@@ -30,8 +30,8 @@ class Blur(Defense):
 class EightBit(Quantiser):
     """Rounding to the 256 grey levels of ``value_range``, as any 8-bit file does; see `Quantiser` for the arguments.
 
-    Every slope of a smooth rounding here is positive (but 0 at a level for smoothness 1), so that it changes no sign of the gradient,
-    and under an L-infinity bound no attack; lengths under an L2 bound it does.
+    Every slope of a smooth rounding is positive here (0 at a level for smoothness 1), so that it changes no sign of the gradient and
+    no plain attack under an L-infinity bound; under an L2 bound it does.
     """
 
     @property
