@@ -28,7 +28,11 @@ class Blur(Defense):
 
 
 class EightBit(Quantiser):
-    """Rounding to the 256 grey levels of ``value_range``, as any 8-bit file does; see `Quantiser` for the arguments."""
+    """Rounding to the 256 grey levels of ``value_range``, as any 8-bit file does; see `Quantiser` for the arguments.
+
+    Every slope of a smooth rounding is positive here (0 at a level for smoothness 1), so that it changes no sign of the gradient and
+    no plain attack under an L-infinity bound; under an L2 bound it does.
+    """
 
     @property
     def label(self) -> str:
