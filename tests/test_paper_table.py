@@ -111,7 +111,7 @@ def test_table_two_runs_from_one_command_and_crafts_each_image_once(phantom_bund
     for told in ("| benign |", "ASMA: **strongest of all attackers**", "ASMA: adaptive", "IoU to its target", "46.6 ± 9.2"):
         assert told in page
     found = read_records(tmp_path / "records")
-    assert set(found["attack"]) == {"none", "ASMA (8-bit)", "PGD"}
+    assert set(found["attack"]) == {"none", "ASMA (8-bit)", "PGD dice"}
     crafted = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "adversarial").iterdir()}
     cases = found["case"].nunique()
     assert len(crafted) == 3 * cases, "ASMA on the bare network and through FR, PGD on the bare network"

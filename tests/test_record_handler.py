@@ -55,7 +55,7 @@ def test_rows_are_complete_and_right(trained, tmp_path):
         "model": "small",
         "suite": "s1",
         "class": "lesion",
-        "attack": "PGD",
+        "attack": "PGD dice",
         "defense": "none",
         "adaptive": False,
     }

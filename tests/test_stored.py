@@ -54,7 +54,7 @@ def test_a_png_file_keeps_what_the_network_was_scored_on(trained, tmp_path):
     for image in scored:
         Image.fromarray(image.permute(1, 2, 0).numpy().astype(np.uint8)).save(tmp_path / "x.png")
         assert np.array_equal(np.asarray(Image.open(tmp_path / "x.png")), image.permute(1, 2, 0).numpy())
-    assert handler.label == "PGD (8-bit)" and max(engine.state.attack.linf) <= 6.5
+    assert handler.label == "PGD dice (8-bit)" and max(engine.state.attack.linf) <= 6.5
 
 
 def test_how_images_are_stored_is_part_of_what_the_cache_is_asked_for(trained, tmp_path):
