@@ -193,8 +193,8 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def table(files: list[str]) -> None:
-    """Print in Markdown, for every victim and eps, the mean Dice left by attack and passes, with its 95 % bootstrap interval over the
-    cases, and the mean over the cases of the worst of all attacks."""
+    """Print in Markdown, for every victim and eps, the mean Dice left by attack and passes, with its 95 % bootstrap interval over
+    the cases, and the mean over the cases of the worst of all attacks."""
     rows = pd.concat([pd.read_csv(f) for f in files]).drop_duplicates(KEY, keep="last")
     for about, part in rows.groupby(["victim", "section", "eps"]):
         attacked = part[part["attack"] != "clean"]

@@ -173,7 +173,7 @@ def test_an_ensemble_is_attacked_on_the_mean_of_its_logits(trained):
     evaluate(engine, handler)
     image, label = (torch.stack([d[k].as_tensor() for d in items(3)]) for k in ("image", "label"))
     victim = Victim(Ensemble(networks))
-    made = run(PGD(steps=2, step_size=2.0), victim, ThreatModel(), image, label, seed=case_seeds(0, [f"case_{i}" for i in range(3)]))
+    made = run(PGD(steps=2), victim, ThreatModel(), image, label, seed=case_seeds(0, [f"case_{i}" for i in range(3)]))
     assert torch.equal(torch.stack(seen), made.adversarial)
     with torch.no_grad():
         assert torch.allclose(victim(image), (networks[0](image) + networks[1](image)) / 2, atol=1e-5)

@@ -301,7 +301,7 @@ def fails(kind, message, bundle, output, files, **overrides):
 
 def test_attack_listed_before_evaluate_yaml_fails(phantom_bundle, tmp_path):
     files = [CONFIGS / "train.yaml", workflows()["attacks/pgd"], CONFIGS / "evaluate.yaml"]
-    message = "PGD is configured but did not touch batch 1.*after evaluate.yaml"
+    message = "PGD dice is configured but did not touch batch 1.*after evaluate.yaml"
     fails(AttackNotApplied, message, phantom_bundle, tmp_path, files)
 
 
@@ -309,7 +309,7 @@ def test_misspelt_handlers_key_fails(phantom_bundle, tmp_path):
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(workflows()["attacks/pgd"].read_text().replace("+validate::handlers", "+validate::handler"))
     files = [CONFIGS / "train.yaml", CONFIGS / "evaluate.yaml", wrong]
-    fails(AttackNotApplied, "PGD is configured but did not touch batch 1", phantom_bundle, tmp_path, files)
+    fails(AttackNotApplied, "PGD dice is configured but did not touch batch 1", phantom_bundle, tmp_path, files)
 
 
 @pytest.mark.parametrize(

@@ -53,10 +53,11 @@ def test_margin_survives_rounding_to_eight_bits():
 @pytest.mark.parametrize("eps", [4.0, 8.0])
 @pytest.mark.parametrize("defense", [FrequencyRefinement(), FrequencyRefinement(steps=(20, 10, 60))], ids=lambda d: d.label)
 def test_beats_the_oblivious_attacker(trained, cases, defense, eps):
+    """Of the same objective and steps of one length, as its own are; at 8 grey levels falling steps are as strong obliviously."""
     victim, threat = Victim(trained, (127.5, 127.5), defense), ThreatModel(eps=eps)
-    oblivious = run(PGD(steps=10, step_size=None), victim.without_defense(), threat, *cases).adversarial
-    transferred = run(Lattice(steps=1), victim, ThreatModel(eps=0), oblivious, cases[1]).score
-    outcome = run(Lattice(steps=10), victim, threat, *cases)
+    oblivious = run(PGD(steps=10, schedule="constant"), victim.without_defense(), threat, *cases).adversarial
+    transferred = run(Lattice(steps=1, objective="dice"), victim, ThreatModel(eps=0), oblivious, cases[1]).score
+    outcome = run(Lattice(steps=10, objective="dice"), victim, threat, *cases)
     assert outcome.score.mean() > transferred.mean()
     assert (outcome.forwards, outcome.backwards) == (11, 10)
 

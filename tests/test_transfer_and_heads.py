@@ -50,7 +50,7 @@ def test_images_of_a_transfer_attack_are_those_of_the_source(trained, tmp_path):
     there, _, plain = attacked(source, tmp_path / "there", eps=4.0)
     here, records, attack = attacked(own, tmp_path / "here", eps=4.0, source=copy.deepcopy(source), source_name="untrained")
     assert all(torch.equal(here[case], there[case]) for case in there) and len(there) == 4
-    assert set(records["attack"]) == {"PGD from untrained"} and attack.to_config() != plain.to_config()
+    assert set(records["attack"]) == {"PGD dice from untrained"} and attack.to_config() != plain.to_config()
     stored = {p.name for p in (tmp_path / "there" / "adversarial").iterdir()}
     assert stored == {p.name for p in (tmp_path / "here" / "adversarial").iterdir()}, "the two evaluations share their images"
     zeros = records[records["metric"] == "zero_gradient"]
@@ -114,4 +114,4 @@ def test_label_says_that_all_heads_were_attacked(trained, tmp_path):
     net = network(trained)
     net.network = TwoHeads(net.network, small_unet())
     _, records, _ = attacked(net, tmp_path, eps=2.0, heads=True)
-    assert set(records["attack"]) == {"PGD on all heads"}
+    assert set(records["attack"]) == {"PGD dice on all heads"}
