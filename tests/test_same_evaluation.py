@@ -373,8 +373,8 @@ def test_two_runs_of_one_name_that_disagree_are_told_apart(trained, tmp_path):
     for step_size in (0.1, 4.0):
         recorded(tmp_path, network(trained), attack=AttackHandler("PGD", eps=8.0, steps=3, step_size=step_size))
     lines = markdown_table(read_records(tmp_path / "records")).splitlines()[2:]
-    assert len(lines) == 3 and sum("PGD-3 (run " in line for line in lines) == 2
-    assert "PGD-3 (run " in build(tmp_path).read_text(encoding="utf-8")
+    assert len(lines) == 3 and sum("PGD-3 dice (run " in line for line in lines) == 2
+    assert "PGD-3 dice (run " in build(tmp_path).read_text(encoding="utf-8")
 
 
 # -- constructors

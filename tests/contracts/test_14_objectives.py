@@ -100,5 +100,5 @@ def test_defaults_attack_the_reported_metric():
 def test_the_default_is_stronger_than_equal_steps_on_cross_entropy(victim, cases):
     """At equal cost, as measured on real images; what Dice is left is what counts."""
     old = PGD(steps=10, objective="cross_entropy", schedule="constant")
-    threat = ThreatModel(eps=3.0)
+    threat = ThreatModel(eps=8.0)
     assert float(run(PGD(steps=10), victim, threat, *cases).score.mean()) > float(run(old, victim, threat, *cases).score.mean())

@@ -20,7 +20,7 @@ def test_the_prediction_becomes_the_target(victim, cases, name):
     attack = PGD(steps=30, target=name, objective="cross_entropy")
     outcome, before = run(attack, victim, ThreatModel(eps=16), *cases), run(attack, victim, ThreatModel(eps=0), *cases)
     assert bool((outcome.score > before.score).all()) and float(outcome.score.mean()) > 0.9
-    assert (outcome.forwards, outcome.backwards) == (31, 30)
+    assert outcome.backwards <= 30 and outcome.forwards <= outcome.backwards + 1, "a case at its target takes no more passes"
 
 
 def test_a_lesion_is_erased(victim, cases):

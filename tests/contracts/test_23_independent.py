@@ -222,7 +222,7 @@ def test_pgd_takes_the_steps_of_its_schedule(trained, schedule, norm, eps):
     image, label = blobs(1, seed=7)
     recorder, steps = Recorder(trained), 5
     threat = ThreatModel(norm=norm, eps=eps)
-    run(PGD(steps=steps, schedule=schedule, random_start=False), Victim(recorder), threat, image, label)
+    run(PGD(steps=steps, schedule=schedule, momentum=0.0, random_start=False), Victim(recorder), threat, image, label)
     lengths = {
         "linear": [1.8, 1.4, 1.0, 0.6, 0.2],
         "cosine": [2 * math.cos(math.pi * (k + 0.5) / 10) ** 2 for k in range(5)],
