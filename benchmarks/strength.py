@@ -88,8 +88,9 @@ class Subject:
         self.victim = Victim(network, defense=self.defense, inferer=inferer)
         count = min(options.cases, len(data))
         picked = [round(i * len(data) / count) for i in range(count)]
-        self.image, self.label = (torch.stack([data[i][k].as_tensor() for i in picked]) for k in ("image", "label"))
-        self.image, self.label, self.batch = self.image.float(), self.label.long(), options.batch
+        self.image = [data[i]["image"].as_tensor().float() for i in picked]
+        self.label = [data[i]["label"].as_tensor().long() for i in picked]
+        self.batch = options.batch  # 1 for volumes of several sizes
 
     def dice(self, image: Tensor, label: Tensor) -> Tensor:
         with torch.no_grad():
@@ -176,7 +177,7 @@ def measure(options: argparse.Namespace) -> None:
             continue
         start, found = time.process_time(), []
         for i in range(0, count, options.batch):
-            image, label = subject.image[i : i + options.batch], subject.label[i : i + options.batch]
+            image, label = (torch.stack(x[i : i + options.batch]) for x in (subject.image, subject.label))
             x = image if name == "clean" else subject.attacked(name, passes, image, label, list(range(i, i + len(image))))
             assert float(subject.threat.around(image).size(x).max()) <= eps * 1.0001, f"{name} left the ball"
             found.append(subject.dice(x, label))
