@@ -3,9 +3,9 @@
 ``python -m benchmarks.strength BUNDLE --dataset_dir DATA --ckpt_dir MODELS --out rows.csv [--section validation] [--cases 16]
 [--attacks auto_pgd_dice ...] [--passes 10 20 40 100] [--eps 8] [--defense JSON] [--overlays NAME] [--set key=value ...]``
 
-Constants are chosen on the section ``validation``; the table is made on ``test``. Rows that the file already holds are not
-measured again. ``python -m benchmarks.strength --table rows.csv ...`` prints means over the cases, and the worst case per case over
-all attacks.
+Constants are chosen on the section ``validation``; the table is made on ``test``. Rows that the file already holds of the same
+weights, defence, suite and images are not measured again. ``python -m benchmarks.strength --table rows.csv ...`` prints means over
+the cases with intervals, and the worst case per case over all attacks.
 """
 
 from __future__ import annotations
@@ -26,11 +26,14 @@ from torch import Tensor
 from benchmarks import published
 from monai_advdef import Victim, attacks, run, study
 from monai_advdef.defenses import JPEG, EightBit, FrequencyRefinement, RandomizedFrequencyRefinement
+from monai_advdef.handlers.cell import network_identity
+from monai_advdef.handlers.identity import digest, tensor_bytes
 from monai_advdef.metrics import mean_dice
+from monai_advdef.neighbours import alone
 from monai_advdef.suite import attack_with, load_suite
 from monai_advdef.threat import Ball, as_threat
 
-KEY = ["victim", "section", "eps", "attack", "passes", "case"]
+KEY = ["victim", "of", "section", "eps", "attack", "passes", "case"]
 DEFENSES = {kind.__name__: kind for kind in (EightBit, FrequencyRefinement, JPEG, RandomizedFrequencyRefinement)}
 OURS: dict[str, Callable[[int], Any]] = {
     "pgd": lambda n: attacks.PGD(steps=n),
@@ -83,7 +86,7 @@ class Subject:
         data, threat = parser.get_parsed_content("validate::dataset"), as_threat(parser.get_parsed_content("threat_def"))
         self.threat = threat if options.eps is None else as_threat(threat, eps=options.eps)
         config = json.loads(options.defense) if options.defense else None
-        self.defense = None if config is None else DEFENSES[config.pop("name")](**config)
+        self.defense = None if config is None else DEFENSES[config["name"]](**{k: v for k, v in config.items() if k != "name"})
         inferer = parser.get_parsed_content("validate::inferer")
         self.victim = Victim(network, defense=self.defense, inferer=inferer)
         count = min(options.cases, len(data))
@@ -91,6 +94,7 @@ class Subject:
         self.image = [data[i]["image"].as_tensor().float() for i in picked]
         self.label = [data[i]["label"].as_tensor().long() for i in picked]
         self.batch = options.batch  # 1 for volumes of several sizes
+        self.of = digest(network_identity([network]), str(config), *map(tensor_bytes, self.image + self.label))[:12]
 
     def dice(self, image: Tensor, label: Tensor) -> Tensor:
         with torch.no_grad():
@@ -165,15 +169,14 @@ LIBRARIES = ("torchattacks PGD", "foolbox PGD")
 def measure(options: argparse.Namespace) -> None:
     """Append a row for every case, attack and number of passes to the file of rows."""
     subject, out = Subject(options), Path(options.out)
-    rows = pd.read_csv(out) if out.exists() else pd.DataFrame(columns=[*KEY, "dice", "seconds"])
     eps, count = float(torch.as_tensor(subject.threat.eps).max()), len(subject.image)
-    about = {"victim": options.name or Path(options.bundle).name, "section": options.section, "eps": eps}
+    about = {"victim": options.name or Path(options.bundle).name, "of": subject.of, "section": options.section, "eps": eps}
     asked = [(a, p) for a in options.attacks for p in (options.passes if not a.startswith("suite ") else [0])]
     for name, passes in [("clean", 0), *asked]:
-        same = rows
-        for column, value in {**about, "attack": name, "passes": passes}.items():
-            same = same[same[column] == value]
-        if len(same) >= count:
+        suite = f" {load_suite(name[6:]).digest}" if name.startswith("suite ") else ""
+        row = {**about, "of": about["of"] + suite, "attack": name, "passes": passes}
+        rows = _rows(out)
+        if (rows[list(row)] == pd.Series(row)).all(axis=1).sum() >= count:
             continue
         start, found = time.process_time(), []
         for i in range(0, count, options.batch):
@@ -182,26 +185,29 @@ def measure(options: argparse.Namespace) -> None:
             assert float(subject.threat.around(image).size(x).max()) <= eps * 1.0001, f"{name} left the ball"
             found.append(subject.dice(x, label))
         dice, seconds = torch.cat(found), time.process_time() - start
-        print(
-            f"{about['victim']} {options.section} eps {eps:g} {name:26s} {passes:4d} passes: {dice.mean():.4f}  ({seconds:.0f} s)",
-            flush=True,
-        )
-        new = [
-            {**about, "attack": name, "passes": passes, "case": i, "dice": float(d), "seconds": seconds} for i, d in enumerate(dice)
-        ]
-        rows = pd.concat([rows, pd.DataFrame(new)], ignore_index=True)
-        rows.to_csv(out, index=False)
+        told = f"{about['victim']} {options.section} eps {eps:g} {name:26s} {passes:4d} passes"
+        print(f"{told}: {dice.mean():.4f}  ({seconds:.0f} s)", flush=True)
+        new = pd.DataFrame([{**row, "case": i, "dice": float(d), "seconds": seconds} for i, d in enumerate(dice)])
+        with alone(f"{out}.lock", timeout=60):  # another run may have added rows meanwhile
+            pd.concat([_rows(out), new], ignore_index=True).to_csv(out, index=False)
+
+
+def _rows(out: Path) -> pd.DataFrame:
+    """What the file holds so far."""
+    return pd.read_csv(out) if out.exists() else pd.DataFrame(columns=[*KEY, "dice", "seconds"])
 
 
 def table(files: list[str]) -> None:
     """Print in Markdown, for every victim and eps, the mean Dice left by attack and passes, with its 95 % bootstrap interval over
     the cases, and the mean over the cases of the worst of all attacks."""
     rows = pd.concat([pd.read_csv(f) for f in files]).drop_duplicates(KEY, keep="last")
-    for about, part in rows.groupby(["victim", "section", "eps"]):
+    rows["of_network"] = rows["of"].str.split().str[0]
+    for about, part in rows.groupby(["victim", "of_network", "section", "eps"]):
         attacked = part[part["attack"] != "clean"]
         worst, spent = attacked.groupby("case")["dice"].min(), attacked.drop_duplicates(["attack", "passes"])["passes"].sum()
-        victim, section, eps = about
-        print(f"\n{victim}, {section}, eps {eps:g}, n = {worst.size}: clean {_interval(part[part['attack'] == 'clean']['dice'])}")
+        victim, of, section, eps = about
+        clean = _interval(part[part["attack"] == "clean"]["dice"])
+        print(f"\n{victim} ({of}), {section}, eps {eps:g}, n = {worst.size}: clean {clean}")
         print("\n| attack | passes | Dice left [95 %] |\n|---|---:|---|")
         found = attacked.groupby(["attack", "passes"])["dice"]
         for attack, passes in found.mean().sort_values().index:
