@@ -93,7 +93,6 @@ class Subject:
         picked = [round(i * len(data) / count) for i in range(count)]
         self.image = [data[i]["image"].as_tensor().float() for i in picked]
         self.label = [data[i]["label"].as_tensor().long() for i in picked]
-        self.batch = options.batch  # 1 for volumes of several sizes
         self.of = digest(network_identity([network]), str(config), *map(tensor_bytes, self.image + self.label))[:12]
 
     def dice(self, image: Tensor, label: Tensor) -> Tensor:
