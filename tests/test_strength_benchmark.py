@@ -1,4 +1,4 @@
-"""What other people's attacks and ours leave: each stays in its ball and does what its paper says, and rows are never taken for others."""
+"""Other people's attacks stay in their balls and do what their papers say; rows are never taken for those of other weights."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_rows_of_other_weights_are_measured_anew(victim, cases, tmp_path, monkey
     monkeypatch.setattr(strength, "Subject", lambda options: subject)
     out = tmp_path / "rows.csv"
     options = argparse.Namespace(
-        out=str(out), name="tiny", bundle="b", section="validation", attacks=["pgd", "suite smoke"], passes=[3]
+        out=str(out), name="tiny", bundle="b", section="validation", attacks=["pgd", "suite smoke"], passes=[3], batch=4
     )
     for _ in range(2):
         strength.measure(options)
