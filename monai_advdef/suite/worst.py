@@ -21,8 +21,24 @@ from monai_advdef.types import Given, Images, PerCase
 from monai_advdef.victim import Victim
 
 
+class _Counted:
+    """What ``passes``, (B, 2), comes to."""
+
+    passes: Tensor
+
+    @property
+    def forwards(self) -> int:
+        """Forward passes, the most that any case took."""
+        return int(self.passes[:, 0].max())
+
+    @property
+    def backwards(self) -> int:
+        """Backward passes, the most that any case took."""
+        return int(self.passes[:, 1].max())
+
+
 @dataclass
-class MemberOutcome:
+class MemberOutcome(_Counted):
     """What one run of a suite did. A case that an earlier run had brought to Dice 0 is not attacked again: NaN, and no passes.
 
     Attributes:
@@ -48,16 +64,6 @@ class MemberOutcome:
     steps: int
     restarts: int
 
-    @property
-    def forwards(self) -> int:
-        """Forward passes, the most that any case took."""
-        return int(self.passes[:, 0].max())
-
-    @property
-    def backwards(self) -> int:
-        """Backward passes, the most that any case took."""
-        return int(self.passes[:, 1].max())
-
 
 class Ran(NamedTuple):
     """One run of a suite: what it is called, whether its attacker knows the defence, and what it did."""
@@ -68,7 +74,7 @@ class Ran(NamedTuple):
 
 
 @dataclass
-class SuiteOutcome:
+class SuiteOutcome(_Counted):
     """What :func:`attack_with` returns.
 
     Attributes:
@@ -90,16 +96,6 @@ class SuiteOutcome:
     passes: Tensor
     assessed: bool
     notes: tuple[str, ...]
-
-    @property
-    def forwards(self) -> int:
-        """Forward passes, the most that any case took."""
-        return int(self.passes[:, 0].max())
-
-    @property
-    def backwards(self) -> int:
-        """Backward passes, the most that any case took."""
-        return int(self.passes[:, 1].max())
 
     def counts(self) -> Tensor:
         """(M + 1, B, K, 3): true positives, predicted and labelled voxels on the clean images and under every run, for
