@@ -36,7 +36,7 @@ class Gradients(Check):
                 found = torch.stack([_gradient(subject, x) for x in _places(subject)])
         except torch.OutOfMemoryError:
             raise
-        except (ValueError, RuntimeError, NotImplementedError) as error:
+        except (ValueError, RuntimeError) as error:
             words = str(error).strip().splitlines()[0]
             return self.broken(f"no gradient comes back from the loss to the image, it ends at {lost_at(subject) or named}: {words}")
         infinite = ~torch.isfinite(found)
