@@ -167,6 +167,6 @@ def test_oblivious_and_evading_side_by_side(tmp_path, trained):
     rows = table[table["attack"] == evading]
     assert rows["adaptive"].all() and (rows["backwards"] == 16).all(), "a step is two looks"
     card = (tmp_path / "card.html").read_text()
-    assert "Does the detector see it?" in card and "evading 1" in card
+    assert "Does the detector see it?" in card and "evading 3" in card
     evaluate(tmp_path, trained, lambda d: EvasionHandler(d, THREAT, **own))
     assert len(list((tmp_path / "adversarial").glob("*.npz"))) == 5, "kept"

@@ -23,6 +23,8 @@ from monai_advdef.threat import ThreatModel, as_threat
 from monai_advdef.types import Images, Logits, PerCase
 from monai_advdef.victim import Generators, Victim
 
+MARGIN = 0.8  # of the threshold: where agreement begins to count, a little before the alarm
+
 
 class _Twice(nn.Module):
     """A network that looks at two images side by side in the channels, (B, 2C, \\*S) -> (B, 2K, \\*S)."""
@@ -110,10 +112,11 @@ def _halves(logits: Logits) -> tuple[Tensor, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class EvadingPGD(PGD):
-    """PGD on a :class:`WatchedVictim`: raises its objective plus ``weight`` times the soft agreement of the two looks.
+    """PGD on a :class:`WatchedVictim`: raises its objective on both looks and, while a case raises an alarm, their agreement.
 
-    The best iterate of a case is the one that fails most among those that raise no alarm; where all do, the one that fails most.
-    Without a threshold the disagreement, times ``weight``, is taken off the score.
+    A case whose looks agree already is not held back by an agreement that it does not need: with it always in the loss most cases
+    stay where they began. The best iterate of a case is the one that fails most among those that raise no alarm; where all do, the
+    one that fails most. Without a threshold agreement always counts, and the disagreement, times ``weight``, is taken off the score.
 
     Args:
         weight: λ of the agreement; 0 is the attacker who does not know the detector.
@@ -123,16 +126,16 @@ class EvadingPGD(PGD):
         ValueError: a weight below 0.
 
     Source: Bryniarski et al., "Evading Adversarial Example Detection Defenses with Orthogonal Projected Gradient Descent", ICLR
-    2022, for the joint objective that it compares with.
+    2022, for the joint objective, and for turning to the detector only where it detects.
     """
 
-    weight: float = 1.0
+    weight: float = 3.0
     threshold: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.weight >= 0:
-            raise ValueError(f"weight must be ≥ 0, got {self.weight}; 1 weighs agreement as much as soft Dice")
+            raise ValueError(f"weight must be ≥ 0, got {self.weight}; 3 weighs agreement as three times soft Dice")
 
     @property
     def label(self) -> str:
@@ -144,9 +147,9 @@ class EvadingPGD(PGD):
         return {**super().to_config(), "_target_": "monai_advdef.detection.EvadingPGD"}
 
     def loss(self, logits: Tensor, aim: Tensor, targeted: bool, head: str, done: float = 0.0) -> PerCase:
-        """The objective on the first look, and the agreement of both."""
-        first, second = _halves(logits)
-        return super().loss(first, aim, targeted, head, done) + self.weight * agreement(first, second, head)
+        """The objective on both looks; of the attacker who does not know the detector on the first."""
+        first, second = (super(EvadingPGD, self).loss(half, aim, targeted, head, done) for half in _halves(logits))
+        return first + second if self.weight else first
 
     def gradient(
         self, victim: Victim, x: Images, loss: Callable[[Tensor], Tensor], generators: Sequence[torch.Generator]
@@ -158,7 +161,14 @@ class EvadingPGD(PGD):
         """
         if not isinstance(victim, WatchedVictim):
             raise ValueError("EvadingPGD evades a detector, and this victim has none; give it a WatchedVictim, or take PGD")
-        return super().gradient(victim, x, loss, generators)
+
+        def joint(logits: Tensor) -> Tensor:
+            first, second = _halves(logits)
+            apart = disagreement(victim.watched, first.detach(), second.detach())
+            counts = torch.ones_like(apart) if self.threshold is None else (apart > MARGIN * self.threshold).to(apart.dtype)
+            return loss(logits) + self.weight * counts * agreement(first, second, victim.activation)
+
+        return super().gradient(victim, x, joint, generators)
 
     def rank(self, at: Iterate, score: PerCase) -> PerCase:
         """Success, less what an alarm costs."""
