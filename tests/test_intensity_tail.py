@@ -143,6 +143,7 @@ def test_a_preprocessing_is_divided_before_its_first_intensity_transform():
             steps(ScaleIntensityd("image"), CropForegroundd(["image", "label"], "image")),
             "CropForegroundd stands behind ScaleIntensity",
         ),
+        (steps(ScaleIntensityd("image"), CropForegroundd("label", "image")), "CropForegroundd stands behind ScaleIntensity"),
         (steps(AdjustContrastd("image", 2.0)), "AdjustContrastd of monai.transforms.intensity.dictionary may change intensities"),
         (steps(Lambdad("image", lambda x: x / 255)), r"reads=\['Lambdad'\]"),
         (steps(ScaleIntensityd(["image", "label"])), "scales .*'image', 'label'.* at once"),

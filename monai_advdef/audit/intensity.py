@@ -239,7 +239,7 @@ def divided(preprocessing: Any, key: str = "image", *, reads: Sequence[str] = ()
     tail: list[Any] = []
     for t in _flat(preprocessing):
         array, others = _plain(t), [k for k in getattr(t, "keys", ()) if k != key]
-        if isinstance(t, MapTransform) and key not in t.keys:
+        if isinstance(t, MapTransform) and key not in t.keys and not (tail and getattr(t, "source_key", None) == key):
             head.append(t)
         elif type(array) in NEUTRAL:
             if others or not tail:
