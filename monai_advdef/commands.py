@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from monai_advdef import __version__
@@ -28,10 +30,18 @@ class Parser(argparse.ArgumentParser):
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise argparse.ArgumentError(action, f"unknown word {value!r}; {hint}known: {', '.join(choices)}")
 
+    words: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does; what was typed tells, after an error, of which verb an option was meant."""
+        self.words = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
+
     def options(self) -> list[str]:
-        """Every option of this parser and of its verbs."""
-        below = [p for a in self._actions if isinstance(a.choices, dict) for p in a.choices.values()]
-        return [o for a in self._actions for o in a.option_strings] + [o for p in below for o in p.options()]
+        """Every option of this parser and of the verb that was typed, or of all verbs."""
+        verbs = {name: p for a in self._actions if isinstance(a.choices, dict) for name, p in a.choices.items()}
+        typed = [p for name, p in verbs.items() if name in self.words] or list(verbs.values())
+        return [o for a in self._actions for o in a.option_strings] + [o for p in typed for o in p.options()]
 
     def error(self, message: str) -> NoReturn:
         """End with exit code 2 and, for an unknown option, the nearest known one."""
