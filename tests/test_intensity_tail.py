@@ -33,7 +33,7 @@ from torch import nn
 
 from monai_advdef import ThreatModel, Victim, run
 from monai_advdef.attacks import FGSM
-from monai_advdef.audit import IntensityTail, NotDifferentiable, divided
+from monai_advdef.audit import Tail, NotDifferentiable, divided
 
 ZOO = [  # shapes of published bundles
     [ScaleIntensityRange(-57, 164, 0.0, 1.0, clip=True)],
@@ -70,7 +70,7 @@ def images(n=2, size=(9, 11), seed=0):
 @pytest.mark.parametrize("transforms", ZOO, ids=lambda ts: "-".join(type(t).__name__ for t in ts))
 @pytest.mark.parametrize("size", [(9, 11), (5, 6, 7)])
 def test_it_is_what_monai_computes(transforms, size):
-    tail, x = IntensityTail(transforms), images(size=size)
+    tail, x = Tail(transforms), images(size=size)
     assert tail.difference(x) < 1e-5
     tail.require_equal(x)
     flat = torch.full((1, 2, 6, 6), 7.0)
@@ -84,7 +84,7 @@ def test_its_gradient_is_that_of_finite_differences(transforms, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "float", lambda x: x)  # in double precision
     x = images(1, (4, 5)).double()
     x = torch.where(x == 0, 55.0 + torch.arange(20.0).reshape(4, 5), x).requires_grad_()  # at 0 "nonzero" has a jump
-    torch.autograd.gradcheck(IntensityTail(transforms), (x,), eps=1e-4, atol=1e-6)
+    torch.autograd.gradcheck(Tail(transforms), (x,), eps=1e-4, atol=1e-6)
 
 
 @settings(max_examples=40, deadline=None)
@@ -97,7 +97,7 @@ def test_percentiles_are_numpys(q, n, seed):
 
 
 def test_images_of_one_batch_keep_their_own_statistics():
-    tail = IntensityTail([NormalizeIntensity(), ScaleIntensity()])
+    tail = Tail([NormalizeIntensity(), ScaleIntensity()])
     x = images()
     assert torch.equal(tail(x), torch.cat([tail(x[:1]), tail(x[1:])]))
     assert torch.equal(tail(MetaTensor(x)), tail(x)) and type(tail(MetaTensor(x))) is torch.Tensor
@@ -106,7 +106,7 @@ def test_images_of_one_batch_keep_their_own_statistics():
 def test_eps_is_in_units_of_the_image():
     """A linear network behind a window of 221 HU: 5 HU move its output by 5/221 a voxel, those outside the window by nothing."""
     x = torch.tensor([-300.0, -57.0, 0.0, 100.0, 160.0, 900.0]).reshape(1, 1, 2, 3)
-    tail = IntensityTail([ScaleIntensityRange(-57, 164, 0, 1, clip=True)])
+    tail = Tail([ScaleIntensityRange(-57, 164, 0, 1, clip=True)])
     network = nn.Conv2d(1, 2, 1)
     with torch.no_grad():
         network.weight.copy_(torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1))
@@ -166,11 +166,11 @@ class Doubled(ScaleIntensity):
 
 def test_a_relative_of_a_known_transform_is_not_taken_for_it():
     with pytest.raises(NotDifferentiable, match="Doubled is not known"):
-        IntensityTail([Doubled()])
+        Tail([Doubled()])
 
 
 def test_a_difference_to_monai_is_told_by_case():
     wrong = NormalizeIntensity()
     wrong._mean = lambda x: x.mean() + 1  # another release that computes otherwise
     with pytest.raises(NotDifferentiable, match="patient_7: NormalizeIntensity differ from MONAI's own"):
-        IntensityTail([wrong]).require_equal(images(), ["patient_7", "patient_8"])
+        Tail([wrong]).require_equal(images(), ["patient_7", "patient_8"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from monai_advdef.audit.intensity import IntensityTail, NotDifferentiable, divided
+from monai_advdef.audit.dividing import Divided, divided
+from monai_advdef.audit.kinds import NotDifferentiable
+from monai_advdef.audit.tail import Tail
 
-__all__ = ["IntensityTail", "NotDifferentiable", "divided"]
+__all__ = ["Divided", "NotDifferentiable", "Tail", "divided"]

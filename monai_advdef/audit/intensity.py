@@ -1,4 +1,4 @@
-"""The intensity transforms at the end of a preprocessing as a differentiable part of the victim: eps is in units of the image.
+"""The intensity transforms of MONAI as differentiable functions of one image (C, \\*S).
 
 A network that was made elsewhere is fed by transforms that scale: ``ScaleIntensityRange`` maps a window of Hounsfield units to
 [0, 1], ``NormalizeIntensity`` divides by a standard deviation that an attacked image changes. MONAI's own transforms cut the
@@ -7,35 +7,24 @@ gradient of such statistics (they leave as Python numbers), so they are written 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from monai.transforms import (
-    CastToType,
+    AdjustContrast,
     ClipIntensityPercentiles,
-    Compose,
-    EnsureType,
-    MapTransform,
     NormalizeIntensity,
     ScaleIntensity,
     ScaleIntensityRange,
     ScaleIntensityRangePercentiles,
     ShiftIntensity,
+    StdShiftIntensity,
     ThresholdIntensity,
-    ToTensor,
-    Transform,
 )
 from torch import Tensor, nn
 
-from monai_advdef.types import Images
-
-TOLERANCE = 1e-5  # of the range of MONAI's output, or of 1 where that is smaller
-
-
-class NotDifferentiable(ValueError):
-    """A preprocessing whose end cannot be made a part of the victim; the message names the transform and what it stands behind."""
+from monai_advdef.audit.contrast import adjust_contrast, std_shift
 
 
 def _scale_range(t: ScaleIntensityRange, x: Tensor) -> Tensor:
@@ -141,134 +130,6 @@ KNOWN: dict[type, Callable[[Any, Tensor], Tensor]] = {
     ClipIntensityPercentiles: _clip_percentiles,
     ShiftIntensity: lambda t, x: x + t.offset,
     ThresholdIntensity: _threshold,
+    AdjustContrast: adjust_contrast,
+    StdShiftIntensity: std_shift,
 }
-READING = ("monai.transforms.io.", "monai.transforms.spatial.", "monai.transforms.croppad.")  # rooms of MONAI that leave values
-ARRANGING = (
-    "EnsureChannelFirst Identity ToDevice Transpose SqueezeDim SplitDim RepeatChannel SelectItems DeleteItems CopyItems ConcatItems"
-)
-NEUTRAL = (EnsureType, ToTensor, CastToType)  # they change the type of an image, and no value
-
-
-class IntensityTail(nn.Module):
-    """Intensity transforms of MONAI as one differentiable function: images (B, C, \\*S) in image units -> what the network is fed.
-
-    Statistics (minimum, mean, percentiles, ...) are those of the image that is given, so the gradient runs through them, too; a
-    voxel that leaves 0 comes among the nonzero ones, as it would where the network is deployed. Give it to a victim as what stands
-    before the network: ``Victim(network, normalize=IntensityTail(transforms))``.
-
-    Args:
-        transforms: MONAI's own transforms, array or dictionary, in their order; of dictionary transforms the keys do not matter.
-
-    Raises:
-        NotDifferentiable: a transform that is not known here, or one of another class that inherits from a known one.
-    """
-
-    def __init__(self, transforms: Iterable[Any]) -> None:
-        super().__init__()
-        self.transforms = [_plain(t) for t in transforms]
-        for t in self.transforms:
-            if type(t) not in KNOWN and type(t) not in NEUTRAL:
-                raise NotDifferentiable(
-                    f"{type(t).__name__} is not known as a differentiable transform; known: {', '.join(k.__name__ for k in KNOWN)}; "
-                    "attack the input of the network, and say so"
-                )
-
-    def forward(self, image: Images) -> Tensor:
-        """What the network is fed (B, C, \\*S), in float32."""
-        return torch.stack([self._one(case) for case in image.as_subclass(Tensor).float()])
-
-    def _one(self, x: Tensor) -> Tensor:
-        for t in self.transforms:
-            x = x if type(t) in NEUTRAL else KNOWN[type(t)](t, x)
-        return x
-
-    def difference(self, image: Images) -> float:
-        """Largest difference to what MONAI's transforms make of these images, as a share of the range of their output (or of 1)."""
-        image = image.detach().as_subclass(Tensor).float()
-        worst = 0.0
-        for case, ours in zip(image, self(image)):
-            theirs: Any = case.clone()
-            for t in self.transforms:
-                theirs = t(theirs)
-            theirs = torch.as_tensor(theirs).as_subclass(Tensor).float()
-            reach = max(1.0, float(theirs.max() - theirs.min()))
-            worst = max(worst, float((ours - theirs).abs().max()) / reach)
-        return worst
-
-    def require_equal(self, image: Images, names: Sequence[str] = ()) -> None:
-        """Raise ``NotDifferentiable`` for the first case (``names`` tells them) whose values are not MONAI's own to 1e-5."""
-        for i, case in enumerate(image):
-            off = self.difference(case[None])
-            if not off <= TOLERANCE:
-                told = ", ".join(type(t).__name__ for t in self.transforms)
-                raise NotDifferentiable(
-                    f"{names[i] if names else f'case {i}'}: {told} differ from MONAI's own by {off:.2g} of their range, more than "
-                    f"{TOLERANCE:g}; attack the input of the network, and say so"
-                )
-
-
-def _plain(transform: Any) -> Any:
-    """The array transform inside a dictionary transform."""
-    if not isinstance(transform, MapTransform):
-        return transform
-    inside = [v for v in vars(transform).values() if isinstance(v, Transform)]
-    return inside[0] if len(inside) == 1 else transform
-
-
-@dataclass(frozen=True)
-class Divided:
-    """A preprocessing in two: ``head`` reads and shapes the image, then in its own units; ``tail`` scales it for the network."""
-
-    head: Compose
-    tail: IntensityTail
-
-
-def divided(preprocessing: Any, key: str = "image", *, reads: Sequence[str] = ()) -> Divided:
-    """Divide a preprocessing before its first intensity transform of the image.
-
-    Args:
-        preprocessing: a ``Compose``, or a list of transforms, array or dictionary.
-        key: of the image in a dictionary; transforms of other keys stay in the head, in their order.
-        reads: names of classes of one's own that read or shape an image and leave its values; others are refused.
-
-    Raises:
-        NotDifferentiable: a transform that may change intensities and is not known, so that the units of the image would be lost;
-            behind the first intensity transform one that is none; one that scales several keys at once.
-    """
-    head: list[Any] = []
-    tail: list[Any] = []
-    for t in _flat(preprocessing):
-        array, others = _plain(t), [k for k in getattr(t, "keys", ()) if k != key]
-        if isinstance(t, MapTransform) and key not in t.keys and not (tail and getattr(t, "source_key", None) == key):
-            head.append(t)
-        elif type(array) in NEUTRAL:
-            if others or not tail:
-                head.append(t)  # for the other keys; the image's type is float32 in the tail
-        elif type(array) in KNOWN:
-            if others:
-                raise NotDifferentiable(f"{type(t).__name__} scales {[key, *others]} at once; give each key a transform of its own")
-            tail.append(t)
-        else:
-            _require_reading(t, tail, reads)
-            head.append(t)
-    return Divided(Compose(head), IntensityTail(tail))
-
-
-def _flat(preprocessing: Any) -> list[Any]:
-    return list(preprocessing.flatten().transforms) if isinstance(preprocessing, Compose) else list(preprocessing)
-
-
-def _require_reading(transform: Any, tail: Sequence[Any], reads: Sequence[str]) -> None:
-    """Refuse a transform that stands behind the tail, or that may change the values of an image."""
-    kind = type(transform)
-    if tail:
-        raise NotDifferentiable(
-            f"{kind.__name__} stands behind {type(tail[0]).__name__}, which changes intensities, and is no known intensity "
-            "transform; put it before, or attack the input of the network, and say so"
-        )
-    arranging = kind.__module__.startswith("monai.transforms.utility.") and kind.__name__.removesuffix("d") in ARRANGING.split()
-    if not kind.__module__.startswith(READING) and not arranging and kind.__name__ not in reads:
-        raise NotDifferentiable(
-            f"{kind.__name__} of {kind.__module__} may change intensities, so the units of the image would be lost; if it only "
-            f"reads or shapes images, say so: reads=[{kind.__name__!r}]; else attack the input of the network, and say so"
-        )
