@@ -1,4 +1,4 @@
-"""Further intensity transforms of MONAI as differentiable functions: their own cut the gradient of a statistic, or write in place."""
+"""Further intensity transforms of MONAI as differentiable functions: its own cut the gradient, or write in place."""
 
 from __future__ import annotations
 

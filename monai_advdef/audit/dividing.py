@@ -73,7 +73,7 @@ def _feeds(chain: Sequence[Any], key: str) -> list[list[str]]:
         if isinstance(t, ConcatItemsd) and t.name in now:
             now = [k for name in now for k in (t.keys if name == t.name else [name])]
         elif isinstance(t, CopyItemsd):
-            names = {new: old for i in range(t.times) for new, old in zip(t.names[i * len(t.keys) :], t.keys)}
+            names = dict(zip(t.names, t.keys * t.times))
             now = [names.get(k, k) for k in now]
         found.append(now)
     return found[::-1]

@@ -1,4 +1,4 @@
-"""What a transform does to an image: reads it, shapes it, types it, crops it by its values, scales it in a known way, or who knows."""
+"""What a transform does to an image: reads it, shapes it, crops it by its values, scales it in a known way, or who knows."""
 
 from __future__ import annotations
 
@@ -47,10 +47,18 @@ class Kind(Enum):
     ASKED = "not known: run as it is, and believed where its gradient is its slope"
 
 
-IDLE = "Identity ToDevice SelectItems DeleteItems FromMetaTensor ToMetaTensor ToNumpy ToTensor DataStats SimulateDelay FlattenSubKeys"
+IDLE = "Identity ToDevice SelectItems DeleteItems FromMetaTensor ToMetaTensor ToNumpy ToTensor DataStats"
 ARRANGING = "EnsureChannelFirst AsChannelLast Transpose SqueezeDim RepeatChannel CopyItems ConcatItems"
 NO_SHAPES = "ResampleToMatch GridPatch GridSplit BoundingRect"  # by another image, or to several
-SMOOTHS = (GaussianSharpen, GaussianSmooth, MaskIntensity, MedianSmooth, SavitzkyGolaySmooth, ScaleIntensityFixedMean, SignalFillEmpty)
+SMOOTHS = (
+    GaussianSharpen,
+    GaussianSmooth,
+    MaskIntensity,
+    MedianSmooth,
+    SavitzkyGolaySmooth,
+    ScaleIntensityFixedMean,
+    SignalFillEmpty,
+)
 
 
 def plain(transform: Any) -> Any:

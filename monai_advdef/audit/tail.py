@@ -1,4 +1,4 @@
-"""The end of a preprocessing, from its first intensity transform on, as a differentiable part of the victim: eps is in image units."""
+"""The end of a preprocessing, from its first intensity transform on, as a differentiable part of the victim."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, MapTransform
+from monai.transforms import Compose, CopyItemsd, MapTransform
+from monai.transforms.lazy.functional import apply_pending_transforms, apply_pending_transforms_in_order
+from monai.transforms.traits import LazyTrait
 from torch import Tensor, nn
 
+from monai_advdef.audit.boxes import Box, boxes_of, same, told
 from monai_advdef.audit.intensity import KNOWN
 from monai_advdef.audit.kinds import Kind, NotDifferentiable, flat, kind_of, name_of, plain, type_for
 from monai_advdef.audit.proof import SLACK, gradient_error
+from monai_advdef.errors import reason
 from monai_advdef.types import Images
 
 TOLERANCE = 1e-5  # of the range of the network's input, or of 1 where that is smaller
 REMEDY = "attack the input of the network, and say so"
 Items = dict[str, Any]  # key -> MetaTensor (C, *S)
-Box = tuple[np.ndarray, np.ndarray]  # first voxel of a crop and the one behind its last, (D,) each
 
 
 class Tail(nn.Module):
-    """Transforms of MONAI as one differentiable function: images (B, C, \\*S) in image units -> what the network is fed (B, C', \\*S').
+    """Transforms as one differentiable function: images (B, C, \\*S) in image units -> what the network is fed (B, C', \\*S').
 
     Statistics (minimum, mean, percentiles, ...) are those of the image that is given, so the gradient runs through them, too; a
     voxel that leaves 0 comes among the nonzero ones, as it would where the network is deployed. Geometry is that of the clean image
@@ -32,8 +35,8 @@ class Tail(nn.Module):
     where a changed image would be cut elsewhere. Cases of a batch must agree in their geometry.
 
     Args:
-        transforms: in their order, array or dictionary; of known intensity transforms differentiable twins are taken, of spatial ones
-            MONAI's own, and of all others what they are, believed where finite differences confirm their gradient.
+        transforms: in their order, array or dictionary; known intensity transforms have differentiable twins, spatial ones
+            are MONAI's own, and others what they are, believed where finite differences confirm their gradient.
         key: under which a dictionary transform knows the image.
         sources: the keys whose channels, one after the other and equally many of each, make the image before the first transform.
         lazy: whether consecutive spatial transforms are resampled at once, as in ``Compose(lazy=True)``.
@@ -42,16 +45,18 @@ class Tail(nn.Module):
         NotDifferentiable: a transform to a type of whole numbers, which rounds.
     """
 
-    def __init__(self, transforms: Iterable[Any], *, key: str = "image", sources: Sequence[str] = (), lazy: bool | None = False) -> None:
+    def __init__(
+        self, transforms: Iterable[Any], *, key: str = "image", sources: Sequence[str] = (), lazy: bool | None = False
+    ) -> None:
         super().__init__()
         self.key, self.sources, self.lazy = key, tuple(sources) or (key,), lazy
         self.transforms = [_alone(t) for t in flat(transforms)]
         self.kinds = [kind_of(t) for t in self.transforms]
         for i, (t, kind) in enumerate(zip(self.transforms, self.kinds)):
-            told = type_for(t, key) if kind is Kind.TYPES else None
-            if told is not None and not told.is_floating_point:
+            dtype = type_for(t, key) if kind is Kind.TYPES else None
+            if dtype is not None and not dtype.is_floating_point:
                 behind = f" behind {name_of(self.transforms[0])}" if i else ""
-                raise NotDifferentiable(f"{name_of(t)} to {told}{behind} rounds to whole numbers, which has no gradient; {REMEDY}")
+                raise NotDifferentiable(f"{name_of(t)} to {dtype}{behind} rounds to whole numbers, which has no gradient; {REMEDY}")
         self.spatial = any(kind in (Kind.SHAPES, Kind.CROPS, Kind.ASKED) for kind in self.kinds)
         self.held: MetaTensor | None = None  # an empty image with the affine of the clean one
         self.size: tuple[int, ...] = ()
@@ -77,9 +82,11 @@ class Tail(nn.Module):
         every = [self._geometry(case, None if fed is None else fed[i]) for i, case in enumerate(image)]
         held, boxes = every[0]
         for other, others in every[1:]:
-            same = torch.equal(other.affine, held.affine) and all(_same(a, b) for a, b in zip(boxes, others))
-            if self.spatial and not same:
-                raise ValueError("cases of one batch lie on different grids, or are cropped elsewhere; give them one by one: batch_size 1")
+            alike = torch.equal(other.affine, held.affine) and all(map(same, boxes, others))
+            if self.spatial and not alike:
+                raise ValueError(
+                    "cases of one batch lie on different grids, or are cropped elsewhere; give them one by one: batch_size 1"
+                )
         self.held, self.boxes, self.size = held, boxes, tuple(image.shape[1:])
 
     def moved(self, image: Images) -> list[str]:
@@ -89,8 +96,8 @@ class Tail(nn.Module):
             boxes: list[Box | None] = list(self.boxes)
             self._one(case, boxes, again=True)
             for t, held, now in zip(self.transforms, self.boxes, boxes):
-                if not _same(held, now):
-                    words.append(f"{name_of(t)} would cut {_told(now)} of this image, where it cut {_told(held)} of the clean one")
+                if not same(held, now):
+                    words.append(f"{name_of(t)} would cut {told(now)} of this image, where it cut {told(held)} of the clean one")
         return words
 
     def as_deployed(self, case: Images) -> Tensor:
@@ -105,8 +112,8 @@ class Tail(nn.Module):
     def difference(self, image: Images, fed: Images | None = None) -> float:
         """Largest difference to what MONAI's transforms make of these images, as a share of the range of their output (or of 1).
 
-        ``fed`` (B, C', \\*S') is what the deployed chain made of them; without it their transforms are run here. Infinite where sizes
-        differ.
+        ``fed`` (B, C', \\*S') is what the deployed chain made of them; without it MONAI's transforms are run here. Infinite where
+        sizes differ.
         """
         worst = 0.0
         for i, ours in enumerate(self(image.detach())):
@@ -122,8 +129,8 @@ class Tail(nn.Module):
         """Hold the geometry of clean images (B, C, \\*S), and see that they become what the deployed chain made of them, ``fed``.
 
         Raises:
-            NotDifferentiable: the first case (``names`` tells them) whose values are not the same to 1e-5 of their range, or at which
-                a transform that is not known passes a gradient that is not its slope.
+            NotDifferentiable: the first case (``names`` tells them) whose values are not the same to 1e-5 of their range, or where a
+                transform that is not known passes a gradient that is not its slope.
             ValueError: cases of one batch with different geometry.
         """
         names = [names] if isinstance(names, str) else names
@@ -132,9 +139,9 @@ class Tail(nn.Module):
             called = names[i] if names else f"case {i}"
             off = self.difference(image[i : i + 1], None if fed is None else fed[i : i + 1])
             if not off <= TOLERANCE:
-                told = ", ".join(map(name_of, map(plain, self.transforms))) or "no transform"
+                every = ", ".join(map(name_of, map(plain, self.transforms))) or "no transform"
                 raise NotDifferentiable(
-                    f"{called}: {told} differ from MONAI's own by {off:.2g} of their range, more than {TOLERANCE:g}; {REMEDY}"
+                    f"{called}: {every} differ from MONAI's own by {off:.2g} of their range, more than {TOLERANCE:g}; {REMEDY}"
                 )
             self._one(image[i].detach().as_subclass(Tensor).float().requires_grad_(), proving=called)
 
@@ -147,9 +154,9 @@ class Tail(nn.Module):
         if self.held is None and isinstance(image, MetaTensor):
             self.hold(image)
         if self.held is None:
-            raise ValueError("a tail that moves voxels must know their grid; give the clean image to hold() or require_equal() first")
-        given = image[0].affine.to(self.held.affine) if isinstance(image, MetaTensor) else self.held.affine
-        if tuple(image.shape[1:]) != self.size or given.shape != self.held.affine.shape or not torch.allclose(given, self.held.affine):
+            raise ValueError("a tail that moves voxels must know their grid; give the clean image to require_equal() first")
+        here = image[0].affine.to(self.held.affine) if isinstance(image, MetaTensor) else self.held.affine
+        if tuple(image.shape[1:]) != self.size or here.shape != self.held.affine.shape or not torch.allclose(here, self.held.affine):
             raise ValueError(
                 f"images {tuple(image.shape)} are not on the grid that is held, {self.size}; give the clean images of the batch to "
                 "require_equal() before its attack"
@@ -160,7 +167,7 @@ class Tail(nn.Module):
         held = MetaTensor(torch.empty(0), affine=torch.eye(case.ndim, dtype=torch.float64)) if held is None else held
         boxes: list[Box | None] = [None] * len(self.transforms)
         if Kind.CROPS in self.kinds:
-            cut = _cut(fed)[-self.kinds.count(Kind.CROPS) :]
+            cut = boxes_of(fed)[-self.kinds.count(Kind.CROPS) :]
             places = [i for i, kind in enumerate(self.kinds) if kind is Kind.CROPS]
             for i, box in zip(places, cut if len(cut) == len(places) else ()):
                 boxes[i] = box
@@ -181,6 +188,7 @@ class Tail(nn.Module):
         boxes = self.boxes if boxes is None else boxes
         items = self._items(x, self.held if like is None else like)
         for i, (t, kind) in enumerate(zip(self.transforms, self.kinds)):
+            items = dict(apply_pending_transforms_in_order(t, items, self.lazy))
             if kind is Kind.CROPS:
                 cropped = self._crop(t, items, None if again else boxes[i])
                 if again and boxes[i] is not None:
@@ -191,7 +199,7 @@ class Tail(nn.Module):
             if proving and kind is Kind.ASKED:
                 self._prove(t, items, proving)
             items = self._step(t, kind, items)
-        return items[self.key].as_subclass(Tensor).float()
+        return apply_pending_transforms(items, None)[self.key].as_subclass(Tensor).float()
 
     def _step(self, t: Any, kind: Kind, items: Items) -> Items:
         if kind is Kind.IDLE:
@@ -200,7 +208,7 @@ class Tail(nn.Module):
             return self._each(t, items, lambda _, x: KNOWN[type(plain(t))](plain(t), x))
         if kind is Kind.TYPES:
             return self._each(t, items, lambda key, x: x if type_for(t, key) is None else x.to(type_for(t, key)).float())
-        after = _run(t, items, self.key)
+        after = _run(t, items, self.key, self.lazy)
         wanted = any(v.requires_grad for v in items.values()) and torch.is_grad_enabled()
         if wanted and not any(isinstance(v, Tensor) and v.requires_grad for v in after.values()):
             raise NotDifferentiable(f"{name_of(t)} as it is set up passes no gradient; {REMEDY}")
@@ -222,10 +230,11 @@ class Tail(nn.Module):
             if source not in items:
                 raise NotDifferentiable(f"{name_of(t)} cuts by {source!r}, and the network's input does not tell where; {REMEDY}")
             box = tuple(map(np.asarray, cropper.compute_bounding_box(items[source].detach())))  # type: ignore[assignment]
+        lazy = t.lazy if self.lazy is None else self.lazy
         named = zip(t.keys, t.mode) if isinstance(t, MapTransform) else ((self.key, None),)
         for key, mode in named:
             if key in items:
-                changed[key] = cropper.crop_pad(items[key], box[0], box[1], mode=mode)  # type: ignore[index]
+                changed[key] = cropper.crop_pad(items[key], box[0], box[1], mode=mode, lazy=lazy)  # type: ignore[index]
         return changed, box  # type: ignore[return-value]
 
     def _prove(self, t: Any, items: Items, called: str) -> None:
@@ -234,7 +243,7 @@ class Tail(nn.Module):
             x = items[key]
 
             def alone(part: Tensor, key: str = key, x: Any = x) -> Tensor:
-                after = _run(t, {**items, key: MetaTensor(part).copy_meta_from(x)}, self.key)
+                after = _run(t, {**items, key: MetaTensor(part).copy_meta_from(x)}, self.key, self.lazy)
                 return after[key if key in after else self.key].as_subclass(Tensor).float()
 
             off = gradient_error(alone, x.detach().as_subclass(Tensor))
@@ -252,42 +261,23 @@ def _alone(transform: Any) -> Any:
     return twin
 
 
-def _run(t: Any, items: Items, key: str) -> Items:
+def _run(t: Any, items: Items, key: str, lazy: bool | None) -> Items:
     """A transform as it is, of dictionaries or of the one image.
 
     Raises:
         NotDifferentiable: it asks for more than the image, or fails on it.
     """
     try:
+        if isinstance(t, CopyItemsd):  # MONAI's copies have no gradient
+            return {**items, **{new: items[old] for old, new in zip(t.keys * t.times, t.names) if old in items}}
+        how = {"lazy": lazy} if isinstance(t, LazyTrait) else {}
         if isinstance(t, MapTransform):
-            return dict(t(dict(items)))
-        return {**items, key: t(items[key])}
+            return dict(t(dict(items), **how))
+        return {**items, key: t(items[key], **how)}
     except Exception as error:
-        raise NotDifferentiable(f"{name_of(t)} cannot be run on the image alone ({type(error).__name__}: {error}); {REMEDY}") from error
+        why = f"{type(error).__name__}: {reason(error)}"
+        raise NotDifferentiable(f"{name_of(t)} cannot be run on the image alone ({why}); {REMEDY}") from error
 
 
 def _space(case: MetaTensor) -> dict[str, Any]:
     return {k: v for k, v in case.meta.items() if k == "space"}
-
-
-def _cut(fed: Any) -> list[Box]:
-    """The boxes that ``CropForeground`` cut, in their order, as the network's input remembers them; margins beyond it are negative."""
-    boxes = []
-    for done in getattr(fed, "applied_operations", ()):
-        if done.get("class") != "CropForeground":
-            continue
-        extra, size = done["extra_info"], np.asarray(done["orig_size"])
-        cropped = np.asarray(extra["cropped"]).reshape(-1, 2)
-        padded = np.asarray(extra["pad_info"]["extra_info"]["padded"])[1:]
-        boxes.append((cropped[:, 0] - padded[:, 0], size - cropped[:, 1] + padded[:, 1]))
-    return boxes
-
-
-def _same(a: Box | None, b: Box | None) -> bool:
-    if a is None or b is None:
-        return a is b
-    return bool(np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1]))
-
-
-def _told(box: Box | None) -> str:
-    return "nothing" if box is None else "[" + ", ".join(f"{a}:{b}" for a, b in zip(*box)) + "]"
