@@ -60,7 +60,7 @@ from monai.transforms import (
 from PIL import Image
 
 from monai_advdef.audit import NotDifferentiable, Tail, divided
-from monai_advdef.audit.proof import gradient_error
+from monai_advdef.audit.tail.proof import gradient_error
 from monai_advdef.errors import DataError
 
 SIZES = {2: (9, 11), 3: (6, 7, 8)}

@@ -94,7 +94,7 @@ def test_its_gradient_is_that_of_finite_differences(transforms, monkeypatch):
 @settings(max_examples=40, deadline=None)
 @given(q=st.floats(0, 100), n=st.integers(1, 50), seed=st.integers(0, 99))
 def test_percentiles_are_numpys(q, n, seed):
-    from monai_advdef.audit.intensity import _percentile
+    from monai_advdef.audit.tail.intensity import _percentile
 
     x = np.random.default_rng(seed).normal(0, 100, n)
     assert math.isclose(float(_percentile(torch.tensor(x), q)), float(np.percentile(x, q)), rel_tol=1e-12, abs_tol=1e-9)

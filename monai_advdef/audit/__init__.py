@@ -2,8 +2,44 @@
 
 from __future__ import annotations
 
-from monai_advdef.audit.dividing import Divided, divided
-from monai_advdef.audit.kinds import NotDifferentiable
-from monai_advdef.audit.tail import Tail
+import sys
+from types import ModuleType
+from typing import Any
 
-__all__ = ["Divided", "NotDifferentiable", "Tail", "divided"]
+from monai_advdef.audit.dataset import AsDeployed, AuditDataset
+from monai_advdef.audit.isolation import isolated
+from monai_advdef.audit.module import Given
+from monai_advdef.audit.reading import AuditOptions, Fact, Reading
+from monai_advdef.audit.run import Audit, audit
+from monai_advdef.audit.socket import read_cases
+from monai_advdef.audit.tail import Divided, NotDifferentiable, Tail, divided
+from monai_advdef.audit.weights import load_weights, loaded_network
+
+__all__ = [
+    "AsDeployed",
+    "Audit",
+    "AuditDataset",
+    "AuditOptions",
+    "Divided",
+    "Fact",
+    "Given",
+    "NotDifferentiable",
+    "Reading",
+    "Tail",
+    "audit",
+    "divided",
+    "isolated",
+    "load_weights",
+    "loaded_network",
+    "read_cases",
+]
+
+
+class _Callable(ModuleType):
+    """``monai_advdef.audit`` is the room, and called it is the verb."""
+
+    def __call__(self, model: Any, data: Any = None, **options: Any) -> Audit:
+        return audit(model, data, **options)
+
+
+sys.modules[__name__].__class__ = _Callable

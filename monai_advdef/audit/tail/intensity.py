@@ -24,7 +24,7 @@ from monai.transforms import (
 )
 from torch import Tensor, nn
 
-from monai_advdef.audit.contrast import adjust_contrast, std_shift
+from monai_advdef.audit.tail.contrast import adjust_contrast, std_shift
 
 
 def _scale_range(t: ScaleIntensityRange, x: Tensor) -> Tensor:

@@ -14,10 +14,10 @@ from monai.transforms.lazy.functional import apply_pending_transforms, apply_pen
 from monai.transforms.traits import LazyTrait
 from torch import Tensor, nn
 
-from monai_advdef.audit.boxes import Box, boxes_of, same, told
-from monai_advdef.audit.intensity import KNOWN
-from monai_advdef.audit.kinds import Kind, NotDifferentiable, flat, kind_of, name_of, plain, type_for
-from monai_advdef.audit.proof import SLACK, gradient_error
+from monai_advdef.audit.tail.boxes import Box, boxes_of, same, told
+from monai_advdef.audit.tail.intensity import KNOWN
+from monai_advdef.audit.tail.kinds import Kind, NotDifferentiable, flat, kind_of, name_of, plain, type_for
+from monai_advdef.audit.tail.proof import SLACK, gradient_error
 from monai_advdef.errors import reason
 from monai_advdef.types import Images
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from monai.transforms import Compose, ConcatItemsd, CopyItemsd, MapTransform
 
-from monai_advdef.audit.kinds import Kind, NotDifferentiable, flat, kind_of, name_of, plain, type_for
-from monai_advdef.audit.tail import REMEDY, Tail
+from monai_advdef.audit.tail.kinds import Kind, NotDifferentiable, flat, kind_of, name_of, plain, type_for
+from monai_advdef.audit.tail.tail import REMEDY, Tail
 
 LEAVING = (Kind.READS, Kind.IDLE, Kind.TYPES, Kind.SHAPES, Kind.CROPS)  # the values of an image
 
