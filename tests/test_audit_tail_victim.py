@@ -36,19 +36,19 @@ ROI = (4, 5)
 
 
 class Weighing(nn.Module):
-    """Windows (N, 1, *ROI) -> logits (N, 2, *ROI) that differ by 1000 plus the weighted window: the margin is linear."""
+    """Windows (N, 1, *ROI) -> logits (N, 2, *ROI) that differ by 16 plus the weighted window: the margin is linear."""
 
     def __init__(self, weights):
         super().__init__()
         self.register_buffer("weights", torch.as_tensor(weights, dtype=torch.float32))
 
     def forward(self, x):
-        return torch.cat([torch.zeros_like(x), 1000 + self.weights * x], 1)
+        return torch.cat([torch.zeros_like(x), 16 + self.weights * x], 1)
 
 
 def drawn(size=(8, 10), seed=3):
     x = np.random.default_rng(seed).uniform(-80, 200, size).astype(np.float32).round(1)
-    x[0] = 0
+    x[0], x[2, 3], x[3, 1] = 0, -95, 230
     return x
 
 
@@ -139,11 +139,6 @@ def resampled(x, w):
     return a @ z @ b.T, g
 
 
-def padded(x, w):
-    z, g = minmax(x[:7, :9], w[:7, :9])  # DivisiblePad to 8 x 12 puts (0, 1) and (1, 2) around: then cut by the window
-    return z, g
-
-
 KINDS = {
     "window": ([ScaleIntensityRange(-57, 164, 0, 1, clip=True)], window, (8, 10)),
     "fixed mean": ([NormalizeIntensity(40, 25)], fixed, (8, 10)),
@@ -159,7 +154,7 @@ KINDS = {
         (9, 13),
     ),
     "resampled": ([NormalizeIntensity(), Resize((8, 10), mode="bilinear")], resampled, (4, 5)),
-    "spacing": ([NormalizeIntensity(), Spacing((1, 1))], None, (8, 10)),
+    "spacing": ([NormalizeIntensity(), Spacing((1, 1))], None, (8, 8)),
     "divisible": ([ScaleIntensity(), DivisiblePad((4, 5))], None, (7, 9)),
 }
 
@@ -187,10 +182,12 @@ def by_differences(tail, x, w):
 def test_on_a_linear_victim_the_attacked_output_is_the_one_worked_out_by_hand(kind, attack):
     transforms, hand, size = KINDS[kind]
     x = drawn(size)
+    if kind == "cropped, padded":
+        x[:2], x[-2:], x[:, :2], x[:, -3:] = 0, 0, 0, 0
     affine = torch.diag(torch.tensor([1.0, 2.0, 1.0] if kind == "spacing" else [1.0, 1.0, 1.0], dtype=torch.float64))
     image = MetaTensor(torch.as_tensor(x)[None, None], affine=affine[None])
     tail = Tail(transforms)
-    tail.require_equal(MetaTensor(torch.as_tensor(x)[None], affine=affine)[None] if kind != "spacing" else image, names=kind)
+    tail.require_equal(image, names=kind)
     shape = tail(image.as_tensor()).shape[2:]
     tile = np.random.default_rng(1).normal(size=ROI)
     w = np.tile(tile, (shape[0] // 4, shape[1] // 5))
@@ -198,13 +195,15 @@ def test_on_a_linear_victim_the_attacked_output_is_the_one_worked_out_by_hand(ki
     hand = hand or (lambda v, w: by_differences(tail, v, w))
     z, g = hand(x.astype(np.float64), w)
     assert np.allclose(tail(image.as_tensor())[0, 0], z, atol=2e-5)
-    moved = x - EPS * np.sign(np.where(np.abs(g) > 1e-9, g, 0))
+    still = kind == "z-score of nonzero" and isinstance(attack, PGD)  # once moved, a voxel that was 0 comes among the others
+    moved = x - EPS * np.sign(np.where((np.abs(g) > 1e-9) & ~(still & (x == 0)), g, 0))
     fed, _ = hand(moved.astype(np.float64), w)
 
     victim = Victim(Weighing(tile), inferer=PreparedInferer(SlidingWindowInferer(ROI, 3, overlap=0), tail))
-    threat = ThreatModel(eps=EPS, value_range=(-1024, 3071), unit="HU")
+    threat = ThreatModel(eps=EPS, value_range=(-1024, 3071), unit="HU", region="nonzero" if still else None)
     made = run(attack, victim, threat, image.as_tensor(), torch.ones(1, 1, *shape)).adversarial
-    assert torch.allclose(made, torch.as_tensor(moved)[None, None], atol=1e-4), (made[0, 0] - torch.as_tensor(moved)).abs().max()
+    sure = (np.abs(g) > 2e-5) | (np.abs(g) < 1e-9)  # where the way of PGD cannot turn a slope about
+    assert sure.mean() > 0.95 and np.allclose(made[0, 0].numpy()[sure], moved[sure], atol=1e-4)
     output = (victim(made) - victim(image.as_tensor()))[0, 1].sum()
     assert float(output) == pytest.approx((w * (fed - z)).sum(), rel=1e-3, abs=2e-3)
     assert output < 0

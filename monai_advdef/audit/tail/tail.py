@@ -79,7 +79,7 @@ class Tail(nn.Module):
         Raises:
             ValueError: cases of one batch with different affines or boxes.
         """
-        every = [self._geometry(case, None if fed is None else fed[i]) for i, case in enumerate(image)]
+        every = [self._geometry(_single(case, i), None if fed is None else fed[i]) for i, case in enumerate(image)]
         held, boxes = every[0]
         for other, others in every[1:]:
             alike = torch.equal(other.affine, held.affine) and all(map(same, boxes, others))
@@ -103,7 +103,7 @@ class Tail(nn.Module):
     def as_deployed(self, case: Images) -> Tensor:
         """What MONAI's own transforms make of one image (C, \\*S), in float32; without a gradient."""
         with torch.no_grad():
-            items = self._items(case.detach().as_subclass(Tensor).float().clone(), case)
+            items = self._items(case.detach().as_subclass(Tensor).float().clone(), _single(case, 0))
             if not isinstance(case, MetaTensor) and not self.spatial:
                 items = {k: v.as_subclass(Tensor) for k, v in items.items()}
             out = Compose(self.transforms, lazy=self.lazy)(items if self.dictionary else items[self.key])
@@ -117,7 +117,7 @@ class Tail(nn.Module):
         """
         worst = 0.0
         for i, ours in enumerate(self(image.detach())):
-            theirs = self.as_deployed(image[i]) if fed is None else fed[i].detach().as_subclass(Tensor).float()
+            theirs = self.as_deployed(_single(image[i], i)) if fed is None else fed[i].detach().as_subclass(Tensor).float()
             if ours.shape != theirs.shape:
                 return float("inf")
             reach = max(1.0, float(theirs.max() - theirs.min()))
@@ -155,7 +155,7 @@ class Tail(nn.Module):
             self.hold(image)
         if self.held is None:
             raise ValueError("a tail that moves voxels must know their grid; give the clean image to require_equal() first")
-        here = image[0].affine.to(self.held.affine) if isinstance(image, MetaTensor) else self.held.affine
+        here = _single(image[0], 0).affine.to(self.held.affine) if isinstance(image, MetaTensor) else self.held.affine
         if tuple(image.shape[1:]) != self.size or here.shape != self.held.affine.shape or not torch.allclose(here, self.held.affine):
             raise ValueError(
                 f"images {tuple(image.shape)} are not on the grid that is held, {self.size}; give the clean images of the batch to "
@@ -277,6 +277,13 @@ def _run(t: Any, items: Items, key: str, lazy: bool | None) -> Items:
     except Exception as error:
         why = f"{type(error).__name__}: {reason(error)}"
         raise NotDifferentiable(f"{name_of(t)} cannot be run on the image alone ({why}); {REMEDY}") from error
+
+
+def _single(case: Tensor, place: int) -> Tensor:
+    """One case of a batch, with an affine of its own where the batch was put together by hand."""
+    if isinstance(case, MetaTensor) and case.affine.ndim > 2:
+        return MetaTensor(case.as_subclass(Tensor), affine=case.affine[min(place, len(case.affine) - 1)])
+    return case
 
 
 def _space(case: MetaTensor) -> dict[str, Any]:
