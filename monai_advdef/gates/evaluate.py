@@ -16,7 +16,7 @@ from monai_advdef.gates.expression import Gate
 from monai_advdef.gates.numbers import Missing, Numbers, Scores
 from monai_advdef.records import read_verdicts
 from monai_advdef.report import words
-from monai_advdef.report.verdicts import verdicts
+from monai_advdef.report.verdicts import Verdict
 
 RESAMPLES = 2000
 
@@ -102,7 +102,7 @@ def _evaluate(gate: Gate, numbers: Numbers, checks: dict[str, dict[str, Any]]) -
     interval = interval_of(gate.statistic, values, patients)
     kept = gate.kept_by(round(value, 12)) if math.isfinite(value) else gate.kept_by(value)
     told = _told(gate, value, interval, scores)
-    doubt = next(_doubts(scores, checks, attacked=gate.eps is not None), "")
+    doubt = next(_doubts(scores, checks, numbers.doubts(scores.scope), attacked=gate.eps is not None), "")
     if doubt:
         reason = f"{told}, but it cannot be trusted: {doubt}"
     elif kept:
@@ -112,14 +112,14 @@ def _evaluate(gate: Gate, numbers: Numbers, checks: dict[str, dict[str, Any]]) -
     return GateResult(str(gate), kept and not doubt, value, interval, len(values), len(set(patients)), reason)
 
 
-def _doubts(scores: Scores, checks: dict[str, dict[str, Any]], *, attacked: bool) -> Iterator[str]:
+def _doubts(scores: Scores, checks: dict[str, dict[str, Any]], boxes: Sequence[Verdict], *, attacked: bool) -> Iterator[str]:
     """What the checks and the records themselves hold against the numbers."""
     for name in sorted(scores.fingerprints & set(checks)):
         for verdict in checks[name]["verdicts"]:
             if verdict["verdict"] != "ok":
                 yield f"check {verdict['name']}: {verdict['verdict']}, {verdict['evidence']}"
-    for box in verdicts(scores.scope):
-        if box.status == "suspect" and (attacked or box.name == "Recorded"):
+    for box in boxes:
+        if attacked or box.name == "Recorded":
             yield f"{box.name}: {box.text}"
 
 

@@ -14,6 +14,7 @@ from monai_advdef.comparison.measures import DROP, OWN, STABILITY, recorded, sam
 from monai_advdef.gates.expression import Gate
 from monai_advdef.report import words
 from monai_advdef.report.scope import Scope, is_noise, read_scope
+from monai_advdef.report.verdicts import Verdict, verdicts
 
 INDEX = ["case", "patient"]
 
@@ -56,6 +57,14 @@ class Numbers:
     def __init__(self, folder: str | Path, *, model: str | None = None, defense: str | None = None) -> None:
         self.scope = read_scope(Path(folder) / "records", model=model)
         self.defense = defense
+        self._doubts: dict[tuple[float | None, str, str], list[Verdict]] = {}
+
+    def doubts(self, scope: Scope) -> list[Verdict]:
+        """What the records themselves hold against the numbers at the size of a scope."""
+        key = (scope.eps, scope.unit, scope.norm)
+        if key not in self._doubts:
+            self._doubts[key] = [box for box in verdicts(scope) if box.status == "suspect"]
+        return self._doubts[key]
 
     def read(self, gate: Gate) -> Scores:
         """The scores of one gate.
@@ -90,7 +99,7 @@ class Numbers:
         rows = rows[(rows["attack"] != "none") & np.isfinite(rows["eps"])]
         sizes = rows[["eps", "unit", "norm"]].drop_duplicates().sort_values(["unit", "eps"])
         known = words.listing([words.size(eps, unit) for eps, unit, _ in sizes.itertuples(index=False)][:8])
-        mine = sizes[[not gate.unit or same_unit(gate.unit, _bare(unit)) for unit in sizes["unit"]]]
+        mine = sizes[sizes["unit"].map(lambda unit: not gate.unit or same_unit(gate.unit, _bare(unit))).astype(bool)]
         mine = mine[np.isclose(mine["eps"].to_numpy(dtype=float), gate.eps, rtol=1e-6, atol=0)]  # type: ignore[arg-type]
         if not len(mine):
             raise Missing(
