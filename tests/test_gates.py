@@ -251,3 +251,16 @@ def test_results_are_plain_json(folder):
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert [r["passed"] for r in found] == [True, False, True] and found[1]["value"] is None
     assert evaluate_gates([], folder) == []
+
+
+def test_a_budget_in_per_cent_is_not_compared_with_a_change_in_image_units(tmp_path, dice):
+    """2 % of each image's range may well be 40 HU; the records cannot say that this is too much."""
+    write_audit(tmp_path, {"clean": dice["clean"]})
+    about = row(task="abdomen", model="network A", attack="PGD", eps=2.0, unit="% of the range", norm="linf", linf=40.0, steps=10)
+    about |= {"budget": "2 %", "fingerprint": "abc2", "weights": "w1", "data": "data1"}
+    with RecordWriter(tmp_path / "records", "abc2", {}) as writer:
+        cells = [(i, c, k) for i in range(10) for k, c in enumerate(("liver", "spleen"))]
+        own = [(f"c{i:03d}", f"p{i:03d}", c, float(dice["worst"][i, k])) for i, c, k in cells]
+        writer.add([{**about, **dict(zip(("case", "patient", "class", "value"), values))} for values in own])
+    found = one(tmp_path, "dice@2% >= .5")
+    assert found.passed, found.reason
