@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from monai_advdef.comparison.compare import Compared, Comparison
-from monai_advdef.comparison.tables import HEADS, cells, change, remarks, span
+from monai_advdef.comparison.tables import HEADS, LEFT, called, cells, change, remarks, span
 from monai_advdef.neighbours import cannot_write, whole
 from monai_advdef.report import card, words
 from monai_advdef.report.figures import GREY, INK, nice_step, rule, scale, svg, text
@@ -19,7 +19,7 @@ from monai_advdef.report.figures import GREY, INK, nice_step, rule, scale, svg, 
 HERE = Path(__file__).parent
 BETTER, WORSE = "#0b6aa8", "#c4500a"
 """Colours of the first and of the second of a pair, where it is the better one."""
-ROW, HEAD, LEFT, RIGHT, WIDE = 24, 30, 250, 600, 800
+ROW, HEAD, BEGIN, END, WIDE = 24, 30, 250, 600, 800
 
 
 def build_page(found: Comparison, path: str | Path) -> Path:
@@ -48,9 +48,10 @@ def render(found: Comparison) -> str:
         title=words.shorten(" · ".join(side["name"] for side in found.sides), 90),
         sentence=sentence(found),
         forest=forest(found),
-        measure=found.measure,
+        measure=called(found.measure),
         sides=found.sides,
         heads=HEADS,
+        left=LEFT,
         rows=cells(found),
         remarks=remarks(found),
         doubts=found.doubts,
@@ -68,7 +69,7 @@ def sentence(found: Comparison) -> str:
             better = row.verdict.removesuffix(" better")
             other = row.b if better == row.a else row.a
             told.append(f"{better} is better than {other} by {change(found.measure, abs(row.difference)).removeprefix('+')}")
-    return f"{found.measure} under {first[0].condition}: {'; '.join(told)}."
+    return f"{called(found.measure)}, {first[0].condition}: {'; '.join(told)}."
 
 
 def forest(found: Comparison) -> Markup:
@@ -77,7 +78,7 @@ def forest(found: Comparison) -> Markup:
     reach = max((abs(v) for v in ends), default=0.0) or 0.05
     step = nice_step(2 * reach, 8)
     reach = step * math.ceil(reach / step - 1e-9)
-    x = scale(-reach, reach, LEFT, RIGHT)
+    x = scale(-reach, reach, BEGIN, END)
     groups = [(name, list(rows)) for name, rows in groupby(found.rows, key=lambda row: row.condition)]
     bottom = 8 + sum(HEAD + ROW * len(rows) for _, rows in groups)
     body = [rule(x(k * step), 8, x(k * step), bottom, kind="zero" if k == 0 else "grid") for k in _steps(reach, step)]
@@ -91,8 +92,8 @@ def forest(found: Comparison) -> Markup:
         for row in rows:
             body += _line(found.measure, row, x, y)
             y += ROW
-    label = f"Difference in {found.measure}, a minus b, mean and 95 % interval"
-    body.append(text((LEFT + RIGHT) / 2, bottom + 34, label, kind="axis", anchor="middle"))
+    label = f"Difference in {called(found.measure)}, a minus b, mean and 95 % interval"
+    body.append(text((BEGIN + END) / 2, bottom + 34, label, kind="axis", anchor="middle"))
     spoken = "; ".join(f"{r.condition}, {r.a} minus {r.b}: {change(found.measure, r.difference)}, {r.verdict}" for r in found.rows)
     return svg(WIDE, bottom + 42, f"{label}: {spoken}", body)
 
@@ -110,9 +111,9 @@ def _line(measure: str, row: Compared, x: Callable[[float], float], y: float) ->
     name = words.shorten(f"{words.shorten(row.a, 17)} − {words.shorten(row.b, 17)}", 38)
     hover = f"{row.a} minus {row.b}: {change(measure, row.difference)} ({span(measure, row)}), p {words.p_value(row.p_holm)}"
     return [
-        text(LEFT - 12, middle + 4, name, kind="lab", anchor="end", colour=INK),
+        text(BEGIN - 12, middle + 4, name, kind="lab", anchor="end", colour=INK),
         f"<g><title>{Markup.escape(hover)}</title>"
         f'<line x1="{x(low):.1f}" x2="{x(high):.1f}" y1="{middle:.1f}" y2="{middle:.1f}" stroke="{colour}" stroke-width="2.2"/>'
         f'<circle cx="{x(row.difference):.1f}" cy="{middle:.1f}" r="4.2" fill="{colour}"/></g>',
-        text(RIGHT + 14, middle + 4, words.shorten(row.verdict, 26), kind="lab", colour=colour),
+        text(END + 14, middle + 4, words.shorten(row.verdict, 26), kind="lab", colour=colour),
     ]

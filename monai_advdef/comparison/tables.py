@@ -6,8 +6,16 @@ from collections.abc import Sequence
 
 from monai_advdef.comparison.compare import Compared, Comparison
 from monai_advdef.report import words
+from monai_advdef.report.scope import METRIC_NAMES
 
-HEADS = ("attack", "a", "b", "n", "mean a", "mean b", "difference", "95 % interval", "effect", "p (Holm)", "verdict")
+HEADS = ("attack", "a", "b", "verdict", "n (patients)", "mean a", "mean b", "difference", "95 % interval", "effect", "p (Holm)")
+LEFT = 4
+"""Columns that hold words."""
+
+
+def called(measure: str) -> str:
+    """The measure as a reader knows it."""
+    return METRIC_NAMES.get(measure, measure)
 
 
 def value(measure: str, number: float) -> str:
@@ -34,14 +42,14 @@ def cells(found: Comparison) -> list[list[str]]:
             row.condition,
             row.a,
             row.b,
-            f"{row.n}" + (f" of {words.count(row.patients, 'patient')}" if row.patients != row.n else ""),
+            row.verdict,
+            f"{row.n} ({row.patients})",
             value(name, row.mean_a),
             value(name, row.mean_b),
             change(name, row.difference),
             span(name, row),
             words.gain(row.effect, 2),
             words.p_value(row.p_holm),
-            row.verdict,
         ]
         for row in found.rows
     ]
@@ -52,10 +60,10 @@ def remarks(found: Comparison) -> list[str]:
     side = {"higher": "higher is better", "lower": "lower is better", "nearer 0": "without its sign, nearer 0 is better"}[
         found.better
     ]
+    on = f"{words.count(found.cases, 'case')} of {words.count(found.patients, 'patient')}"
     told = [
-        f"{found.measure}, {side}; on {words.count(found.cases, 'case')} of {words.count(found.patients, 'patient')} that all sides "
-        "have; difference: a minus b, mean over cases, interval over patients; Holm over "
-        f"{words.count(len(found.rows), 'comparison')}"
+        f"{called(found.measure)}, {side}; on {on} that all sides have; difference: a minus b, mean over cases, interval over "
+        f"patients; Holm over {words.count(len(found.rows), 'comparison')}"
     ]
     told += [
         f"{row.a} and {row.b}, {row.condition}: {words.count(row.unpaired, 'pair')} of case and class left out, of which only one "
@@ -70,8 +78,7 @@ def text_table(found: Comparison) -> str:
     """For a terminal: columns aligned, remarks below."""
     rows = [list(HEADS), *cells(found)]
     wide = [max(len(row[k]) for row in rows) for k in range(len(HEADS))]
-    left = (0, 1, 2, 10)
-    lines = ["  ".join(t.ljust(w) if k in left else t.rjust(w) for k, (t, w) in enumerate(zip(row, wide))).rstrip() for row in rows]
+    lines = ["  ".join(t.ljust(w) if k < LEFT else t.rjust(w) for k, (t, w) in enumerate(zip(row, wide))).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * w for w in wide))
     return (
         "\n".join([*lines, "", *(f"- {text}" for text in remarks(found)), *(f"- suspect: {text}" for text in found.doubts)]) + "\n"
@@ -80,7 +87,7 @@ def text_table(found: Comparison) -> str:
 
 def markdown_table(found: Comparison) -> str:
     """For documents."""
-    lines = [_row(HEADS), "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---|", *(_row(row) for row in cells(found))]
+    lines = [_row(HEADS), f"|{'---|' * LEFT}{'---:|' * (len(HEADS) - LEFT)}", *(_row(row) for row in cells(found))]
     told = [*remarks(found), *(f"**suspect**: {text}" for text in found.doubts)]
     return "\n".join([*lines, "", *(f"- {_escaped(text)}" for text in told)]) + "\n"
 
