@@ -7,12 +7,12 @@ from types import ModuleType
 from typing import Any
 
 from monai_advdef.audit.dataset import AsDeployed, AuditDataset
-from monai_advdef.audit.intensity import IntensityTail, NotDifferentiable, divided
 from monai_advdef.audit.isolation import isolated
 from monai_advdef.audit.module import Given
 from monai_advdef.audit.reading import AuditOptions, Fact, Reading
 from monai_advdef.audit.run import Audit, audit
 from monai_advdef.audit.socket import read_cases
+from monai_advdef.audit.tail import Divided, NotDifferentiable, Tail, divided
 from monai_advdef.audit.weights import load_weights, loaded_network
 
 __all__ = [
@@ -20,11 +20,12 @@ __all__ = [
     "Audit",
     "AuditDataset",
     "AuditOptions",
+    "Divided",
     "Fact",
     "Given",
-    "IntensityTail",
     "NotDifferentiable",
     "Reading",
+    "Tail",
     "audit",
     "divided",
     "isolated",
