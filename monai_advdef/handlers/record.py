@@ -42,7 +42,7 @@ from monai_advdef.handlers.options import RecordOptions, budget, gather, names_o
 from monai_advdef.handlers.suite import member_rows
 from monai_advdef.metrics import counts, dice, iou
 from monai_advdef.neighbours import check_writable, clear_leftovers
-from monai_advdef.records import RecordWriter, fingerprint
+from monai_advdef.records import LABELS, RecordWriter, fingerprint
 from monai_advdef.report import build
 from monai_advdef.report.words import BY_CHANNEL, IN_L2
 from monai_advdef.switches import as_written, folder
@@ -71,7 +71,7 @@ class RecordHandler:
         attack: the ``AttackHandler`` of this run, or ``None`` for a clean one.
         task, model, suite: written into the rows.
         keep: what is read and kept: :class:`RecordOptions`, or flat options (``activation``, ``image_key``, ``pred_key``,
-            ``label_key``, ``gallery``, ``card``, ``undefended``, ``gradients``), which go before it.
+            ``label_key``, ``gallery``, ``card``, ``undefended``, ``gradients``, ``reference``), which go before it.
 
     Raises:
         ValueError: an unknown option, with the nearest known one; an empty ``output_dir``; when it runs, two cases of one name.
@@ -98,7 +98,7 @@ class RecordHandler:
         suite = str(suite) or getattr(attack, "suite", "")
         self.of = {"task": str(task), "model": str(model), "suite": suite}  # a command line reads 2018 as a number
         self.activation, self.image_key = kept.activation, kept.image_key
-        self.pred_key, self.label_key = kept.pred_key, kept.label_key
+        self.pred_key, self.label_key, self.reference = kept.pred_key, kept.label_key, kept.reference
         self.card, self.undefended, self.gradients = kept.card, kept.undefended, kept.gradients
         self.columns: dict[str, Any] = {}
         self.gallery: Gallery | None = Gallery(self.folder / "gallery") if kept.gallery else None
@@ -147,6 +147,7 @@ class RecordHandler:
             "budget": "" if threat is None else budget(threat),
             "weights": self.cell["weights"],
             "data": told["data"],
+            "reference": self.reference,
         }
         self.release()
         check_writable(output_dir=self.folder, **({"gallery": self.gallery.folder} if self.gallery else {}))
@@ -186,6 +187,7 @@ class RecordHandler:
             "after": known("the postprocessing", lambda: postprocessing_identity(engine)),
         }
         measured = {"activation": self.activation, "undefended": self.undefended, "gradients": self.gradients, **announced(engine)}
+        measured |= {} if self.reference == LABELS else {"reference": self.reference}
         return {
             **self.of,
             "classes": self.classes,
