@@ -101,7 +101,7 @@ class RecordHandler:
         self.pred_key, self.label_key, self.reference = kept.pred_key, kept.label_key, kept.reference
         self.card, self.undefended, self.gradients = kept.card, kept.undefended, kept.gradients
         self.columns: dict[str, Any] = {}
-        self.gallery: Gallery | None = Gallery(self.folder / "gallery") if kept.gallery else None
+        self.gallery: Gallery | None = Gallery(self.folder / "gallery", masks=kept.activation == "sigmoid") if kept.gallery else None
         self.cell: dict[str, Any] = {}
         self.fingerprint, self.done = "", False
         self.cases = Cases(None, self.image_key)
@@ -156,7 +156,7 @@ class RecordHandler:
         facts = {"config": self.cell, "weights": self.cell["weights"], "data": told["data"], **provenance()}
         self._writer = RecordWriter(self.records, self.fingerprint, facts)
         if self.gallery:
-            about = {k: self.columns[k] for k in ("fingerprint", "attack", "defense", "adaptive", "eps", "unit")}
+            about = {k: self.columns[k] for k in ("fingerprint", "attack", "suite", "defense", "adaptive", "eps", "unit")}
             own = BY_CHANNEL + self.columns["budget"] if self.columns["budget"].startswith("[") else ""
             own = IN_L2 if self.columns["norm"] == "l2" else own
             self.gallery.start({**about, "unit": about["unit"] + own})
@@ -227,7 +227,7 @@ class RecordHandler:
             if self.gallery:
                 mean = float(np.mean([v for (_, m), v in values.items() if m == "dice"]))
                 clean = image if attacked is None else attacked.clean[i]
-                self.gallery.offer(name, mean, clean, image, label_map(label), label_map(prediction))
+                self.gallery.offer(name, mean, clean, image, label, prediction)
 
     def completed(self, engine: Engine) -> None:
         """Close the table and write gallery and card."""
