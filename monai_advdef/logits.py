@@ -181,3 +181,10 @@ def why_not(network: Any, x: Tensor, message: str) -> str | None:
             "size that it takes"
         )
     return None
+
+
+def unwrap(network: Any) -> Any:
+    """The network inside ``DataParallel`` or ``DistributedDataParallel``; anything else as it is."""
+    while isinstance(network, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        network = network.module
+    return network

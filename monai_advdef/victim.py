@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from monai_advdef.defenses import DefendedInferer, Defense
 from monai_advdef.defenses.quantiser import check_seen_through, look_through
-from monai_advdef.logits import check_finite, logits_of, no_gradient, standardizer
+from monai_advdef.logits import check_finite, logits_of, no_gradient, standardizer, unwrap
 from monai_advdef.metrics import class_map, encode_label
+from monai_advdef.networks.prepared import PreparedInferer
 from monai_advdef.switches import as_written
 from monai_advdef.types import Given, Images, Logits
 from monai_advdef.windows import is_plain_sliding_window, windowed_gradient
@@ -33,7 +34,8 @@ class Victim:
         defense: an image defence in front of everything; its ``surrogate`` supplies the backward pass. If it is ``stochastic`` it
             takes the generators of its draws as second argument.
         inferer: a MONAI inferer; through a sliding window the gradient is exact and costs the memory of one window. A
-            ``DefendedInferer`` is taken apart into its inferer and its defence.
+            ``DefendedInferer`` is taken apart into its inferer and its defence, a ``PreparedInferer`` into its inferer and what
+            prepares the whole image for it.
         activation: ``"softmax"`` (one class per voxel) or ``"sigmoid"`` (each channel on its own).
         step_precision: ``"bfloat16"`` computes gradients under autocast (scores are then judged again in float32).
         compiled: compute gradients through ``torch.compile`` (pays after some hundred steps).
@@ -83,6 +85,9 @@ class Victim:
                 raise ValueError("defense is given twice: once by itself, once inside the DefendedInferer; give one")
             defense = inferer.defense
             inferer = inferer.inferer
+        self.prepare: Callable[[Tensor], Tensor] | None = None
+        if isinstance(inferer, PreparedInferer):
+            self.prepare, inferer = inferer.prepare, inferer.inferer
         check_seen_through(defense, surrogate, smoothness)
         self.surrogate, self.smoothness = surrogate, smoothness
         self.network = unwrap(network)
@@ -97,7 +102,7 @@ class Victim:
         settings: dict[str, Any] = {"step_precision": self.step_precision, "heads": self.heads, "draws": self.draws}
         settings["kept_windows"] = self.kept_windows
         twin = Victim(self.network, self.normalize, None, self.inferer, self.activation, **settings)
-        twin._stepper, twin.random = self._stepper, self.random
+        twin._stepper, twin.random, twin.prepare = self._stepper, self.random, self.prepare
         return twin
 
     @property
@@ -162,7 +167,11 @@ class Victim:
         Raises:
             ValueError: what the network says of such images in :func:`monai_advdef.logits.logits_of`; logits that are not finite.
         """
-        return self._outputs(x, self.network, generators)[0]
+        return self._outputs(self.fed(x), self.network, generators)[0]
+
+    def fed(self, x: Images) -> Tensor:
+        """What the inferer is given of images that have passed the defence."""
+        return x if self.prepare is None else self.prepare(x)
 
     def _gradient(self, image: Images, loss: Callable[[Logits], Tensor], generators: Generators) -> tuple[Tensor, Tensor, Tensor]:
         x = image.detach().requires_grad_()
@@ -172,8 +181,9 @@ class Victim:
                 f"{type(self.defense).__name__} passes no gradient, so an adaptive attack cannot see through it; "
                 "give it a surrogate, or attack obliviously and say so; surrogate 'identity' suits any defence"
             )
+        fed = self.fed(defended)
         if is_plain_sliding_window(self.inferer) and not self.heads and not self.random:
-            leaf = defended.detach()
+            leaf = fed.detach()
             with self._autocast(image):
                 logits, values, gradient = windowed_gradient(
                     self.inferer,  # type: ignore[arg-type]
@@ -183,11 +193,11 @@ class Victim:
                     self.kept_windows,
                 )
             check_finite(logits, self.network)
-            if self.defense is not None:
-                (gradient,) = torch.autograd.grad(defended, x, gradient)
+            if fed is not x:
+                (gradient,) = torch.autograd.grad(fed, x, gradient)
             return logits, values, gradient
         with self._autocast(image):
-            outputs = self._outputs(defended, self._stepper, generators, heads=self.heads)
+            outputs = self._outputs(fed, self._stepper, generators, heads=self.heads)
         (values,) = average((loss(logits),) for logits in outputs)
         if not values.requires_grad:
             raise ValueError(f"{type(self.inferer).__name__} passed no gradient on; give the victim an inferer that does")
@@ -288,10 +298,3 @@ def average(results: Iterable[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     for result in rest:
         total, count = tuple(a + b for a, b in zip(total, result)), count + 1
     return tuple(a / count for a in total) if count > 1 else total
-
-
-def unwrap(network: Any) -> Any:
-    """The network inside ``DataParallel`` or ``DistributedDataParallel``; anything else as it is."""
-    while isinstance(network, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        network = network.module
-    return network

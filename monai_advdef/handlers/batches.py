@@ -11,9 +11,8 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
-from monai_advdef.logits import name_of, why_not
+from monai_advdef.logits import name_of, unwrap, why_not
 from monai_advdef.networks import Ensemble
-from monai_advdef.victim import unwrap
 
 WHY = {"image": "it is what is attacked", "label": "an attack and its scores are measured against it: load the masks"}
 

@@ -10,8 +10,7 @@ from monai.engines import IterationEvents
 from torch import Tensor
 
 from monai_advdef.handlers.cell import Engine, case_names
-from monai_advdef.logits import NonFinite, bad_weight, name_of, not_finite
-from monai_advdef.victim import unwrap
+from monai_advdef.logits import NonFinite, bad_weight, name_of, not_finite, unwrap
 
 
 class FiniteCheck:

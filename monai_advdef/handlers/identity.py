@@ -27,7 +27,7 @@ from monai.transforms import Randomizable
 from torch import Tensor, nn
 
 from monai_advdef.handlers.code import class_parts, code_parts, function_parts, installed, script_parts
-from monai_advdef.victim import unwrap
+from monai_advdef.logits import unwrap
 
 logger = logging.getLogger(__name__)
 _OF_MODULES = frozenset(vars(nn.Module())) | {"_compiled_call_impl", "_is_torch_compile"}

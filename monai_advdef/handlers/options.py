@@ -13,11 +13,12 @@ from torch import nn
 from monai_advdef.attacks.named import named_attack
 from monai_advdef.defenses.quantiser import check_seen_through
 from monai_advdef.errors import nearest
+from monai_advdef.logits import unwrap
 from monai_advdef.networks.scaled import ScaledLogits
 from monai_advdef.records import LABELS, REFERENCES
 from monai_advdef.switches import AsWritten
 from monai_advdef.threat import ThreatModel, as_threat
-from monai_advdef.victim import Victim, unwrap
+from monai_advdef.victim import Victim
 
 Made = TypeVar("Made")
 

@@ -11,8 +11,8 @@ from ignite.engine import Engine
 from monai.engines import IterationEvents
 from torch import Tensor, nn
 
+from monai_advdef.logits import unwrap
 from monai_advdef.switches import as_written
-from monai_advdef.victim import unwrap
 
 
 class WeightPerturbation:

@@ -1,0 +1,116 @@
+"""What is read of a model that someone else made: a configuration that runs it, and where each part of it was found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from monai_advdef.switches import AsWritten
+
+WITHOUT = "none"  # of `labels`: there are none, and the model's own clean prediction is the reference
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that was found out: ``field`` and ``value`` in words, and its ``source`` (``"validate#inferer in train.json"``)."""
+
+    field: str
+    value: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions(metaclass=AsWritten):
+    """What a user may say of an audit; all but ``output_dir`` may be left away where the model says it itself.
+
+    Args:
+        dataset_dir: folder of the data to audit on.
+        output_dir: where everything goes.
+        checkpoint: a file of weights, in place of those that the model names.
+        suite: name of a frozen suite, or a file.
+        eps, unit, value_range: what the attacker may do, where it is not recovered: the budget in image units, their name, and the
+            lowest and highest valid intensity.
+        images, labels: patterns of file names below ``dataset_dir`` (``"labelsTr/{case}.nii.gz"``); ``labels="none"``: there are
+            none.
+        classes: names of the foreground classes in the order of the channels.
+        activation: ``"softmax"`` or ``"sigmoid"``.
+        trust: build and run what is someone else's code: scripts, expressions that are not pure, whole pickles.
+        dry_run: read the model, say what would be done and what it costs, and stop.
+        checks: check whether the numbers can be trusted.
+        device: where to compute; empty: a GPU where there is one.
+        limit: audit the first so many cases; 0: all.
+        gates: what must hold, ``"dice@5HU >= 0.6"``.
+        baseline, margin: records of an earlier audit, and by how much its mean may be missed.
+        groups: a table of cases or patients with columns to report by.
+        junit: a file for build servers.
+
+    Raises:
+        ValueError: a switch that is neither true nor false; a limit below 0.
+    """
+
+    output_dir: str
+    dataset_dir: str = ""
+    checkpoint: str = ""
+    suite: str = "standard"
+    eps: float | None = None
+    unit: str = ""
+    value_range: Sequence[float] | None = None
+    images: Sequence[str] | str = ()
+    labels: Sequence[str] | str = ()
+    classes: Sequence[str] | str = ()
+    activation: str = ""
+    trust: bool = False
+    dry_run: bool = False
+    checks: bool = True
+    device: str = ""
+    limit: int = 0
+    gates: Sequence[str] = ()
+    baseline: str = ""
+    margin: float = 0.02
+    groups: str = ""
+    junit: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("images", "labels", "classes", "gates"):
+            given = getattr(self, name)
+            object.__setattr__(self, name, [given] if isinstance(given, str) and given else list(given))
+        if self.limit < 0:
+            raise ValueError(f"limit must be a number of cases, or 0 for all, got {self.limit}")
+        if self.activation not in ("", "softmax", "sigmoid"):
+            raise ValueError(f"activation must be softmax or sigmoid, got {self.activation!r}")
+
+    @property
+    def unlabelled(self) -> bool:
+        """Whether the user said that there are no labels."""
+        return list(self.labels) == [WITHOUT]
+
+
+@dataclass(kw_only=True)
+class Reading:
+    """A model in the words of a configuration.
+
+    Args:
+        name: of the model.
+        kind: ``"MONAI bundle"``, ``"TorchScript"``, ``"nnU-Net"`` or ``"module"``.
+        root: its folder, which holds its own ``scripts``.
+        files: its own configuration files, in their order; none where ``overlay`` says all.
+        overlay: what goes over them; its ``deployed`` is the socket that ``workflows/audit/evaluate.yaml`` plugs into, and refers
+            (``"@validate::inferer"``) to what the files define. Later the two are joined and what is not referred to is left out, so
+            the socket may use names that the evaluation uses for itself.
+        facts: what was found, and where.
+        notes: what the user should know: what was left out, replaced or assumed.
+    """
+
+    name: str
+    kind: str
+    root: Path
+    files: list[Path] = field(default_factory=list)
+    overlay: dict[str, Any] = field(default_factory=dict)
+    facts: list[Fact] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def tell(self, name: str, value: Any, source: str) -> None:
+        """Add a fact."""
+        self.facts.append(Fact(name, str(value), source))
