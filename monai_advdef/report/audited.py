@@ -75,7 +75,7 @@ def read_audit(folder: str | Path) -> Audit:
 def _gate(told: Mapping[str, Any]) -> Gate:
     interval = [float(end) for end in _list(told.get("interval")) if isinstance(end, (int, float))]
     return Gate(
-        expression=_text(told.get("expression")),
+        expression=_text(told.get("expression") or told.get("name")),
         passed=told.get("passed") is True,
         value=_number(told.get("value")),
         interval=f"{_number(interval[0])} to {_number(interval[1])}" if len(interval) == 2 and not math.isnan(interval[0]) else "",
