@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from monai_advdef.report.evidence.gather import gather
 from monai_advdef.report.evidence.results import CLASS, CLEAN
 
 HERE = Path(__file__).parent
-MOST = {"results": 9, "classes": 3, "gates": 4, "doubts": 4, "notes": 3, "names": 8}
+MOST = {"results": 8, "classes": 3, "gates": 3, "doubts": 3, "notes": 2, "names": 6}
 """What one side of A4 has room for; all of it stands in the twins."""
 
 
@@ -59,7 +60,16 @@ def build_evidence(
 def html(told: dict[str, Any]) -> str:
     """The page, of what :func:`gather` tells; what has no room is counted."""
     style = Markup((HERE / "evidence.css").read_text(encoding="utf-8"))
-    return _environment(autoescape=True).get_template("evidence.html.j2").render(**_shown(told, short=True), style=style)
+    template, shown = _environment(autoescape=True).get_template("evidence.html.j2"), _shown(told, short=True)
+    body = re.sub(r"<style>.*?</style>|<[^>]+>", "", template.render(**shown, style="", size="0"), flags=re.DOTALL)
+    return template.render(**shown, style=style, size=f"{print_size(len(' '.join(body.split()))):.2f}")
+
+
+def print_size(characters: int) -> float:
+    """The size of type, in px, with which so many characters fill one side of A4, as measured: 7.5 px to 11 px. The area that a
+    text takes grows as the square of the size."""
+    height = 230 + 0.145 * characters  # in px at a size of 9.6 px, between margins 188 mm apart
+    return min(11.0, max(7.5, 9.6 * math.sqrt(960 / height)))
 
 
 def markdown(told: dict[str, Any]) -> str:
@@ -85,8 +95,8 @@ def _shown(told: dict[str, Any], *, short: bool) -> dict[str, Any]:
     """What a template shows: lines as text, and of long lists the first and how many more there are."""
     lines = [_line(entry) for entry in told["results"] if entry["what"] != CLASS]
     classes = sorted((e for e in told["results"] if e["what"] == CLASS), key=lambda e: (e["mean"] is None, e["mean"]))
-    if short and len(lines) > MOST["results"]:  # the headline and what stands beside it first
-        lines.sort(key=lambda line: (not line["headline"], line["what"] != CLEAN))
+    if short and len(lines) > MOST["results"]:
+        lines.sort(key=lambda line: _less(line, told["results"]))
     doubts = [box for box in told["checks"] if box["status"] not in ("ok", "note")]
 
     def cut(name: str, found: list[Any]) -> list[Any]:
@@ -108,6 +118,14 @@ def _shown(told: dict[str, Any], *, short: bool) -> dict[str, Any]:
         "names": cut("names", told["tested"]["classes"]),
         "more_names": len(told["tested"]["classes"]) - len(cut("names", told["tested"]["classes"])),
     }
+
+
+def _less(line: dict[str, Any], every: list[dict[str, Any]]) -> int:
+    """How far behind the headline a line comes, where not all have room: what the undefended network does beside it, the headline of
+    each defence, clean scores, the rest."""
+    size = next((entry["eps"] for entry in every if entry["headline"]), None)
+    beside = line["what"] == CLEAN or line["eps"] == size
+    return (0 if line["defense"] == "none" else 1 if line["headline"] else 2) if beside else 3
 
 
 def _line(entry: dict[str, Any]) -> dict[str, Any]:
