@@ -205,13 +205,13 @@ def test_values_are_mapped_as_the_bundle_maps_them(tmp_path):
     entry = write(tmp_path, values=(0, 7, 205))
     mapping = [MapLabelValued("label", [0, 7, 205], [0, 2, 1])]
     truth = np.asarray(nib.load(entry["label"]).dataobj)
-    for chain, own in ((loading() + mapping + FLIP, None), (loading() + FLIP, Compose(mapping)), (loading() + FLIP + mapping, None)):
-        out = scored(entry, Compose(chain), own)
-        assert np.array_equal(out["label"][0].numpy() == 2, truth == 7) and np.array_equal(
-            out["label"][0].numpy() == 1, truth == 205
-        )
+    for chain in (loading() + mapping + FLIP, loading() + FLIP + mapping):
+        label = scored(entry, Compose(chain))["label"]
+        assert np.array_equal(label[0].numpy() == 2, truth == 7) and np.array_equal(label[0].numpy() == 1, truth == 205)
+    after = LabelFiles([entry], Compose(loading() + FLIP), Compose(mapping), classes=["one", "two"])({"case": "a"})
+    assert np.array_equal(after, label)
     with pytest.raises(DataError, match=r"mask\.nii\.gz: the label holds class 205, known are 0\.\.2"):
-        LabelFiles([entry], Compose(loading()), classes=["one", "two"])("a")
+        LabelFiles([entry], Compose(loading()), classes=["one", "two"])({"case": "a"})
 
 
 def test_images_put_together_from_several_files(tmp_path):
@@ -283,13 +283,13 @@ def test_what_cannot_be_scored_is_said(tmp_path):
     with pytest.raises(ValueError, match="RandGridDistortiond of the preprocessing moves voxels and has no inverse"):
         scored(entry, Compose([*loading(), RandGridDistortiond("image", prob=0.0)]))
     with pytest.raises(DataError, match="case 'b' has no 'label' in the data list"):
-        LabelFiles([entry], Compose(loading()), classes=["one", "two"])("b")
+        LabelFiles([entry], Compose(loading()), classes=["one", "two"])({"case": "b"})
     gone = {**entry, "label": str(tmp_path / "gone.nii.gz")}
     with pytest.raises(DataError, match=r"gone\.nii\.gz, the label of case 'a', does not exist"):
-        LabelFiles([gone], Compose(loading()), classes=["one", "two"])("a")
+        LabelFiles([gone], Compose(loading()), classes=["one", "two"])({"case": "a"})
     Path(entry["label"]).write_bytes(Path(entry["label"]).read_bytes()[:200])
     with pytest.raises(DataError, match=r"mask\.nii\.gz, the label of case 'a', cannot be read"):
-        LabelFiles([entry], Compose(loading()), classes=["one", "two"])("a")
+        LabelFiles([entry], Compose(loading()), classes=["one", "two"])({"case": "a"})
 
 
 def test_channels_last_arrays(tmp_path):

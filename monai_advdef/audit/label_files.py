@@ -27,7 +27,7 @@ class LabelFiles:
 
     Reading, the arrangement of channels and the mapping of values (``MapLabelValued``, ``Lambdad``, ``AsDiscreted``,
     ``ConvertToMultiChannelBasedOnBratsClassesd``, transforms of the bundle's own) are those of the bundle, before the network and
-    after it; spatial transforms are left out. Called with the name of a case.
+    after it; spatial transforms are left out.
 
     Args:
         cases: entries of the data list, each with ``case`` and the file, or files, of its label.
@@ -64,13 +64,18 @@ class LabelFiles:
         plain.to_onehot = [None] * len(plain.to_onehot)
         return plain
 
-    def __call__(self, case: str) -> MetaTensor:
-        """The label of a case: class map (1, \\*S) or masks (K, \\*S), small integers, with the file's affine.
+    def own(self, data: Mapping[str, Any], left: Mapping[str, Any]) -> Any:
+        """What the bundle's own postprocessing left of the label."""
+        return left.get("label")
+
+    def __call__(self, data: Mapping[str, Any]) -> MetaTensor:
+        """The label of a case (``case`` of the item): class map (1, \\*S) or masks (K, \\*S), small integers, with its affine.
 
         Raises:
             DataError: no such case or label, a file that cannot be read, a transform that changes its size, values that are no
                 class; names the file.
         """
+        case = str(data[CASE])
         entry = self.entries.get(case)
         if entry is None or self.label_key not in entry:
             raise DataError(f"case {case!r} has no {self.label_key!r} in the data list; give it one, or audit with labels 'none'")
