@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from monai_advdef.audit.dataset import AsDeployed, AuditDataset
+from monai_advdef.audit.handler import TailHandler
 from monai_advdef.audit.isolation import isolated
 from monai_advdef.audit.module import Given
 from monai_advdef.audit.reading import AuditOptions, Fact, Reading
@@ -26,6 +27,7 @@ __all__ = [
     "NotDifferentiable",
     "Reading",
     "Tail",
+    "TailHandler",
     "audit",
     "divided",
     "isolated",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,21 +77,30 @@ def audit(model: Any, data: Any = None, **options: Any) -> Audit:
     return _Course(model, cases, chosen, Terminal()).run()
 
 
-def built(workflow: ConfigWorkflow, name: str) -> Any:
-    """An object of a configuration.
-
-    Raises:
-        ValueError, OSError: why it cannot be made, in place of MONAI's word that it could not.
-    """
+@contextmanager
+def unwrapped() -> Iterator[None]:
+    """The reason itself, in place of MONAI's word that a component could not be made or an item of ``run`` not be carried out."""
     try:
-        return workflow.parser.get_parsed_content(name)
+        yield
     except RuntimeError as error:
         cause: BaseException = error
         while cause.__cause__ is not None and not isinstance(cause, (ValueError, OSError)):
             cause = cause.__cause__
         if isinstance(cause, (ValueError, OSError)):
             raise cause from error
-        raise ValueError(f"{error}: {type(cause).__name__}: {cause}") from error
+        if cause is not error:
+            raise RuntimeError(f"{type(cause).__name__}: {cause}") from error
+        raise
+
+
+def built(workflow: ConfigWorkflow, name: str) -> Any:
+    """An object of a configuration.
+
+    Raises:
+        ValueError: why it cannot be made.
+    """
+    with unwrapped():
+        return workflow.parser.get_parsed_content(name)
 
 
 class _Course:
@@ -170,7 +180,8 @@ class _Course:
         self.console.print(f"evaluating {what}")
         made = self._workflow(files, overrides)
         try:
-            made.run()
+            with unwrapped():
+                made.run()
         except Suspect:  # told in checks.json, on the card, and by the exit code
             pass
         made.finalize()
