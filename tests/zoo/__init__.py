@@ -1,1 +1,1 @@
-"""Small bundles in the shapes of published ones: ``build(folder)`` of each module writes a bundle and its data; returns both folders."""
+"""Small bundles in the shapes of published ones: each module's ``build(folder)`` writes a bundle and its data, returns both."""
