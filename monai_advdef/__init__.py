@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from monai_advdef.attacks import Outcome as Outcome
     from monai_advdef.attacks import run as run
+    from monai_advdef.prepared import PreparedInferer as PreparedInferer
     from monai_advdef.threat import ThreatModel as ThreatModel
     from monai_advdef.victim import Victim as Victim
 
 __version__ = "0.1.0"
-__all__ = ["Outcome", "ThreatModel", "Victim", "run", "tune_allocator"]
+__all__ = ["Outcome", "PreparedInferer", "ThreatModel", "Victim", "audit", "run", "tune_allocator"]
 
 _HOMES = {
     "Outcome": "monai_advdef.attacks",
+    "PreparedInferer": "monai_advdef.prepared",
     "ThreatModel": "monai_advdef.threat",
     "Victim": "monai_advdef.victim",
     "run": "monai_advdef.attacks",
@@ -27,6 +29,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "audit":  # a package that can be called
+        return import_module("monai_advdef.audit")
     if name not in _HOMES:
         raise AttributeError(f"module 'monai_advdef' has no attribute {name!r}; it offers {', '.join(__all__)}")
     return getattr(import_module(_HOMES[name]), name)

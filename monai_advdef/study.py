@@ -125,4 +125,7 @@ def quiet() -> None:
     logging.disable(logging.INFO)
     for name in ("alembic", "ignite", "mlflow", "monai", "torch"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("monai.bundle.workflows").setLevel(
+        logging.CRITICAL
+    )  # that overlays lie in other folders than a bundle's files
     warnings.filterwarnings("ignore", module=r"(?!monai_advdef)")

@@ -245,4 +245,4 @@ def test_an_empty_folder_is_refused(capsys, words):
 
 def test_the_home_folder_is_known_behind_an_equals_sign(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert command_line._parser().parse_args(["demo", "--output_dir=~/d"]).output_dir == str(tmp_path / "d")
+    assert command_line.parser().parse_args(["demo", "--output_dir=~/d"]).output_dir == str(tmp_path / "d")

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from monai.bundle import ConfigParser
 
-from monai_advdef.__main__ import _parser
 from monai_advdef.bundle import bundles, workflows
+from monai_advdef.commands import parser as _parser
 
 ROOT = Path(__file__).parents[1]
 PAGES = {"README.md": "skin_lesion_dermoscopy_segmentation", **{f"bundles/{name}/docs/README.md": name for name in bundles()}}

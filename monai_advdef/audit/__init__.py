@@ -2,6 +2,43 @@
 
 from __future__ import annotations
 
-from monai_advdef.audit.intensity import IntensityTail, NotDifferentiable, divided
+import sys
+from types import ModuleType
+from typing import Any
 
-__all__ = ["IntensityTail", "NotDifferentiable", "divided"]
+from monai_advdef.audit.dataset import AsDeployed, AuditDataset
+from monai_advdef.audit.intensity import IntensityTail, NotDifferentiable, divided
+from monai_advdef.audit.isolation import isolated
+from monai_advdef.audit.module import Given
+from monai_advdef.audit.reading import AuditOptions, Fact, Reading
+from monai_advdef.audit.run import Audit, audit
+from monai_advdef.audit.socket import read_cases
+from monai_advdef.audit.weights import load_weights, loaded_network
+
+__all__ = [
+    "AsDeployed",
+    "Audit",
+    "AuditDataset",
+    "AuditOptions",
+    "Fact",
+    "Given",
+    "IntensityTail",
+    "NotDifferentiable",
+    "Reading",
+    "audit",
+    "divided",
+    "isolated",
+    "load_weights",
+    "loaded_network",
+    "read_cases",
+]
+
+
+class _Callable(ModuleType):
+    """``monai_advdef.audit`` is the room, and called it is the verb."""
+
+    def __call__(self, model: Any, data: Any = None, **options: Any) -> Audit:
+        return audit(model, data, **options)
+
+
+sys.modules[__name__].__class__ = _Callable

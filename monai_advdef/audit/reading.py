@@ -23,36 +23,66 @@ class Fact:
 
 @dataclass(frozen=True, kw_only=True)
 class AuditOptions(metaclass=AsWritten):
-    """What a user may say of a model that is audited; all but the data may be left away where the model says it itself.
+    """What a user may say of an audit; all but ``output_dir`` may be left away where the model says it itself.
 
     Args:
         dataset_dir: folder of the data to audit on.
         output_dir: where everything goes.
-        images, labels: patterns of file names below ``dataset_dir`` (``"labelsTr/{case}.nii.gz"``); ``labels="none"``: there are none.
+        suite: name of a frozen suite, or a file.
+        eps, unit, value_range: what the attacker may do, where it is not recovered: the budget in image units, their name, and the
+            lowest and highest valid intensity.
+        images, labels: patterns of file names below ``dataset_dir`` (``"labelsTr/{case}.nii.gz"``); ``labels="none"``: there are
+            none.
         classes: names of the foreground classes in the order of the channels.
         activation: ``"softmax"`` or ``"sigmoid"``.
         trust: build and run what is someone else's code: scripts, expressions that are not pure, whole pickles.
-        device: where to compute.
+        dry_run: read the model, say what would be done and what it costs, and stop.
+        checks: check whether the numbers can be trusted.
+        device: where to compute; empty: a GPU where there is one.
         limit: audit the first so many cases; 0: all.
+        gates: what must hold, ``"dice@5HU >= 0.6"``.
+        baseline, margin: records of an earlier audit, and by how much its mean may be missed.
+        groups: a table of cases or patients with columns to report by.
+        junit: a file for build servers.
 
     Raises:
-        ValueError: a switch that is neither true nor false.
+        ValueError: a switch that is neither true nor false; a limit below 0.
     """
 
-    dataset_dir: str
     output_dir: str
-    images: Sequence[str] = ()
+    dataset_dir: str = ""
+    suite: str = "standard"
+    eps: float | None = None
+    unit: str = ""
+    value_range: Sequence[float] | None = None
+    images: Sequence[str] | str = ()
     labels: Sequence[str] | str = ()
-    classes: Sequence[str] = ()
+    classes: Sequence[str] | str = ()
     activation: str = ""
     trust: bool = False
-    device: str = "cpu"
+    dry_run: bool = False
+    checks: bool = True
+    device: str = ""
     limit: int = 0
+    gates: Sequence[str] = ()
+    baseline: str = ""
+    margin: float = 0.02
+    groups: str = ""
+    junit: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("images", "labels", "classes", "gates"):
+            given = getattr(self, name)
+            object.__setattr__(self, name, [given] if isinstance(given, str) and given else list(given))
+        if self.limit < 0:
+            raise ValueError(f"limit must be a number of cases, or 0 for all, got {self.limit}")
+        if self.activation not in ("", "softmax", "sigmoid"):
+            raise ValueError(f"activation must be softmax or sigmoid, got {self.activation!r}")
 
     @property
     def unlabelled(self) -> bool:
         """Whether the user said that there are no labels."""
-        return self.labels == WITHOUT or list(self.labels) == [WITHOUT]
+        return list(self.labels) == [WITHOUT]
 
 
 @dataclass(kw_only=True)

@@ -1,0 +1,139 @@
+"""The cases of an audit: each as its image in image units, and as the model's own chain feeds it to the network."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.data import Dataset, MetaTensor
+from monai.transforms import Compose, MapTransform
+from torch import Tensor
+
+from monai_advdef.errors import DataError
+
+logger = logging.getLogger(__name__)
+Chain = Callable[[dict[str, Any]], Mapping[str, Any]]
+
+
+class AuditDataset(Dataset):
+    """A case becomes ``image`` (C, \\*S) in image units, ``label`` on the grid of the network's output, and ``fed``.
+
+    ``fed`` is what the model's own preprocessing makes of the case, whole and as deployed; with it come the operations that its
+    postprocessing inverts. The ``image`` is what the head of that preprocessing makes of it, and what is attacked; what stands
+    between the two is the tail.
+
+    Args:
+        cases: one mapping per case with the files of image and label, ``case`` and ``patient``.
+        preprocessing: the whole chain, on dictionaries.
+        head: the part of it that reads and shapes the image; ``preprocessing`` itself where the attack is at the
+            network's input.
+        image_key, label_key: the chain's names.
+        labelled: false: cases have no label; the chain then goes without it.
+
+    Raises:
+        DataError: no case; when a case is read, the chain fails on it, naming the case.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Mapping[str, Any]],
+        preprocessing: Any,
+        head: Any,
+        *,
+        image_key: str = "image",
+        label_key: str = "label",
+        labelled: bool = True,
+    ) -> None:
+        if not cases:
+            raise DataError("there is no case to audit on; name the files with --images and --labels")
+        super().__init__([dict(case) for case in cases], None)
+        self.preprocessing, self.head = as_chain(preprocessing), as_chain(head)
+        self.image_key, self.label_key, self.labelled = image_key, label_key, labelled
+        if not labelled:
+            for chain in (self.preprocessing, self.head):
+                let_missing(chain)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]
+        case = dict(self.data[index])
+        name = str(case.get("case", index))
+        if not self.labelled:
+            case.pop(self.label_key, None)
+        fed, raw = (self._made(chain, dict(case), name) for chain in (self.preprocessing, self.head))
+        item = {"image": _float(raw[self.image_key]), "fed": _float(fed[self.image_key])}
+        if self.labelled:
+            if self.label_key not in fed:
+                raise DataError(f"{name}: the preprocessing gives no {self.label_key!r}; name its key with label_key")
+            item["label"] = fed[self.label_key]
+        files = {key: case[key] for key in (self.image_key, self.label_key) if key in case}
+        return {**item, "files": files, "case": name, "patient": str(case.get("patient", name))}
+
+    def _made(self, chain: Chain, case: dict[str, Any], name: str) -> Mapping[str, Any]:
+        try:
+            found = chain(case)
+        except DataError:
+            raise
+        except (RuntimeError, ValueError, KeyError, OSError, TypeError) as error:
+            cause = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__  # type: ignore[assignment]
+            raise DataError(f"{name}: the model's own preprocessing fails on it: {type(cause).__name__}: {cause}") from error
+        if isinstance(found, list):
+            raise DataError(
+                f"{name}: the preprocessing gives {len(found)} samples of one case; an audit needs whole cases, without random crops"
+            )
+        return found
+
+
+def as_chain(preprocessing: Any) -> Chain:
+    """A preprocessing as one callable: a list becomes a ``Compose`` without threads of its own."""
+    return Compose(list(preprocessing)) if isinstance(preprocessing, (list, tuple)) else preprocessing
+
+
+def let_missing(chain: Any) -> None:
+    """Every dictionary transform of a chain passes over keys that a case lacks."""
+    for transform in chain.flatten().transforms if isinstance(chain, Compose) else []:
+        if isinstance(transform, MapTransform):
+            transform.allow_missing_keys = True
+
+
+def _float(x: Any) -> Tensor:
+    """A floating image; a MetaTensor stays one."""
+    x = x if isinstance(x, Tensor) else torch.as_tensor(x)
+    return x if x.dtype == torch.float32 else x.float()
+
+
+class AsDeployed:
+    """The model's own postprocessing on what an audit's evaluator gives: its keys are its own, and its image is what was fed.
+
+    ``pred`` and ``label`` are afterwards what it left of them; everything else of the case stays.
+
+    Args:
+        postprocessing: a transform on dictionaries, a list of them, or ``None``.
+        image_key, label_key, pred_key: its names.
+    """
+
+    def __init__(self, postprocessing: Any, *, image_key: str = "image", label_key: str = "label", pred_key: str = "pred") -> None:
+        self.postprocessing = None if postprocessing is None else as_chain(postprocessing)
+        self.keys = {"image": image_key, "label": label_key, "pred": pred_key}
+        if postprocessing is not None:
+            let_missing(self.postprocessing)
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """One case, decollated."""
+        if self.postprocessing is None:
+            return dict(data)
+        held = {self.keys["image"]: data["fed"], self.keys["pred"]: _with_meta(data["pred"], data["fed"])}
+        if "label" in data:
+            held[self.keys["label"]] = data["label"]
+        others = {key: value for key, value in data.items() if key not in ("image", "label", "pred", "fed", *held)}
+        made = self.postprocessing({**others, **held})
+        return {**data, **{name: made[self.keys[name]] for name in ("label", "pred") if self.keys[name] in made}}
+
+
+def _with_meta(pred: Tensor, fed: Any) -> Tensor:
+    """A prediction with the geometry of what was fed, as MONAI's own inferers leave it."""
+    if not isinstance(fed, MetaTensor) or isinstance(pred, MetaTensor):
+        return pred
+    return MetaTensor(pred).copy_meta_from(fed)

@@ -1,0 +1,73 @@
+"""What kind of model was given, and the reader for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+from torch import nn
+
+from monai_advdef.audit.module import Given, read_module
+from monai_advdef.audit.reading import AuditOptions, Reading
+from monai_advdef.bundle import bundles
+from monai_advdef.errors import DataError, nearest
+
+SUFFIXES = (".yaml", ".yml", ".json")
+
+
+def read_model(model: Any, options: AuditOptions, cases: Sequence[Mapping[str, Any]] | None = None) -> Reading:
+    """Read any model: a network (``Given`` or as it is), or the path of a bundle, an nnU-Net folder or a TorchScript file.
+
+    Args:
+        cases: of a network; a path's are found in the data folder.
+
+    Raises:
+        DataError: none of these; what a reader misses.
+    """
+    if isinstance(model, (nn.Module, Given)):
+        return read_module(model, cases, options)
+    path = _existing(model)
+    if path.is_dir() and (path / "plans.json").is_file() and (path / "dataset.json").is_file():
+        from monai_advdef.audit.nnunet import read_nnunet
+
+        return read_nnunet(path, options)
+    if path.is_file() and path.suffix.lower() not in (".zip",):
+        from monai_advdef.audit.torchscript import read_torchscript
+
+        return read_torchscript(path, options)
+    if (own := _ours(path)) is not None:
+        return own
+    from monai_advdef.audit.bundles import read_bundle
+
+    return read_bundle(path, options)
+
+
+def _existing(model: Any) -> Path:
+    if not isinstance(model, (str, os.PathLike)):
+        raise DataError(
+            f"a model is a network or the path of one, got a {type(model).__name__}; give a bundle's folder, for example"
+        )
+    path = Path(model).expanduser()
+    if not path.exists():
+        known = bundles()
+        if str(model) in known:
+            return known[str(model)]
+        raise DataError(f"{path}: there is no such file or folder; {nearest(str(model), known)}")
+    return path.resolve()
+
+
+def _ours(path: Path) -> Reading | None:
+    """A bundle in our dialect (its configuration says what an attacker may do) runs as it is."""
+    configs = path / "configs"
+    found = [f for name in ("train", "evaluate") for f in (configs / f"{name}{s}" for s in SUFFIXES) if f.is_file()]
+    if len(found) != 2:
+        return None
+    config = ConfigParser.load_config_files([str(f) for f in found])
+    if not isinstance(config, dict) or "threat_def" not in config or "record_def" not in config:
+        return None
+    reading = Reading(name=path.name, kind="monai_advdef bundle", root=path, files=found)
+    reading.tell("images", "in image units up to the network, as its threat_def says", f"threat_def in {found[0].name}")
+    return reading

@@ -1,0 +1,82 @@
+"""From a reading to the files that stock ``monai.bundle run`` takes: ``model.yaml`` and the list of its cases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from monai_advdef.audit.isolation import SOCKET, isolated
+from monai_advdef.audit.reading import Reading
+from monai_advdef.errors import DataError
+from monai_advdef.neighbours import whole
+
+MODEL, CASES = "model.yaml", "cases.json"
+DEFAULTS: dict[str, Any] = {
+    "name": "model",
+    "kind": "model",
+    "task": "segmentation",
+    "checkpoint": None,
+    "postprocessing": None,
+    "image_key": "image",
+    "label_key": "label",
+    "pred_key": "pred",
+    "activation": "softmax",
+    "reads": [],
+    "key_metric": None,
+}
+NEEDED = ("network", "inferer", "preprocessing", "classes", "cases")
+HEAD = """# What is audited and how it is deployed, as it was read on the model's own files; written by `monai-advdef audit`.
+# By hand, with WORKFLOWS as `monai-advdef list --where workflows` prints it:
+# python -m monai.bundle run --config_file "['model.yaml','WORKFLOWS/audit/evaluate.yaml','WORKFLOWS/suites/standard.yaml']"
+"""
+
+
+def plugged(reading: Reading, threat: Mapping[str, Any], output_dir: str, device: str) -> dict[str, Any]:
+    """The configuration of a model: its socket with every name that an evaluation asks for, and the threat model.
+
+    Raises:
+        DataError: a part that the reader left empty.
+    """
+    config = isolated(reading)
+    socket = {**DEFAULTS, **config[SOCKET]}
+    if missing := [name for name in NEEDED if socket.get(name) in (None, [], "")]:
+        raise DataError(f"{reading.name}: its reading says nothing of {', '.join(missing)}; give it with options, or another model")
+    settings = {"bundle_root": str(reading.root), "output_dir": output_dir, "device": f"$torch.device('{device}')"}
+    return {**settings, **config, SOCKET: socket, "threat_def": {"_target_": "monai_advdef.ThreatModel", **threat}}
+
+
+def write_socket(config: dict[str, Any], folder: Path) -> list[Path]:
+    """Write ``model.yaml`` and ``cases.json`` below a folder and return the configuration files; live objects cannot be written.
+
+    Raises:
+        TypeError: the configuration holds objects.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    cases = config[SOCKET]["cases"]
+    if isinstance(cases, Sequence) and not isinstance(cases, str):
+        with whole(folder / CASES) as new:
+            new.write_text(json.dumps(cases, indent=1, ensure_ascii=False), encoding="utf-8")
+        cases = {"_target_": "monai_advdef.audit.read_cases", "path": str(folder / CASES)}
+    text = json.dumps({**config, SOCKET: {**config[SOCKET], "cases": cases}})
+    with whole(folder / MODEL) as new:
+        new.write_text(HEAD + yaml.safe_dump(json.loads(text), sort_keys=False, width=130, allow_unicode=True), encoding="utf-8")
+    return [folder / MODEL]
+
+
+def read_cases(path: str) -> list[dict[str, Any]]:
+    """The cases of an audit, as ``cases.json`` lists them.
+
+    Raises:
+        DataError: it is not there, or no such list.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); run the audit again, it writes the list anew") from error
+    if not isinstance(found, list) or not all(isinstance(case, dict) for case in found):
+        raise DataError(f"{path}: is no list of cases; run the audit again, it writes the list anew")
+    return found
