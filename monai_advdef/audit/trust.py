@@ -1,4 +1,4 @@
-"""Whether a configuration of someone else only computes: the expressions and the targets that it builds, checked before any is built.
+"""Whether a configuration of someone else only computes: its expressions and targets, checked before any of them is built.
 
 An expression may name what ``trusted_names`` lists, and nothing else: no attribute with two underscores, no module as a value, no
 method but those listed, no assignment. It is read as a syntax tree, so text that is put together at run time names nothing.
@@ -7,6 +7,7 @@ method but those listed, no assignment. It is read as a syntax tree, so text tha
 from __future__ import annotations
 
 import ast
+import enum
 import importlib
 import importlib.util
 import inspect
@@ -19,10 +20,10 @@ from monai.bundle import ConfigComponent, ReferenceResolver
 from monai_advdef.audit import trusted_names as known
 from monai_advdef.errors import DataError
 
-LOCATED = ("reader", "writer")  # arguments by which MONAI looks up a class by its dotted name
+LOCATED = ("reader", "writer", "merger_cls")  # arguments by which MONAI looks up a class by its dotted name
 _NODES = (
-    "Expression Constant Name Load Store Attribute Subscript Slice Call keyword BinOp UnaryOp BoolOp Compare IfExp List Tuple Dict Set "
-    "ListComp SetComp DictComp GeneratorExp comprehension Lambda arguments arg Starred JoinedStr FormattedValue"
+    "Expression Constant Name Load Store Attribute Subscript Slice Call keyword BinOp UnaryOp BoolOp Compare IfExp List Tuple Dict "
+    "Set ListComp SetComp DictComp GeneratorExp comprehension Lambda arguments arg Starred JoinedStr FormattedValue"
 ).split()
 _KINDS = (ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
 
@@ -55,7 +56,7 @@ def references(expression: str) -> tuple[str, dict[str, str]]:
 
 
 def imported(statements: list[str]) -> dict[str, str]:
-    """The dotted name behind every name that import statements (without their ``$``) bind, as MONAI binds them: the first of each."""
+    """The dotted name behind every name that import statements (without their ``$``) bind, as MONAI binds them: the first."""
     names = dict(known.ALWAYS)
     for statement in statements:
         node = ast.parse(statement.strip()).body[0]
@@ -86,13 +87,33 @@ def check_expression(expression: str, modules: Mapping[str, str], *, data: bool 
     bound = {n.arg for n in nodes if isinstance(n, ast.arg)} | set(names)
     bound |= {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     inner = {id(n.value) for n in nodes if isinstance(n, ast.Attribute)}
+    inner |= {id(n.func) for n in nodes if isinstance(n, ast.Call) and _is_direct(n)}
     for node in nodes:
         if type(node).__name__ not in _NODES and not isinstance(node, _KINDS):
             raise Impure(f"holds a {type(node).__name__}, which an expression of a configuration does not need")
         if isinstance(node, (ast.Name, ast.Attribute)) and id(node) not in inner:
             _check_name(node, bound, modules, data)
-        if isinstance(node, ast.Call):
-            _check_call(node)
+
+
+def _is_direct(node: ast.Call) -> bool:
+    """Whether a call is one of those that are judged with their arguments, and nowhere else allowed.
+
+    Raises:
+        Impure: for other arguments than those that only read.
+    """
+    name = ast.unparse(node.func)
+    starred = any(isinstance(a, ast.Starred) for a in node.args) or any(k.arg is None for k in node.keywords)
+    if name == "open":
+        modes = [*node.args[1:2], *(k.value for k in node.keywords if k.arg == "mode")]
+        reads = all(isinstance(mode, ast.Constant) and mode.value in ("r", "rt", "rb") for mode in modes)
+        if starred or not reads or len(node.args) > 2 or any(k.arg not in ("mode", "encoding") for k in node.keywords):
+            raise Impure("opens a file to write, or as its text does not tell")
+        return True
+    if name == "load_weights":
+        if starred or len(node.args) != 1 or node.keywords:
+            raise Impure("loads a file otherwise than as plain weights")
+        return True
+    return False
 
 
 def _check_name(node: ast.Name | ast.Attribute, bound: set[str], modules: Mapping[str, str], data: bool) -> None:
@@ -109,7 +130,7 @@ def _check_name(node: ast.Name | ast.Attribute, bound: set[str], modules: Mappin
         _check_dotted(".".join([modules[root.id], *path]), data)
         if root.id not in bound:
             return None
-    elif root.id not in bound and root.id not in known.BUILTINS and not (root.id == "open" and not path):
+    elif root.id not in bound and root.id not in known.BUILTINS:
         raise Impure(f"uses {root.id!r}, which is not among what may be named")
     return _check_methods(path)
 
@@ -136,6 +157,8 @@ def _check_dotted(dotted: str, data: bool) -> None:
     for module, names in (("numpy", known.NUMPY), ("torch", known.TORCH)):
         if root == module and _first(dotted[len(module) + 1 :], names):
             return
+    if known.BY_TARGET_ONLY.search(dotted):
+        raise Impure(f"uses {dotted!r} in an expression; define it by its _target_")
     if dotted.startswith(known.WHOLE) or root in ("monai", "torch", "ignite", "monai_advdef"):
         check_target(dotted)
         return
@@ -151,34 +174,34 @@ def _first(rest: str, names: frozenset[str]) -> bool:
     return False
 
 
-def _check_call(node: ast.Call) -> None:
-    if isinstance(node.func, ast.Name) and node.func.id == "open":
-        mode = node.args[1] if len(node.args) > 1 else next((k.value for k in node.keywords if k.arg == "mode"), ast.Constant("r"))
-        if not (isinstance(mode, ast.Constant) and mode.value in ("r", "rt", "rb")) or any(k.arg in (None, "opener") for k in node.keywords):
-            raise Impure("opens a file to write, or as its text does not tell")
-
-
 def check_target(dotted: str) -> None:
     """Pass where a dotted name is a class or function that may be built.
 
     Raises:
         Impure: another one, or none.
     """
-    thing, path = _found(dotted)
-    home = getattr(thing, "__module__", None) or getattr(type(thing), "__module__", "")
-    homes = (*known.HOMES, *known.WHOLE)
+    thing = _found(dotted)
+    home = str(getattr(thing, "__module__", None) or type(thing).__module__)
     if isinstance(thing, types.ModuleType):
         raise Impure(f"hands out the module {dotted!r}")
-    if dotted in known.HELPERS or f"{home}.{getattr(thing, '__name__', '')}" in ("monai.utils.misc." + n[12:] for n in known.HELPERS):
+    if dotted in known.HELPERS or f"{home}.{getattr(thing, '__name__', '')}" in known.HELPERS or _is_helper(thing, home):
         return
-    if any(known.ACTS.search(part) for part in path.split(".")):
+    if known.ACTS.search(dotted) or known.ACTS.search(home):
         raise Impure(f"names {dotted!r}, which may write, fetch or start something")
-    if not any(home == known_home or home.startswith(known_home + ".") for known_home in homes):
-        raise Impure(f"names {dotted!r}, which is not of {', '.join(sorted({h.split('.')[0] for h in known.HOMES}))} or does more than compute")
+    homes = (*known.HOMES, *known.WHOLE)
+    if not (any(home == known_home or home.startswith(known_home + ".") for known_home in homes) or known.APPS.match(home)):
+        raise Impure(f"names {dotted!r}, which is none of the classes and functions that only compute")
 
 
-def _found(dotted: str) -> tuple[Any, str]:
-    """What a dotted name of a known package means, walking through modules of that package only, and its last part."""
+def _is_helper(thing: Any, home: str) -> bool:
+    """Whether something is known by a shorter name than that of the file it is in."""
+    name = getattr(thing, "__name__", "")
+    parts = home.split(".")
+    return any(".".join([*parts[:i], name]) in known.HELPERS for i in range(2, len(parts)))
+
+
+def _found(dotted: str) -> Any:
+    """What a dotted name of a known package means, walking through modules of that package only."""
     parts = dotted.split(".")
     if any(part.startswith("__") for part in parts):
         raise Impure(f"names {dotted!r}, with two underscores")
@@ -189,13 +212,13 @@ def _found(dotted: str) -> tuple[Any, str]:
     for i, part in enumerate(parts[1:], start=2):
         if isinstance(thing, types.ModuleType) and not hasattr(thing, part):
             thing = _module(".".join(parts[:i]), dotted)
-        elif isinstance(thing, types.ModuleType) or inspect.isclass(thing) or i == len(parts):
+        elif isinstance(thing, types.ModuleType) or (inspect.isclass(thing) and issubclass(thing, enum.Enum)):
             thing = getattr(thing, part, None)
         else:
             raise Impure(f"names {dotted!r}, an attribute of an object")
         if thing is None or (isinstance(thing, types.ModuleType) and thing.__name__.split(".")[0] != root):
             raise Impure(f"names {dotted!r}, which is not there or belongs to another package")
-    return thing, parts[-1]
+    return thing
 
 
 def _module(name: str, dotted: str) -> types.ModuleType:
@@ -208,7 +231,7 @@ def _module(name: str, dotted: str) -> types.ModuleType:
         raise Impure(f"names {dotted!r}, which is not there ({error})") from error
 
 
-def components(config: Any, at: str) -> Iterator[tuple[str, dict[str, Any] | str]]:
+def components(config: Any, at: str) -> Iterator[tuple[str, Any]]:
     """Every component and every text in a part of a configuration, with its id."""
     if isinstance(config, str):
         yield at, config

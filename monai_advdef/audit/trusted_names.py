@@ -13,15 +13,15 @@ BUILTINS = frozenset(
     "abs all any bool dict divmod enumerate filter float frozenset int isinstance len list map max min pow range reversed round set "
     "slice sorted str sum tuple zip True False None".split()
 )
-_PATH = "join basename dirname exists isfile isdir splitext abspath normpath realpath split relpath expanduser commonpath sep".split()
+_PATH = "join basename dirname exists isfile isdir splitext abspath normpath realpath split relpath expanduser commonpath sep"
 FUNCTIONS: dict[str, frozenset[str]] = {
-    "os": frozenset([*(f"path.{name}" for name in _PATH), "sep", "getcwd", "listdir", "cpu_count", "fspath"]),
-    "os.path": frozenset(_PATH),
+    "os": frozenset([*(f"path.{name}" for name in _PATH.split()), "sep", "getcwd", "listdir", "cpu_count", "fspath"]),
+    "os.path": frozenset(_PATH.split()),
     "glob": frozenset(["glob", "iglob", "escape"]),
     "json": frozenset(["loads", "load", "dumps"]),
     "pathlib": frozenset(["Path", "PurePath"]),
     "functools": frozenset(["partial", "reduce"]),
-    "operator": frozenset(["itemgetter", "add", "sub", "mul", "truediv", "floordiv", "mod", "neg", "not_", "and_", "or_", "eq", "ne"]),
+    "operator": frozenset("itemgetter add sub mul truediv floordiv mod neg not_ and_ or_ eq ne".split()),
     "copy": frozenset(["copy", "deepcopy"]),
     "collections": frozenset(["OrderedDict", "defaultdict", "Counter"]),
     "re": frozenset(["sub", "match", "search", "fullmatch", "findall", "split", "compile", "escape"]),
@@ -41,18 +41,34 @@ NUMPY = frozenset(
     "ndarray dtype vstack hstack dstack swapaxes flipud fliplr rot90 pad bitwise_and bitwise_or".split()
 )
 TORCH = frozenset(
-    f"{_SHAPES} {_MATHS} tensor as_tensor from_numpy cat zeros_like ones_like full_like softmax sigmoid relu unsqueeze flatten clamp "
-    "float16 float32 float64 bfloat16 half float double int8 int16 int32 int64 uint8 int long short bool device dtype Tensor Size "
-    "cuda.is_available cuda.device_count backends.mps.is_available permute reshape movedim einsum bitwise_and bitwise_or".split()
+    f"{_SHAPES} {_MATHS} tensor as_tensor from_numpy cat zeros_like ones_like full_like softmax sigmoid relu unsqueeze "
+    "flatten clamp float16 float32 float64 bfloat16 half float double int8 int16 int32 int64 uint8 int long short bool device "
+    "dtype Tensor Size cuda.is_available cuda.device_count backends.mps.is_available permute reshape movedim einsum bitwise_and bitwise_or".split()
 )
-# Where an object may be defined to be named, or to be built by a ``_target_``.
+# Where a class or function may be defined to be named, or to be built by a ``_target_``: modules with all below them.
 HOMES = (
-    "monai.transforms monai.networks monai.inferers monai.metrics monai.handlers monai.data monai.engines monai.optimizers "
-    "monai.utils.enums monai.apps.deepedit monai.apps.deepgrow monai.apps.pathology monai.apps.nuclick monai.apps.detection "
-    "monai.apps.vista3d monai.apps.generation torch.nn torch.optim torch.utils.data ignite.metrics ignite.engine monai_advdef"
+    "monai.transforms monai.networks monai.inferers monai.metrics monai.handlers monai.engines monai.optimizers monai.utils.enums "
+    "torch.nn torch.optim torch.utils.data.dataset torch.utils.data.dataloader torch.utils.data.sampler ignite.metrics ignite.engine "
+    "monai_advdef.networks monai_advdef.transforms monai_advdef.defenses monai_advdef.data.transforms monai_advdef.data.ct "
+    "monai_advdef.data.mri monai_advdef.data.pictures monai_advdef.dicom.transforms"
 ).split()
-HELPERS = frozenset("monai.utils." + name for name in "set_determinism first ensure_tuple ensure_tuple_rep ensure_list".split())
-ACTS = re.compile(r"sav(e|er|ing)(?![a-z])|writ|download|export|persist|lmdb|pickl|onnx|trt|mlflow|clearml|tensorboard|hub|spawn", re.I)
+APPS = re.compile(r"monai\.apps\.\w+(\.\w+)*\.(transforms|networks|inferers?|engines|handlers|interaction|metrics)(\.|$)")
+HELPERS = frozenset(
+    "monai.utils." + name for name in "set_determinism first ensure_tuple ensure_tuple_rep ensure_list".split()
+) | frozenset(
+    "monai.data." + name
+    for name in (
+        "Dataset CacheDataset SmartCacheDataset DataLoader ThreadDataLoader NPZDictItemDataset MetaTensor load_decathlon_datalist "
+        "load_decathlon_properties partition_dataset partition_dataset_classes select_cross_validation_folds list_data_collate "
+        "decollate_batch pad_list_data_collate ITKReader NibabelReader NumpyReader PILReader NrrdReader PydicomReader NibabelGPUReader"
+    ).split()
+)
+# of what these homes hold, what writes, fetches, starts something or hands out what is not its own
+ACTS = re.compile(
+    r"sav(e|er|ing)(?![a-z])|saveima|writ|download|export|persist|lmdb|pickl|onnx|trt|mlflow|clearml|tensorboard|hub|spawn|register|remote",
+    re.I,
+)
+BY_TARGET_ONLY = re.compile(r"LoadImage|SaveImage|PatchInferer")  # they look classes up by name, which only a definition lets see
 
 METHODS = frozenset(
     # text and paths
@@ -62,6 +78,6 @@ METHODS = frozenset(
     "get items keys values copy "
     # arrays, tensors, networks
     "to cpu cuda float half double int long bool type astype shape dtype ndim size numel item tolist numpy clone detach device "
-    "sum mean std min max any all argmax argmin reshape view permute transpose squeeze unsqueeze flatten T repeat expand flip clamp "
-    "clip round abs softmax sigmoid eval value read".split()
+    "str loc iloc columns sum mean std min max any all argmax argmin reshape view permute transpose squeeze unsqueeze flatten T repeat expand flip clamp "
+    "clip round abs softmax sigmoid value read".split()
 )

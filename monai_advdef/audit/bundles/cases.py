@@ -16,7 +16,17 @@ from monai_advdef.data.notes import some
 from monai_advdef.errors import DataError
 
 Case = dict[str, Any]
-FOLDERS = ("dataset_dir", "data_dir", "data_root", "dataset_root", "data_file_base_dir", "data_base_dir", "base_dir", "datadir", "root_dir")
+FOLDERS = (
+    "dataset_dir",
+    "data_dir",
+    "data_root",
+    "dataset_root",
+    "data_file_base_dir",
+    "data_base_dir",
+    "base_dir",
+    "datadir",
+    "root_dir",
+)
 ENDINGS = tuple(".nii .nii.gz .nrrd .mha .mhd .dcm .jpg .jpeg .png .tif .tiff .bmp .npy .npz .gif .mgz .hdr .img".split())
 LABELS = ("label", "seg", "mask", "gt")
 
@@ -132,8 +142,8 @@ def with_labels(cases: Cases, image_key: str, label_key: str, options: AuditOpti
         return cases
     paired, bare_ones = [], []
     for item in cases.items:
-        image = item.get(image_key)
-        first = image[0] if isinstance(image, list) and image else image
+        image: Any = item.get(image_key)
+        first: Any = image[0] if isinstance(image, list) and image else image
         label = item.get(label_key) or (label_of(Path(first), options) if is_file(first) else None)
         (paired.append({**item, label_key: str(label)}) if label else bare_ones.append(item))
     if paired and not bare_ones:
@@ -169,7 +179,7 @@ def named(cases: list[Case], image_key: str) -> list[Case]:
 
 
 def _first(item: Case, image_key: str) -> str:
-    value = item.get(image_key) or next((v for k, v in item.items() if is_file(v) or isinstance(v, list)), "case")
+    value: Any = item.get(image_key) or next((v for k, v in item.items() if is_file(v) or isinstance(v, list)), "case")
     return str(value[0] if isinstance(value, list) else value)
 
 

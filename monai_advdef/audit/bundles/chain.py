@@ -98,7 +98,7 @@ def keys_of(config: Config, item: dict[str, Any]) -> list[str]:
 
 
 def without(config: Config, id: str, names: tuple[str, ...]) -> list[str]:
-    """Take the transforms called so out of a chain, and return which; the id of the chain stays, so that references keep their object."""
+    """Take the transforms called so out of a chain, and return which; the chain keeps its id, and references to it their object."""
     items = parts(config, id)
     gone = [target(item) for item in items or () if target(item) in names]
     if items is not None and gone:

@@ -11,7 +11,14 @@ from monai.bundle import ConfigParser
 from monai_advdef.audit.bundles.folder import Bundle
 from monai_advdef.errors import DataError, reading
 
-EVALUATORS = ("validate::evaluator", "evaluator", "evaluate::evaluator", "test::evaluator", "infer::evaluator", "inference::evaluator")
+EVALUATORS = (
+    "validate::evaluator",
+    "evaluator",
+    "evaluate::evaluator",
+    "test::evaluator",
+    "infer::evaluator",
+    "inference::evaluator",
+)
 OVERLAYS = ("evaluate", "evaluation", "eval", "validate", "test")
 USES = ("inference", "infer", "predict", "test", *OVERLAYS)
 
@@ -34,8 +41,9 @@ def choices(bundle: Bundle) -> list[Choice]:
     found = [choice for files, use in _sets(bundle) if (choice := _choice(files, use)) is not None]
     if not found:
         raise DataError(
-            f"{bundle.root} has no evaluator: {', '.join(EVALUATORS[:2])} are looked for in {', '.join(p.name for p in bundle.configs.values())}; "
-            "a bundle whose workflow is Python code, or one for training alone, cannot be audited by its configuration: audit its network as a module"
+            f"{bundle.root} has no evaluator: {', '.join(EVALUATORS[:2])} are looked for in "
+            f"{', '.join(p.name for p in bundle.configs.values())}; a bundle whose workflow is Python code, or one for training "
+            "alone, cannot be audited by its configuration: audit its network as a module"
         )
     return found
 
@@ -50,7 +58,9 @@ def _sets(bundle: Bundle) -> Iterator[tuple[tuple[Path, ...], bool]]:
     for name in overlays:
         if not _is_overlay(configs[name]):
             yield (configs[name],), False
-    for name in dict.fromkeys([*(n for n in USES if n in configs), *(n for n in configs if n.startswith("infer") and "trt" not in n)]):
+    for name in dict.fromkeys(
+        [*(n for n in USES if n in configs), *(n for n in configs if n.startswith("infer") and "trt" not in n)]
+    ):
         if name not in overlays:
             yield (configs[name],), True
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import ast
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from monai.bundle import ConfigExpression, ConfigParser, ReferenceResolver
+from monai.bundle import ComponentLocator, ConfigComponent, ConfigExpression, ConfigParser, ReferenceResolver
 from monai.utils import OptionalImportError
 
 from monai_advdef.audit.bundles.packages import require_packages
 from monai_advdef.audit.trust import references
-from monai_advdef.errors import DataError, nearest, reason, reading
+from monai_advdef.errors import DataError, nearest, reading, reason
 
 SEP = "::"
+LOCATOR = ComponentLocator(excludes=["monai.bundle"])
+_ABSENT = object()
+Guard = Callable[["Config", Iterable[str], bool], None]
 
 
 class Config:
@@ -27,12 +29,13 @@ class Config:
         files: in their order; later ones go over earlier ones.
         root: the folder of the bundle; macros of other files stay within.
         metadata: what ``metadata.json`` says, for expressions that refer to it.
-        scripts: code of the bundle may be run: its own modules are found.
+        guard: is called with ids before they are evaluated, and raises where they may do more than compute; ``None``: all is
+            trusted.
     """
 
-    def __init__(self, files: Sequence[Path], root: Path, metadata: dict[str, Any], *, scripts: bool = False) -> None:
-        self.files, self.root, self.scripts = list(files), root, scripts
-        self._own = {}
+    def __init__(self, files: Sequence[Path], root: Path, metadata: dict[str, Any], guard: Guard | None = None) -> None:
+        self.files, self.root, self.guard = list(files), root, guard
+        self._own: dict[Path, dict[str, Any]] = {}
         for file in files:
             with reading(file, "is no configuration that can be read", "correct it"):
                 self._own[file] = ConfigParser.load_config_file(file)
@@ -52,7 +55,7 @@ class Config:
         """The same with macros of other files made absolute; one that leaves the bundle is refused."""
         if isinstance(config, (dict, list)):
             for key, _, value in ReferenceResolver.iter_subconfigs("", config):
-                config[key] = self._within(value)
+                config[key] = self._within(value)  # type: ignore[call-overload]
         elif isinstance(config, str) and config.startswith("%"):
             path, rest = ConfigParser.split_path_id(config[1:])
             if path:
@@ -64,24 +67,21 @@ class Config:
 
     def has(self, id: str) -> bool:
         """Whether the id is there."""
-        return self.get(id, SEP) is not SEP
+        return self.get(id, _ABSENT) is not _ABSENT
 
     def get(self, id: str, default: Any = None) -> Any:
         """What stands at an id."""
         node: Any = self.tree
         for key in ReferenceResolver.normalize_id(id).split(SEP):
-            if isinstance(node, dict) and key in node:
-                node = node[key]
-            elif isinstance(node, list) and key.isdigit() and int(key) < len(node):
-                node = node[int(key)]
-            else:
+            node = _below(node, key, _ABSENT)
+            if node is _ABSENT:
                 return default
         return node
 
     def put(self, id: str, value: Any) -> None:
         """Change what stands at an id; the overlay says so."""
         *path, last = id.split(SEP)
-        node = self.get(SEP.join(path)) if path else self.tree
+        node: Any = self.get(SEP.join(path)) if path else self.tree
         node[int(last) if isinstance(node, list) else last] = value
         self.edits.append(id)
 
@@ -101,10 +101,11 @@ class Config:
         for file in reversed(self.files):
             keys = [ReferenceResolver.normalize_id(str(k)).lstrip("+") for k in self._own[file]]
             if any(written == k or written.startswith(k + SEP) or k.startswith(written + SEP) for k in keys):
-                return f"{written.replace(SEP, '#')} in {self._name(file)}"
-        return f"{written.replace(SEP, '#')} in {self._name(self.files[0])}"
+                return f"{written.replace(SEP, '#')} in {self.name_of(file)}"
+        return f"{written.replace(SEP, '#')} in {self.name_of(self.files[0])}"
 
-    def _name(self, file: Path) -> str:
+    def name_of(self, file: Path) -> str:
+        """A file as messages call it."""
         return str(file.relative_to(self.root)) if file.is_relative_to(self.root) else file.name
 
     def reach(self, ids: Iterable[str]) -> dict[str, Any]:
@@ -120,7 +121,7 @@ class Config:
             if id in found:
                 continue
             if not self.has(id):
-                raise DataError(f"{self._name(self.files[-1])}: nothing is called {id!r}; {nearest(id, map(str, self.tree))}")
+                raise DataError(f"{self.name_of(self.files[-1])}: nothing is called {id!r}; {nearest(id, map(str, self.tree))}")
             found[id] = self.get(id)
             waiting += ReferenceResolver.find_refs_in_config(found[id], id)
         return found
@@ -152,15 +153,19 @@ class Config:
         Raises:
             DataError: it cannot be evaluated, with the reason.
         """
+        plain = self.get(self.follow(id))
+        if not _special(plain):
+            return deepcopy(plain)
+        if self.guard is not None:
+            self.guard(self, [id], data)
         needed = self.needed_imports([id])
         require_packages(needed, self.source(id))
         given: dict[str, Any] = {}
-        if data and not self.scripts:
+        if data and self.guard is not None:
             given = {name: SimpleNamespace(read_csv=_local_table) for s in needed for name in bound_by(s) if "pandas" in s}
         statements = [f"${s}" for s in needed if not (bound_by(s) & given.keys())]
         parser = ConfigParser({**_without_imports(self.tree), "imports": statements}, globals=given)
-        if self.scripts and str(self.root) not in sys.path:
-            sys.path.insert(0, str(self.root))
+        parser.locator = LOCATOR
         try:
             return parser.get_parsed_content(id, instantiate=True, eval_expr=True)
         except DataError:
@@ -185,12 +190,33 @@ class Config:
         path = id.split(SEP)
         node: Any = self.raw
         for i, key in enumerate(path):
-            node = node.get(key) if isinstance(node, dict) else node[int(key)] if isinstance(node, list) and int(key) < len(node) else None
+            node = (
+                node.get(key)
+                if isinstance(node, dict)
+                else node[int(key)]
+                if isinstance(node, list) and int(key) < len(node)
+                else None
+            )
             if isinstance(node, str) and node.startswith("%"):
                 return SEP.join(path[: i + 1])
             if node is None:
                 break
         return id
+
+
+def _below(node: Any, key: str, default: Any = None) -> Any:
+    if isinstance(node, dict):
+        return node.get(key, default)
+    return node[int(key)] if isinstance(node, list) and key.isdigit() and int(key) < len(node) else default
+
+
+def _special(node: Any) -> bool:
+    """Whether something is to be evaluated, built or looked up in a part of a configuration."""
+    if isinstance(node, dict):
+        return ConfigComponent.is_instantiable(node) or any(map(_special, node.values()))
+    if isinstance(node, list):
+        return any(map(_special, node))
+    return isinstance(node, str) and node.startswith(("$", "@"))
 
 
 def bound_by(statement: str) -> set[str]:

@@ -59,7 +59,9 @@ def open_bundle(path: Path, unpack_to: Path) -> Bundle:
     """
     if path.is_file():
         if not zipfile.is_zipfile(path):
-            raise DataError(f"{path} is no MONAI bundle: neither a folder nor a zip file; give the folder that holds configs/ and models/")
+            raise DataError(
+                f"{path} is no MONAI bundle: neither a folder nor a zip file; give the folder that holds configs/ and models/"
+            )
         path = unpacked(path, unpack_to)
     if not path.is_dir():
         raise DataError(f"{path}: no such folder; give the folder of the bundle, which holds configs/ and models/")
@@ -95,7 +97,7 @@ def unpacked(archive: Path, folder: Path) -> Path:
         for member in held.infolist():
             parts = PurePosixPath(member.filename.replace("\\", "/"))
             if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
-                raise DataError(f"{archive}: its file {member.filename!r} would land outside the folder it is unpacked to; do not use it")
+                raise DataError(f"{archive}: its file {member.filename!r} would land outside its folder; do not use it")
             if stat.S_ISLNK(member.external_attr >> 16):
                 raise DataError(f"{archive}: its file {member.filename!r} is a link; pack the files themselves")
         size = sum(member.file_size for member in held.infolist())

@@ -18,7 +18,7 @@ from monai_advdef.errors import DataError
 READERS = ("nibabelreader", "itkreader", "numpyreader", "pilreader", "nrrdreader", "pydicomreader", "nibabelgpureader")
 
 
-def require_pure(config: Config, ids: Iterable[str], *, data: bool = False) -> None:
+def require_pure(config: Config, ids: Iterable[str], data: bool = False) -> None:
     """Pass where what the ids need only computes.
 
     Args:
@@ -74,5 +74,3 @@ def _is_reader(config: Config, at: str) -> bool:
 def _named(name: str) -> bool:
     thing = getattr(monai.data, name.removeprefix("$").removeprefix("monai.data."), None)
     return isinstance(thing, type) and issubclass(thing, ImageReader)
-
-

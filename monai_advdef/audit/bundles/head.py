@@ -77,7 +77,9 @@ def channels_of(config: Config, network: str, bundle: Bundle) -> tuple[int, str]
     told = bundle.outputs().get("num_channels")
     if isinstance(told, int):
         return told, "network_data_format in configs/metadata.json"
-    raise DataError(f"{config.source(network)}: nothing tells how many channels the network puts out; add num_channels to metadata.json")
+    raise DataError(
+        f"{config.source(network)}: nothing tells how many channels the network puts out; add num_channels to metadata.json"
+    )
 
 
 def classes(bundle: Bundle, channels: int, kind: str, options: AuditOptions) -> tuple[list[str], str, list[str]]:
@@ -92,7 +94,9 @@ def classes(bundle: Bundle, channels: int, kind: str, options: AuditOptions) -> 
     count = channels - first
     if options.classes:
         if len(options.classes) != count:
-            raise ValueError(f"the network puts out {count} foreground classes, classes names {len(options.classes)}; name each in order")
+            raise ValueError(
+                f"the network puts out {count} foreground classes, classes names {len(options.classes)}; name each in order"
+            )
         return list(options.classes), "--classes", []
     source = "channel_def in configs/metadata.json"
     if names:

@@ -1,4 +1,4 @@
-"""Where the labels of images are that a bundle lists without: beside them, as the user says, or as the layout of the folder has them."""
+"""Where the labels are of images that a bundle lists alone: beside them, as the user says, or as the layout of the folder has it."""
 
 from __future__ import annotations
 
@@ -67,11 +67,13 @@ def label_of(image: Path, options: AuditOptions) -> Path | None:
     stem = bare(image)
     stems = dict.fromkeys((stem, _CHANNEL.sub("", stem)))
     places = [image.parent.parent / name for name in FOLDERS.get(image.parent.name.lower(), ())]
-    found = [p for place in places for p in inside(place) if p.is_file() and bare(p) in {s + e for s in stems for e in ("", *SUFFIXES)}]
+    beside = {stem + end for stem in stems for end in SUFFIXES}
+    found = [p for place in places for p in inside(place) if p.is_file() and bare(p) in {*stems, *beside}]
     if not found:
-        found = [p for p in inside(image.parent) if p.is_file() and bare(p) in {s + e for s in stems for e in SUFFIXES}]
+        found = [p for p in inside(image.parent) if p.is_file() and bare(p) in beside]
     if len(found) > 1:
-        raise DataError(f"{image.name} has {len(found)} files called like its label ({some([p.name for p in found])}); say which by --labels")
+        names = some([p.name for p in found])
+        raise DataError(f"{image.name} has {len(found)} files called like its label ({names}); say which by --labels")
     return found[0] if found else None
 
 
@@ -80,10 +82,11 @@ def _by_pattern(image: Path, options: AuditOptions) -> Path | None:
     stems = {bare(image), _CHANNEL.sub("", bare(image))}
     for pattern in patterns(options):
         for stem in stems:
-            told = pattern.replace("{case}", _literal(stem)).replace("{patient}", _literal(image.parent.name)).replace("{section}", "*")
-            found = sorted(folder.glob(told.removeprefix("./")))
+            told = pattern.replace("{case}", _literal(stem)).replace("{patient}", _literal(image.parent.name))
+            found = sorted(folder.glob(told.replace("{section}", "*").removeprefix("./")))
             if len(found) > 1:
-                raise DataError(f"--labels {pattern}: {len(found)} files fit {image.name} ({some([p.name for p in found])}); make it narrower")
+                names = some([p.name for p in found])
+                raise DataError(f"--labels {pattern}: {len(found)} files fit {image.name} ({names}); make it narrower")
             if found:
                 return found[0]
     return None

@@ -28,7 +28,9 @@ def require_packages(statements: Iterable[str], where: str) -> None:
     """
     for statement in statements:
         node = ast.parse(statement.strip()).body[0]
-        name = (node.module or "") if isinstance(node, ast.ImportFrom) else node.names[0].name if isinstance(node, ast.Import) else ""
+        name = (
+            (node.module or "") if isinstance(node, ast.ImportFrom) else node.names[0].name if isinstance(node, ast.Import) else ""
+        )
         root = name.split(".")[0]
         if root and root != OWN and importlib.util.find_spec(root) is None:
             raise DataError(f"{where} wants the package {root}, which is not installed; run: pip install {CALLED.get(root, root)}")

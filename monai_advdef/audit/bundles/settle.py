@@ -1,4 +1,4 @@
-"""What has to be changed in a bundle before its parts are built here: devices, files read by ``torch.load``, arguments that are gone."""
+"""What is changed in a bundle before its parts are built here: devices, files read by ``torch.load``, arguments that are gone."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pydoc
 from collections.abc import Iterable
 from typing import Any
 
-from monai.bundle import ComponentLocator, ConfigComponent, ConfigExpression
+from monai.bundle import ConfigComponent, ConfigExpression
 
-from monai_advdef.audit.bundles.config import SEP, Config
+from monai_advdef.audit.bundles.config import LOCATOR, SEP, Config
 from monai_advdef.audit.trust import references
 from monai_advdef.data.notes import some
 from monai_advdef.errors import DataError, nearest
 
-SAFE = "from monai_advdef.audit.safe_load import load_safely"
+SAFE = "from monai_advdef.audit.weights import load_weights"
 DEVICES = ("device", "map_location", "sw_device", "output_device")
 # arguments that MONAI took once and takes no longer, and that changed nothing any more when they went
 WITHOUT_EFFECT = {
@@ -24,7 +24,6 @@ WITHOUT_EFFECT = {
     "": {"meta_keys": "since MONAI 0.9", "meta_key_postfix": "since MONAI 0.9", "image_only": "since MONAI 1.3"},
 }
 _SPECIAL = ("_target_", "_requires_", "_disabled_", "_desc_", "_mode_")
-LOCATOR = ComponentLocator(excludes=["monai.bundle"])
 
 
 def dotted(item: dict[str, Any]) -> str:
@@ -43,8 +42,15 @@ def settle(config: Config, ids: Iterable[str], device: str, trust: bool) -> list
                 if new != item:
                     config.put(at, new)
                     moved += [at] * asked
-                    notes += [f"{config.source(at)}: the file that torch.load reads is read as tensors, on the CPU"] * ("load_safely" in new)
-            elif isinstance(item, str) and at.rsplit(SEP, 1)[-1] in DEVICES and item.startswith("cuda") and not device.startswith("cuda"):
+                    notes += [f"{config.source(at)}: the file that torch.load reads is read as tensors, on the CPU"] * (
+                        "load_weights" in new
+                    )
+            elif (
+                isinstance(item, str)
+                and at.rsplit(SEP, 1)[-1] in DEVICES
+                and item.startswith("cuda")
+                and not device.startswith("cuda")
+            ):
                 config.put(at, device)
                 moved.append(at)
             elif isinstance(item, dict) and isinstance(item.get("_target_"), str):
@@ -65,6 +71,11 @@ def _within(node: Any, at: str) -> list[tuple[str, Any]]:
     return found
 
 
+def _other(named: str, device: str) -> bool:
+    """Whether a GPU is named where something else computes."""
+    return (named == "cuda" or named.startswith("cuda:")) and not device.startswith("cuda")
+
+
 class _Rewriter(ast.NodeTransformer):
     def __init__(self, device: str, trust: bool) -> None:
         self.device, self.trust, self.moved = device, trust, False
@@ -73,16 +84,16 @@ class _Rewriter(ast.NodeTransformer):
         self.generic_visit(node)
         name = ast.unparse(node.func)
         if name == "torch.load" and node.args:
-            given = [*node.args[:1], *([ast.Constant(True)] if self.trust else [])]
-            return ast.Call(ast.Name("load_safely", ast.Load()), given, [])
-        if isinstance(node.func, ast.Attribute) and node.func.attr == "cuda" and not node.args and not self.device.startswith("cuda"):
+            trusted = [ast.keyword("trust", ast.Constant(True))] if self.trust else []
+            return ast.Call(ast.Name("load_weights", ast.Load()), node.args[:1], trusted)
+        method = node.func.attr if isinstance(node.func, ast.Attribute) and not node.args else ""
+        if isinstance(node.func, ast.Attribute) and _other(method, self.device):
             self.moved = True
             return ast.Call(ast.Attribute(node.func.value, "to", ast.Load()), [ast.Constant(self.device)], [])
         return node
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
-        is_cuda = isinstance(node.value, str) and (node.value == "cuda" or node.value.startswith("cuda:"))
-        if is_cuda and not self.device.startswith("cuda"):
+        if isinstance(node.value, str) and _other(node.value, self.device):
             self.moved = True
             return ast.Constant(self.device)
         return node
@@ -135,8 +146,8 @@ def _arguments(config: Config, at: str, item: dict[str, Any]) -> list[str]:
         gone = WITHOUT_EFFECT.get(short, {}).get(key) or WITHOUT_EFFECT[""].get(key)
         if gone is None:
             raise DataError(
-                f"{config.source(at)}: {short} of MONAI {importlib.metadata.version('monai')} takes no {key!r}; {nearest(key, taken)}; "
-                "correct it, or install the version of MONAI that the bundle was made for"
+                f"{config.source(at)}: {short} of MONAI {importlib.metadata.version('monai')} takes no {key!r} "
+                f"({nearest(key, taken)}); correct it, or install the version of MONAI that the bundle was made for"
             )
         config.put(at, {k: v for k, v in config.get(at).items() if k != key})
         notes.append(f"{config.source(at)}: {short} takes no {key!r} ({gone}), which had no effect; it is left out")
@@ -153,5 +164,3 @@ def _names() -> list[str]:
     import monai.transforms
 
     return [*dir(monai.transforms), *dir(monai.networks.nets), *dir(monai.inferers)]
-
-

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from monai_advdef.audit.bundles.chain import target
 from monai_advdef.audit.bundles.config import SEP, Config
 from monai_advdef.audit.reading import AuditOptions
-from monai_advdef.audit.safe_load import load_safely
+from monai_advdef.audit.weights import load_weights
 from monai_advdef.data.notes import some
 from monai_advdef.errors import DataError
 
@@ -24,16 +24,16 @@ NESTS = ("model", "state_dict", "network", "net", "model_state_dict", "network_w
 
 @dataclass(frozen=True)
 class Weights:
-    """A checkpoint: its file, the key of the part that is the network's (dots between levels), and where this was read."""
+    """A checkpoint: its file, the key of the part that is the network's (``::`` between levels), and where this was read."""
 
     path: Path
     key: str
     source: str
     notes: tuple[str, ...] = ()
 
-    def socket(self) -> dict[str, str]:
+    def socket(self, trust: bool) -> dict[str, Any]:
         """As the audit loads it."""
-        return {"path": str(self.path), "key": self.key}
+        return {"path": str(self.path), "key": self.key, **({"trust": True} if trust else {})}
 
 
 def loaders(config: Config, evaluator: str) -> list[str]:
@@ -52,7 +52,7 @@ def _everywhere(config: Config, evaluator: str) -> list[str]:
     return [*inner, *tops, *lists]
 
 
-def find_weights(config: Config, evaluator: str, options: AuditOptions) -> tuple[Path, str, str, list[str]]:
+def find_weights(config: Config, evaluator: str) -> tuple[Path, str, str, list[str]]:
     """File, wanted key, source and notes of the checkpoint that a configuration loads or that lies in the bundle.
 
     Raises:
@@ -78,7 +78,9 @@ def find_weights(config: Config, evaluator: str, options: AuditOptions) -> tuple
     likely = [p for p in there if told is not None and p.name == told.name] or [p for p in there if p.stem == "model"] or there
     if len(likely) == 1:
         if told is not None:
-            notes.append(f"{source} loads {told.name}, which is not there; the weights are those of {likely[0].name}, the one that is")
+            notes.append(
+                f"{source} loads {told.name}, which is not there; the weights are those of {likely[0].name}, the one that is"
+            )
         return likely[0], str(key), source, notes
     remedy = "put the file there" if there else "fetch the weights (large_files.yml of the bundle says where they are) into models/"
     held = some([p.name for p in there]) or "no *.pt"
@@ -104,7 +106,7 @@ def read_weights(path: Path, wanted: str, network: nn.Module, source: str, optio
     Raises:
         DataError: nothing in it fits, with what differs.
     """
-    held = load_safely(path, options.trust)
+    held = load_weights(str(path), trust=options.trust)
     if isinstance(held, nn.Module):
         return _written(held.state_dict(), path, source, options, "the file holds a whole network, of which the weights were taken")
     key, state = _part(held, wanted, path)
@@ -119,8 +121,9 @@ def read_weights(path: Path, wanted: str, network: nn.Module, source: str, optio
             return _written(bare, path, source, options, f"the names of the weights begin with {wrapper!r}, which was left out")
     missing, extra = sorted(names.keys() - state.keys()), sorted(state.keys() - names.keys())
     raise DataError(
-        f"{path} does not fit the network of {source}: {len(missing)} of its {len(names)} weights are not in it ({some(missing, 3) or 'none'}), "
-        f"{len(extra)} of it are not the network's ({some(extra, 3) or 'none'}); take the weights that belong to this configuration"
+        f"{path} does not fit the network of {source}: {len(missing)} of its {len(names)} weights are not in it "
+        f"({some(missing, 3) or 'none'}), {len(extra)} of it are not the network's ({some(extra, 3) or 'none'}); take the "
+        "weights that belong to this configuration"
     )
 
 
@@ -133,10 +136,12 @@ def _part(held: Any, wanted: str, path: Path) -> tuple[str, dict[str, Tensor]]:
             if _is_state(held[name]):
                 return name, dict(held[name])
             key, state = _part(held[name], "", path)
-            return f"{name}.{key}" if key else name, state
+            return f"{name}::{key}" if key else name, state
     if _is_state(held):
         return "", dict(held)
-    raise DataError(f"{path} holds {some(list(map(str, held)))}, and no weights by their names under {wanted or 'model'!r}; fetch it again")
+    raise DataError(
+        f"{path} holds {some(list(map(str, held)))}, and no weights by their names under {wanted or 'model'!r}; fetch it again"
+    )
 
 
 def _is_state(held: Mapping[Any, Any]) -> bool:
@@ -147,8 +152,8 @@ def _require_shapes(state: Mapping[str, Tensor], names: Mapping[str, Tensor], pa
     for name, value in names.items():
         if state[name].shape != value.shape:
             raise DataError(
-                f"{path}: {name} has the shape {tuple(state[name].shape)}, the network's is {tuple(value.shape)}; take the weights that "
-                "belong to this configuration"
+                f"{path}: {name} has the shape {tuple(state[name].shape)}, the network's is {tuple(value.shape)}; take the weights "
+                "that belong to this configuration"
             )
 
 
