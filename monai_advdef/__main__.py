@@ -43,7 +43,7 @@ def _list(args: argparse.Namespace) -> None:
 def _audit(args: argparse.Namespace) -> int:
     from monai_advdef.audit import audit
 
-    options = {name: value for name, value in vars(args).items() if name not in ("verb", "model")}
+    options = {name: value for name, value in vars(args).items() if name not in ("verb", "model") and value is not None}
     return audit(args.model, **options).code
 
 

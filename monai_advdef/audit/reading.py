@@ -28,6 +28,7 @@ class AuditOptions(metaclass=AsWritten):
     Args:
         dataset_dir: folder of the data to audit on.
         output_dir: where everything goes.
+        checkpoint: a file of weights, in place of those that the model names.
         suite: name of a frozen suite, or a file.
         eps, unit, value_range: what the attacker may do, where it is not recovered: the budget in image units, their name, and the
             lowest and highest valid intensity.
@@ -51,6 +52,7 @@ class AuditOptions(metaclass=AsWritten):
 
     output_dir: str
     dataset_dir: str = ""
+    checkpoint: str = ""
     suite: str = "standard"
     eps: float | None = None
     unit: str = ""

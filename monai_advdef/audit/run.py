@@ -76,6 +76,23 @@ def audit(model: Any, data: Any = None, **options: Any) -> Audit:
     return _Course(model, cases, chosen, Terminal()).run()
 
 
+def built(workflow: ConfigWorkflow, name: str) -> Any:
+    """An object of a configuration.
+
+    Raises:
+        ValueError, OSError: why it cannot be made, in place of MONAI's word that it could not.
+    """
+    try:
+        return workflow.parser.get_parsed_content(name)
+    except RuntimeError as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None and not isinstance(cause, (ValueError, OSError)):
+            cause = cause.__cause__
+        if isinstance(cause, (ValueError, OSError)):
+            raise cause from error
+        raise ValueError(f"{error}: {type(cause).__name__}: {cause}") from error
+
+
 class _Course:
     """One audit from its reading to its card."""
 
@@ -109,7 +126,8 @@ class _Course:
             folder = {"dataset_dir": self.options.dataset_dir} if self.options.dataset_dir else {}
             given = {"eps": self.options.eps, "unit": self.options.unit, "value_range": self.options.value_range}
             threat = {f"threat_def::{name}": value for name, value in given.items() if value not in (None, "")}
-            return reading.files, {**common, **folder, **reading.overlay, **threat}
+            first = {"batch_size": 1, "validate::evaluator::epoch_length": self.options.limit} if self.options.limit else {}
+            return reading.files, {**common, **folder, **reading.overlay, **threat, **first}
         threat = self._threat(reading)
         config = plugged(reading, threat, str(self.folder), self.device)
         if self.options.limit:
@@ -132,9 +150,7 @@ class _Course:
     def _plan(self, files: list[Path], overrides: dict[str, Any]) -> None:
         """Look at the first case once."""
         made = self._workflow([*files, *self._attack()], overrides)
-        handler = made.parser.get_parsed_content("attack_def")
-        evaluator = made.parser.get_parsed_content("validate::evaluator")
-        dataset = made.parser.get_parsed_content("validate::dataset")
+        dataset, handler, evaluator = (built(made, name) for name in ("validate::dataset", "attack_def", "validate::evaluator"))
         if not len(dataset):
             raise DataError("there is no case to audit on; name the files with --images and --labels")
         item = dataset[0]
