@@ -198,5 +198,5 @@ class _Course:
             gating.write_junit(self.options.junit, results, checks, name=self.made.reading.name)
         build(self.folder, groups=self.options.groups or None)
         build_evidence(self.folder)
-        self.console.print(gating.in_words(verdicts, results), highlight=False)
-        self.console.print(f"card: {self.made.card}")
+        self.console.print(gating.in_words(verdicts, results), highlight=False, markup=False, soft_wrap=True)
+        self.console.print(f"card: {self.made.card}", highlight=False, markup=False, soft_wrap=True)
