@@ -9,8 +9,8 @@ from typing import Any
 from monai.transforms import Compose, ConcatItemsd, CopyItemsd, MapTransform, ScaleIntensity
 from monai.utils import ensure_tuple
 
-from monai_advdef.audit.tail.kinds import Kind, NotDifferentiable, flat, kind_of, name_of, plain, type_for
-from monai_advdef.audit.tail.tail import REMEDY, Tail
+from monai_advdef.audit.tail.kinds import REMEDY, Kind, NotDifferentiable, flat, kind_of, name_of, plain, type_for
+from monai_advdef.audit.tail.tail import Tail
 from monai_advdef.audit.tail.units import PerSigmad, Times, Timesd
 
 LEAVING = (Kind.READS, Kind.IDLE, Kind.TYPES, Kind.SHAPES, Kind.CROPS)  # the values of an image
@@ -91,9 +91,10 @@ def split(preprocessing: Any, key: str = "image", *, reads: Sequence[str] = ()) 
     return Divided(Compose(head, lazy=lazy), Tail(tail, key=key, sources=sources, lazy=lazy, dictionary=_dictionary(chain)))
 
 
-def _feeds(chain: Sequence[Any], key: str) -> list[list[str]]:
+def _feeds(chain: Sequence[Any], key: str) -> list[list[Any]]:
     """Before each transform, the keys that the image is going to be made of, in the order of its channels."""
-    now, found = [key], []
+    now: list[Any] = [key]
+    found: list[list[Any]] = []
     for t in reversed(chain):
         if isinstance(t, ConcatItemsd) and t.name in now:
             now = [k for name in now for k in (t.keys if name == t.name else [name])]

@@ -29,6 +29,8 @@ from monai.utils import ensure_tuple_rep, get_equivalent_dtype
 from monai_advdef.audit.tail.intensity import KNOWN
 from monai_advdef.errors import DataError
 
+REMEDY = "attack the input of the network, and say so"
+
 
 class NotDifferentiable(ValueError):
     """A preprocessing whose end cannot be made a part of the victim; the message names the transform and why."""
