@@ -29,7 +29,7 @@ from torch import nn
 from monai_advdef import ThreatModel, Victim, run
 from monai_advdef.attacks import FGSM, PGD
 from monai_advdef.audit import Tail
-from monai_advdef import PreparedInferer
+from monai_advdef.networks.prepared import PreparedInferer
 
 EPS = 0.5
 ROI = (4, 5)
