@@ -115,6 +115,11 @@ def flat(preprocessing: Any) -> list[Any]:
     return found
 
 
+def told_apart(transforms: Sequence[Any]) -> Any:
+    """The first of some transforms that tells a channel from an axis of space, or ``None``."""
+    return next((t for t in transforms if kind_of(t) is not Kind.SCALES or getattr(plain(t), "channel_wise", False)), None)
+
+
 def type_for(transform: Any, key: str) -> torch.dtype | None:
     """The type that ``EnsureType`` or ``CastToType`` gives the image under ``key``; ``None`` where it leaves it."""
     given = getattr(transform, "dtype", None)

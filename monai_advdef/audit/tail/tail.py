@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, MapTransform
+from monai.transforms import Compose, EnsureChannelFirst, MapTransform
 from monai.transforms.lazy.functional import apply_pending_transforms, apply_pending_transforms_in_order
 from torch import Tensor, nn
 
 from monai_advdef.audit.tail.boxes import Box, boxes_of, same, told
-from monai_advdef.audit.tail.kinds import REMEDY, Kind, NotDifferentiable, flat, kind_of, name_of, plain, type_for
+from monai_advdef.audit.tail.kinds import REMEDY, Kind, NotDifferentiable, flat, kind_of, name_of, plain, told_apart, type_for
 from monai_advdef.audit.tail.steps import Items, alone, box_of, cropped, require_slope, single, space, stepped
 from monai_advdef.types import Images
 
@@ -54,6 +54,8 @@ class Tail(nn.Module):
         self.held: MetaTensor | None = None  # an empty image with the affine of the clean one
         self.size: tuple[int, ...] = ()
         self.boxes: list[Box | None] = []
+        self.crops_before: list[Any] = []  # by the image's values, in the head
+        self.before: list[list[Box]] = []  # what these would cut of the clean images now
 
     def forward(self, image: Images) -> Tensor:
         """What the network is fed (B, C', \\*S'), in float32.
@@ -81,10 +83,15 @@ class Tail(nn.Module):
                     "cases of one batch lie on different grids, or are cropped elsewhere; give them one by one: batch_size 1"
                 )
         self.held, self.boxes, self.size = held, boxes, tuple(image.shape[1:])
+        self.before = [self._before(case) for case in image.detach()]
 
     def require_gradient(self) -> None:
-        """Raise ``NotDifferentiable`` for a transform to a type of whole numbers, which rounds."""
+        """Raise ``NotDifferentiable`` for a transform to whole numbers, which rounds, and one that finds the channels too late."""
         for i, (t, kind) in enumerate(zip(self.transforms, self.kinds)):
+            if type(plain(t)) is EnsureChannelFirst and (other := told_apart(self.transforms[:i])) is not None:
+                raise NotDifferentiable(
+                    f"{name_of(t)} stands behind {name_of(other)}, which tells channels apart already; put it before, or {REMEDY}"
+                )
             dtype = type_for(t, self.key) if kind is Kind.TYPES else None
             if dtype is not None and not dtype.is_floating_point:
                 behind = f" behind {name_of(self.transforms[0])}" if i else ""
@@ -93,12 +100,14 @@ class Tail(nn.Module):
     def moved(self, image: Images) -> list[str]:
         """In words, where the deployed chain would crop these images (B, C, \\*S) elsewhere than the clean one; mostly nothing."""
         words = []
-        for case in image.detach().as_subclass(Tensor).float():
+        for case, before in zip(image.detach().as_subclass(Tensor).float(), self.before):
+            pairs = zip(self.crops_before, before, self._before(case))
+            words += [f"{name_of(t)} in front of it {_elsewhere(held, now)}" for t, held, now in pairs if not same(held, now)]
             boxes: list[Box | None] = list(self.boxes)
             self._one(case, boxes, again=True)
             for t, held, now in zip(self.transforms, self.boxes, boxes):
                 if not same(held, now):
-                    words.append(f"{name_of(t)} would cut {told(now)} of this image, where it cut {told(held)} of the clean one")
+                    words.append(f"{name_of(t)} {_elsewhere(held, now)}")
         return words
 
     def as_deployed(self, case: Images) -> Tensor:
@@ -174,6 +183,9 @@ class Tail(nn.Module):
                 self._one(case.detach().as_subclass(Tensor).float(), boxes, like=held)
         return held, boxes
 
+    def _before(self, case: Tensor) -> list[Box]:
+        return [box_of(t, {self.key: case.as_subclass(Tensor)}, self.key) for t in self.crops_before]
+
     def _items(self, x: Tensor, like: Any) -> Items:
         parts = x.chunk(len(self.sources)) if len(self.sources) > 1 else (x,)
         if not self.spatial:
@@ -199,3 +211,7 @@ class Tail(nn.Module):
                 require_slope(t, items, self.key, self.dictionary, self.lazy, proving)
             items = stepped(t, kind, items, self.key, self.dictionary, self.lazy)
         return apply_pending_transforms(items, None)[self.key].as_subclass(Tensor).float()
+
+
+def _elsewhere(held: Box | None, now: Box | None) -> str:
+    return f"would cut {told(now)} of this image, where it cuts {told(held)} of the clean one"
