@@ -40,5 +40,12 @@ def recovered(config: dict[str, Any], reading: Reading, options: AuditOptions, *
         label_key=socket["label_key"],
         labelled=socket["labelled"],
     )
-    given = {"unit": options.unit, "eps": options.eps, "value_range": options.value_range}
-    return recover(parts, dataset, complete=len(shown) == len(cases), stated=reading.stated, **given)
+    return recover(
+        parts,
+        dataset,  # type: ignore[arg-type]  # MONAI's data sets say less of themselves than they are
+        complete=len(shown) == len(cases),
+        stated=reading.stated,
+        unit=options.unit,
+        eps=options.eps,
+        value_range=options.value_range,
+    )
