@@ -14,7 +14,7 @@ from monai_advdef.defenses import DefendedInferer, Defense
 from monai_advdef.defenses.quantiser import check_seen_through, look_through
 from monai_advdef.logits import check_finite, logits_of, no_gradient, standardizer, unwrap
 from monai_advdef.metrics import class_map, encode_label
-from monai_advdef.prepared import PreparedInferer
+from monai_advdef.networks.prepared import PreparedInferer
 from monai_advdef.switches import as_written
 from monai_advdef.types import Given, Images, Logits
 from monai_advdef.windows import is_plain_sliding_window, windowed_gradient
