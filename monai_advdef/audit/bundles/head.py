@@ -62,7 +62,7 @@ def _at(value: Any, at: int) -> Any:
     return (value[at] if at < len(value) else None) if isinstance(value, list) else value
 
 
-def channels_of(config: Config, network: str, bundle: Bundle) -> tuple[int, str]:
+def channels_of(config: Config, network: str, bundle: Bundle, options: AuditOptions) -> tuple[int, str]:
     """How many channels the network puts out, and where it was read.
 
     Raises:
@@ -77,6 +77,8 @@ def channels_of(config: Config, network: str, bundle: Bundle) -> tuple[int, str]
     told = bundle.outputs().get("num_channels")
     if isinstance(told, int):
         return told, "network_data_format in configs/metadata.json"
+    if options.classes and options.activation:
+        return len(options.classes) + (options.activation == "softmax"), "--classes, --activation"
     raise DataError(
         f"{config.source(network)}: nothing tells how many channels the network puts out; add num_channels to metadata.json"
     )
