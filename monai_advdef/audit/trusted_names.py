@@ -62,7 +62,8 @@ HELPERS = (
         "monai.data." + name
         for name in (
             "Dataset CacheDataset SmartCacheDataset DataLoader ThreadDataLoader NPZDictItemDataset MetaTensor "
-            "load_decathlon_datalist load_decathlon_properties partition_dataset partition_dataset_classes select_cross_validation_folds list_data_collate "
+            "load_decathlon_datalist "
+            "load_decathlon_properties partition_dataset partition_dataset_classes select_cross_validation_folds list_data_collate "
             "decollate_batch pad_list_data_collate ITKReader NibabelReader NumpyReader PILReader NrrdReader PydicomReader "
             "NibabelGPUReader"
         ).split()
