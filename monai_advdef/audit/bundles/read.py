@@ -20,6 +20,7 @@ from monai_advdef.audit.bundles.labelling import label_too
 from monai_advdef.audit.bundles.labels import listed_pairs
 from monai_advdef.audit.bundles.packages import require_packages
 from monai_advdef.audit.bundles.promptable import Promptable, require_promptless
+from monai_advdef.audit.bundles.regions import spread_label
 from monai_advdef.audit.bundles.settle import settle
 from monai_advdef.audit.bundles.spare import one_chain, without_spare
 from monai_advdef.audit.bundles.weights import Weights, find_weights, read_weights
@@ -205,6 +206,8 @@ class _Reader:
         names, names_from, notes = classes(self.bundle, channels, kind, self.options)
         made.notes += [*(weights.notes if weights else ()), *notes, *cases.notes]
         items = named(cases.items, image_key)
+        if kind == "sigmoid" and not self.options.unlabelled:
+            made.notes += spread_label(config, (ids["preprocessing"], post), keys, items[0], names)
         found = {"network": (type(network).__name__, config.source(ids["network"]))}
         if weights is not None:
             found["checkpoint"] = (weights.path.name + (f", {weights.key}" if weights.key else ""), weights.source)
