@@ -68,8 +68,9 @@ class AuditDataset(Dataset):
             if self.label_key not in fed:
                 raise DataError(f"{name}: the preprocessing gives no {self.label_key!r}; name its key with label_key")
             item["label"] = fed[self.label_key]
+        carried = {k: v for k, v in fed.items() if isinstance(v, MetaTensor) and k not in (self.image_key, self.label_key)}
         files = {key: case[key] for key in (self.image_key, self.label_key) if key in case}
-        return {**item, "files": files, "case": name, "patient": str(case.get("patient", name))}
+        return {**carried, **item, "files": files, "case": name, "patient": str(case.get("patient", name))}
 
     def _made(self, chain: Chain, case: dict[str, Any], name: str) -> Mapping[str, Any]:
         try:
