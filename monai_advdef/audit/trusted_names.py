@@ -56,7 +56,7 @@ HOMES = (
 ).split()
 APPS = re.compile(r"monai\.apps\.\w+(\.\w+)*\.(transforms|networks|inferers?|engines|handlers|interaction|metrics)(\.|$)")
 HELPERS = (
-    frozenset(["monai_advdef.audit.torchscript.scripted", "monai_advdef.audit.bundles.one_head.OneHead"])
+    frozenset(["monai_advdef.audit.torchscript.scripted"])
     | frozenset("monai.utils." + name for name in "set_determinism first ensure_tuple ensure_tuple_rep ensure_list".split())
     | frozenset(
         "monai.data." + name

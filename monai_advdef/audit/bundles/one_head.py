@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from monai.inferers import Inferer
 from torch import Tensor, nn
 
 from monai_advdef.audit.bundles.config import SEP, Config
 from monai_advdef.audit.bundles.folder import Bundle
 from monai_advdef.audit.bundles.head import is_background
+from monai_advdef.audit.weights import loaded_network
 from monai_advdef.errors import DataError, nearest
+from monai_advdef.switches import as_written
 
 SURE = 20.0  # logit of what lies outside the network's view
 NESTED = re.compile(r"nested_key\s*=\s*['\"](\w+)['\"]")
@@ -59,35 +60,47 @@ def head_of(bundle: Bundle, config: Config, evaluator: str) -> Head | None:
     return Head(key, [str(v) for v in named.values()], source)
 
 
-class OneHead(Inferer):
-    """One map of those that a network puts out, on the grid of its image.
-
-    Where the map is smaller than the image (a network without padding), what lies around it counts as background.
+class OneHead(nn.Module):
+    """A network that gives one map of those that another one puts out by name.
 
     Args:
-        inferer: gives a dictionary of maps (B, K, \\*S).
+        network: gives a dictionary of maps (B, K, \\*S).
         key: which of them.
         activation: ``"softmax"``: channel 0 is the background; or ``"sigmoid"``.
+        whole: bring a map that is smaller than the image (of a network without padding) to its size; what lies around it counts as
+            background.
+        checkpoint: of the other network, see :func:`~monai_advdef.audit.loaded_network`.
     """
 
-    def __init__(self, inferer: Any, key: str, activation: str = "softmax") -> None:
+    @as_written
+    def __init__(
+        self,
+        network: nn.Module,
+        key: str,
+        *,
+        activation: str = "softmax",
+        whole: bool = False,
+        checkpoint: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
-        self.inferer, self.key, self.activation = inferer, key, activation
+        self.network, self.key, self.activation, self.whole = loaded_network(network, checkpoint), key, activation, whole
 
-    def __call__(self, inputs: Tensor, network: nn.Module | Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
-        """The logits (B, K, \\*S) of the map."""
-        maps = self.inferer(inputs, network, *args, **kwargs)
+    def forward(self, x: Tensor) -> Tensor:
+        """The logits (B, K, \\*S) of the map.
+
+        Raises:
+            DataError: the network puts out no map of this name.
+        """
+        maps = self.network(x)
         if not isinstance(maps, dict) or self.key not in maps:
             there = ", ".join(map(str, maps)) if isinstance(maps, dict) else type(maps).__name__
             raise DataError(f"the network puts out {there}, and no {self.key!r}; correct network_data_format in metadata.json")
-        return self._around(torch.as_tensor(maps[self.key]), tuple(inputs.shape[2:]))
+        logits = torch.as_tensor(maps[self.key])
+        return self._around(logits, tuple(x.shape[2:])) if self.whole else logits
 
     def _around(self, logits: Tensor, size: tuple[int, ...]) -> Tensor:
         missing = [n - m for n, m in zip(size, logits.shape[2:])]
-        if not any(missing):
-            return logits
         pads = [side for gap in reversed(missing) for side in (gap // 2, gap - gap // 2)]
-        first = SURE if self.activation == "softmax" else -SURE
-        rest = 0.0 if self.activation == "softmax" else -SURE
+        first, rest = (SURE, 0.0) if self.activation == "softmax" else (-SURE, -SURE)
         parts = [nn.functional.pad(logits[:, i : i + 1], pads, value=rest if i else first) for i in range(logits.shape[1])]
         return torch.cat(parts, 1)

@@ -30,7 +30,6 @@ from monai_advdef.audit.reading import AuditOptions, Reading
 from monai_advdef.errors import DataError
 
 KIND = "MONAI bundle"
-HEAD = "one_head"
 
 
 def read_bundle(path: Path, options: AuditOptions) -> Reading:
@@ -196,16 +195,12 @@ class _Reader:
 
     def _take_head(self, ids: dict[str, str], keys: tuple[str, str], cases: Cases) -> list[str]:
         """One map of several: what comes after the network reads all of them, and is left out."""
-        head, config = self.head, self.config
+        head = self.head
         assert head is not None
-        inferer = f"@{ids['inferer']}" if "inferer" in ids else {"_target_": "SimpleInferer"}
-        config.tree[HEAD] = {"_target_": f"{OneHead.__module__}.OneHead", "inferer": inferer, "key": head.key}
-        config.put(HEAD, {**config.tree[HEAD], "activation": head.activation})
-        ids["inferer"] = HEAD
         left = [part for part in ("postprocessing", "key_metric") if ids.pop(part, None)]
         told = f"the network puts out several maps; {head.key} is audited ({', '.join(head.channels)})"
         notes = [told + (f", and {' and '.join(left)} of all of them left out" if left else "")]
-        return notes if self.options.unlabelled else notes + label_on_input(config, ids["preprocessing"], keys, cases.items[0])
+        return notes if self.options.unlabelled else notes + label_on_input(self.config, ids["preprocessing"], keys, cases.items[0])
 
     def _check(self, ids: dict[str, str]) -> None:
         notes = settle(self.config, ids.values(), self.device, self.options.trust)
@@ -246,8 +241,7 @@ class _Reader:
         return {
             "name": self.bundle.name,
             "kind": made.kind,
-            "network": f"@{ids['network']}",
-            "checkpoint": weights.socket(self.options.trust) if weights is not None else None,
+            **self._network(ids, weights),
             "inferer": f"@{ids['inferer']}" if "inferer" in ids else {"_target_": "SimpleInferer"},
             "preprocessing": f"@{ids['preprocessing']}",
             "postprocessing": f"@{post}" if post else None,
@@ -260,6 +254,15 @@ class _Reader:
             "reads": [],
             "key_metric": f"@{ids['key_metric']}" if "key_metric" in ids else None,
         }
+
+    def _network(self, ids: dict[str, str], weights: Weights | None) -> dict[str, Any]:
+        """Network and checkpoint of the socket."""
+        network, checkpoint = f"@{ids['network']}", weights.socket(self.options.trust) if weights is not None else None
+        if self.head is None:
+            return {"network": network, "checkpoint": checkpoint}
+        whole = "inferer" not in ids or target(self.config.get(ids["inferer"])) == "SimpleInferer"
+        given = {"key": self.head.key, "activation": self.head.activation, "whole": whole, "checkpoint": checkpoint}
+        return {"network": {"_target_": f"{OneHead.__module__}.OneHead", "network": network, **given}, "checkpoint": None}
 
     def _weights(self, network: nn.Module) -> Weights | None:
         if self.network is not None:
