@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from monai_advdef.audit.bundles.cases import Cases, NoList, data_of, filled, named, own_cases, point_at, with_labels
+from monai_advdef.audit.bundles.cases import Cases, NoList, data_of, filled, named, own_cases, point_at, scans, with_labels
 from monai_advdef.audit.bundles.chain import SAVERS, keys_of, parts, target, without
 from monai_advdef.audit.bundles.choose import Choice, choices
 from monai_advdef.audit.bundles.config import SEP, Config
@@ -137,7 +137,7 @@ class _Reader:
         pairs = listed_pairs(options) if options.images and options.labels and not options.unlabelled else None
         if pairs is not None:
             return Cases(pairs.items(image_key, label_key), pairs.name, pairs.notes)
-        cases = self._listed(data, image_key, label_key)
+        cases = scans(options, image_key) if options.unlabelled and options.images else self._listed(data, image_key, label_key)
         cases.items = filled(cases.items, image_key, label_key, not options.unlabelled and not self.choice.use)
         return cases if options.unlabelled else with_labels(cases, image_key, label_key, options)
 
@@ -147,8 +147,10 @@ class _Reader:
             if not data:
                 raise NoList(f"{self.config.source(self.evaluator)}: its data are not a list of files")
             point_at(self.config, self.options, data)
-            return own_cases(self.config, data, self.options)
+            return own_cases(self.config, data, self.options, label_key)
         except NoList as error:
+            if self.options.unlabelled and self._loads_one(image_key):
+                return scans(self.options, image_key, str(error))
             found = None if self.options.labels else listed_pairs(self.options)
             if found is None or not self._loads_one(image_key):
                 raise
