@@ -37,8 +37,8 @@ from monai.transforms import (
 from PIL import Image
 
 from monai_advdef.audit.dataset import AsDeployed, AuditDataset
-from monai_advdef.audit.grid import OnFileGrid
-from monai_advdef.audit.label_files import LabelFiles
+from monai_advdef.audit.scoring.grid import OnFileGrid
+from monai_advdef.audit.scoring.label_files import LabelFiles
 from monai_advdef.errors import DataError
 
 BOTH = ["image", "label"]

@@ -13,8 +13,8 @@ from ignite.engine import Engine as Ignite
 from ignite.engine import Events
 from torch import Tensor
 
-from monai_advdef.audit.grid import LEFT, OWN_LABEL, OWN_PRED
-from monai_advdef.audit.scores import APART
+from monai_advdef.audit.scoring.grid import LEFT, OWN_LABEL, OWN_PRED
+from monai_advdef.audit.scoring.scores import APART
 from monai_advdef.handlers.cell import Engine, items_of
 
 SAME = 5e-4  # by which a way of counting hits the model's own number

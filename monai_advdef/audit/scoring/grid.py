@@ -11,8 +11,8 @@ from monai.transforms import Transform
 from torch import Tensor
 
 from monai_advdef.audit.dataset import AsDeployed
-from monai_advdef.audit.label_files import CASE, decided, on_grid, settled
-from monai_advdef.audit.way_back import WayBack, file_grid, grid_of, inverts, same_grid, steps
+from monai_advdef.audit.scoring.label_files import CASE, decided, on_grid, settled
+from monai_advdef.audit.scoring.way_back import WayBack, file_grid, grid_of, inverts, same_grid, steps
 from monai_advdef.dicom.series_subject import Grid
 from monai_advdef.errors import DataError
 from monai_advdef.metrics import class_map
@@ -60,8 +60,8 @@ class OnFileGrid(Transform):
     Args:
         own: the model's postprocessing as it is deployed.
         preprocessing: the model's, whole.
-        labels: where the label on the file's grid comes from: :class:`~monai_advdef.audit.label_files.LabelFiles`, or
-            :class:`~monai_advdef.audit.stability.References`.
+        labels: where the label on the file's grid comes from: :class:`~monai_advdef.audit.scoring.label_files.LabelFiles`, or
+            :class:`~monai_advdef.audit.scoring.stability.References`.
         classes: names of the foreground classes.
         activation: ``"softmax"`` or ``"sigmoid"``.
 
@@ -112,7 +112,7 @@ class OnFileGrid(Transform):
         return label
 
     def settled(self, x: Tensor, name: str = "the prediction") -> Tensor:
-        """Masks or scores in one form; see :func:`~monai_advdef.audit.label_files.settled`."""
+        """Masks or scores in one form; see :func:`~monai_advdef.audit.scoring.label_files.settled`."""
         return settled(x, self.classes, self.activation, name, hard=name == "the label")
 
     def of_logits(self, logits: Tensor) -> Tensor:
