@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from monai_advdef.audit.bundles.config import SEP, Config
+from monai_advdef.audit.bundles.config import SEP, Config, NotBuilt
 from monai_advdef.audit.bundles.labels import label_of, listed_pairs, patterns
 from monai_advdef.audit.reading import AuditOptions
 from monai_advdef.data.layouts.rows import bare
@@ -73,7 +74,10 @@ def own_cases(config: Config, data_id: str, options: AuditOptions) -> Cases:
     Raises:
         NoList: it is no list of dictionaries with files, or its files are not there.
     """
-    data = config.value(data_id, data=True)
+    try:
+        data = config.value(data_id, data=True)
+    except NotBuilt as error:
+        raise NoList(str(error)) from error
     where = config.source(data_id)
     if not isinstance(data, Sequence) or isinstance(data, str):
         raise NoList(f"{where} is a {type(data).__name__}, not a list of files")
@@ -82,8 +86,8 @@ def own_cases(config: Config, data_id: str, options: AuditOptions) -> Cases:
     if not all(isinstance(item, Mapping) for item in data):
         raise NoList(f"{where} is not a list of cases {{key: file}}, it holds a {type(data[0]).__name__}")
     folder = Path(options.dataset_dir).expanduser().resolve()
-    found, lost = Files(folder, config.root), []
-    items = [{key: found.of(value) for key, value in item.items()} for item in data]
+    found = Files(folder, config.root)
+    items = [{_text(key): found.of(value) for key, value in item.items()} for item in data]
     lost = found.lost
     if lost:
         raise NoList(f"{where} names {len(lost)} files that are not in {folder}: {some([Path(p).name for p in lost])}")
@@ -92,6 +96,10 @@ def own_cases(config: Config, data_id: str, options: AuditOptions) -> Cases:
     outside = [p for p in found.outside if not p.is_relative_to(config.root)]
     notes = [f"{len(outside)} files of the list of data lie outside {folder}, where the list says"] if outside else []
     return Cases(items, where, notes)
+
+
+def _text(key: Any) -> str:
+    return str(key.value if isinstance(key, Enum) else key)
 
 
 class Files:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigExpression
 from torch import nn
 
 from monai_advdef.audit.bundles.cases import Cases, NoList, data_of, filled, named, own_cases, point_at, with_labels
-from monai_advdef.audit.bundles.chain import SAVERS, parts, target, without
+from monai_advdef.audit.bundles.chain import SAVERS, keys_of, parts, target, without
 from monai_advdef.audit.bundles.choose import Choice, choices
 from monai_advdef.audit.bundles.config import SEP, Config
+from monai_advdef.audit.bundles.facts import shortened, told_parts
 from monai_advdef.audit.bundles.folder import Bundle, find_scripts, open_bundle
 from monai_advdef.audit.bundles.guard import require_pure
 from monai_advdef.audit.bundles.head import activation, channels_of, classes
@@ -19,7 +19,8 @@ from monai_advdef.audit.bundles.keys import keys_read
 from monai_advdef.audit.bundles.labelling import label_too
 from monai_advdef.audit.bundles.labels import listed_pairs
 from monai_advdef.audit.bundles.promptable import Promptable, require_promptless
-from monai_advdef.audit.bundles.settle import SAFE, settle
+from monai_advdef.audit.bundles.settle import settle
+from monai_advdef.audit.bundles.spare import one_chain, without_spare
 from monai_advdef.audit.bundles.weights import find_weights, read_weights
 from monai_advdef.audit.plan import default_device
 from monai_advdef.audit.reading import AuditOptions, Reading
@@ -120,19 +121,17 @@ class _Reader:
             return own_cases(self.config, data, self.options)
         except NoList as error:
             found = None if self.options.labels else listed_pairs(self.options)
-            if found is None or self._several(image_key):
+            if found is None or not self._loads_one(image_key):
                 raise
             notes = [f"{error}; in its place, {note}" for note in found.notes[:1]] + found.notes[1:]
             return Cases(found.items(image_key, label_key), found.name, notes)
 
-    def _several(self, image_key: str) -> bool:
-        """Whether the chain loads images under several keys, so that one file a case cannot be enough."""
-        try:
-            _, transform = data_of(self.config, self.evaluator)
-        except NoList:
-            return False
-        loads = [item for item in parts(self.config, transform) or () if target(item).startswith("LoadImage")]
-        return bool(loads) and not any(image_key in str(item.get("keys")) or "@" in str(item.get("keys")) for item in loads)
+    def _loads_one(self, image_key: str) -> bool:
+        """Whether the chain loads one image a case from a file, so that a list of the user's files can take the place of its own."""
+        _, transform = self._data_ids()
+        items = parts(self.config, transform)
+        loads = [keys_of(self.config, item) for item in items or () if "Load" in target(item)]
+        return items is None or any(image_key in keys for keys in loads)
 
     def _prepare(self, transform: str, image_key: str, label_key: str, cases: Cases) -> None:
         """Chains without savers and random transforms; with the label, where only the image is loaded."""
@@ -141,6 +140,7 @@ class _Reader:
         gone = [*without(config, transform, SAVERS), *(without(config, post, SAVERS) if post else [])]
         if gone:
             made.notes.append(f"{', '.join(dict.fromkeys(gone))} is left out: an audit saves what it needs itself")
+        made.notes += one_chain(config, transform, post) + without_spare(config, transform, [post])
         items = parts(config, transform)
         random = [target(item) for item in items or () if target(item).startswith("Rand")]
         if random:
@@ -175,9 +175,7 @@ class _Reader:
 
     def _imports(self, ids: dict[str, str]) -> list[str]:
         """The statements that the parts need; what else a bundle imports is not imported."""
-        needed = self.config.needed_imports(ids.values())
-        uses = any("load_weights(" in str(v) for v in self.config.reach(ids.values()).values() if ConfigExpression.is_expression(v))
-        return [f"${s}" for s in [*needed, *([SAFE] if uses else [])]]
+        return [f"${s}" for s in self.config.needed_imports(ids.values())]
 
     def _deployed(self, ids: dict[str, str], image_key: str, label_key: str, cases: Cases) -> dict[str, Any]:
         made, config = self.made, self.config
@@ -191,16 +189,12 @@ class _Reader:
         names, names_from, notes = classes(self.bundle, channels, kind, self.options)
         made.notes += [*weights.notes, *notes, *cases.notes]
         items = named(cases.items, image_key)
-        made.tell("network", type(network).__name__, config.source(ids["network"]))
-        made.tell("checkpoint", weights.path.name + (f", {weights.key}" if weights.key else ""), weights.source)
-        made.tell("channels", f"{channels}, {kind}", f"{where}; {kind_from}")
-        made.tell("classes", ", ".join(names[:12]) + (f", ... ({len(names)})" if len(names) > 12 else ""), names_from)
-        for part in ("preprocessing", "inferer", "postprocessing", "key_metric"):
-            made.tell(
-                part.replace("_", " "),
-                self._told(ids.get(part)),
-                config.source(ids[part]) if part in ids else "the evaluator has none",
-            )
+        found = {"network": (type(network).__name__, config.source(ids["network"]))}
+        found["checkpoint"] = (weights.path.name + (f", {weights.key}" if weights.key else ""), weights.source)
+        found["channels"] = (f"{channels}, {kind}", f"{where}; {kind_from}")
+        found["classes"] = (shortened(names), names_from)
+        for name, (value, source) in {**found, **told_parts(config, ids)}.items():
+            made.tell(name, value, source)
         made.tell("cases", str(len(items)), cases.source)
         return {
             "name": self.bundle.name,
@@ -225,16 +219,3 @@ class _Reader:
         found = read_weights(path, key, network, source, self.options)
         self.made.notes += notes
         return found
-
-    def _told(self, id: str | None) -> str:
-        """A part in words: the class names of a chain, or the class with its arguments."""
-        if id is None:
-            return "none"
-        items = parts(self.config, id) if id.endswith(("preprocessing", "postprocessing", "transform", "transforms")) else None
-        if items is not None:
-            return " > ".join(target(item) for item in items)
-        node = self.config.get(id)
-        if isinstance(node, dict) and "_target_" in node:
-            given = ", ".join(f"{k}={v}" for k, v in node.items() if not k.startswith("_") and not isinstance(v, dict))
-            return f"{target(node)}({given})"
-        return ", ".join(map(str, node)) if isinstance(node, dict) else str(node)
