@@ -49,13 +49,13 @@ def build(folder: Path, *, cases: int = 4) -> tuple[Path, Path]:
     regions = [
         ("Activationsd", {"keys": "pred", "sigmoid": True}),
         ("AsDiscreted", {"keys": "pred", "threshold": 0.5}),
-        ("SplitChanneld", {"keys": ["pred", "label"], "output_postfixes": list(REGIONS)}),
+        ("SplitDimd", {"keys": ["pred", "label"], "output_postfixes": list(REGIONS)}),
     ]
     train = training(
         ["glob", "os"],
         NETWORK,
         shaped,
-        {"_target_": "SlidingWindowInferer", "roi_size": [240, 240, 160], "sw_batch_size": 1, "overlap": 0.5},
+        {"_target_": "SlidingWindowInferer", "roi_size": [24, 24, 20], "sw_batch_size": 1, "overlap": 0.5},
         regions,
         "@val_datalist",
         metric=dice(background=True),

@@ -83,7 +83,7 @@ def build(folder: Path, *, cases: int = 2) -> tuple[Path, Path]:
     names = ["background", *(f"organ {i}" for i in range(1, CLASSES))]
     bundle = write_bundle(folder / "wholeBody_ct_segmentation", {"inference": file}, about(1, names))
     average, last = network_of(NETWORK, seed=1), network_of(NETWORK, seed=2)
-    held = {"model": last.state_dict(), "ema": {f"module.{k}": v for k, v in average.state_dict().items()}, "epoch": 5}
+    held = {"model": last.state_dict(), "ema": average.state_dict(), "epoch": 5}
     torch.save(held, bundle / "models" / "model.pt")
     torch.save({"ema": last.state_dict()}, bundle / "models" / "model_lowres.pt")
     return bundle, data
