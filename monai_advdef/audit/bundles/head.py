@@ -11,7 +11,6 @@ from monai_advdef.audit.bundles.folder import Bundle
 from monai_advdef.audit.reading import AuditOptions
 from monai_advdef.errors import DataError
 
-BACKGROUND = ("background", "bg", "bck", "everything else", "other", "others", "none", "bkg")
 COUNTS = ("out_channels", "num_classes", "out_classes", "num_class", "n_classes")
 
 
@@ -90,7 +89,7 @@ def classes(bundle: Bundle, channels: int, kind: str, options: AuditOptions) -> 
     """
     told = bundle.outputs().get("channel_def")
     names = _names(told, channels)
-    first = 1 if kind == "softmax" or (names and names[0].lower() in BACKGROUND and channels > 1) else 0
+    first = 1 if kind == "softmax" else 0
     count = channels - first
     if options.classes:
         if len(options.classes) != count:

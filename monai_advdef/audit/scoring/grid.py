@@ -11,7 +11,8 @@ from monai.transforms import Transform
 from torch import Tensor
 
 from monai_advdef.audit.dataset import AsDeployed
-from monai_advdef.audit.scoring.label_files import CASE, decided, on_grid, settled
+from monai_advdef.audit.forms import decided, settled
+from monai_advdef.audit.scoring.label_files import CASE, on_grid
 from monai_advdef.audit.scoring.way_back import WayBack, file_grid, grid_of, inverts, same_grid, steps
 from monai_advdef.dicom.series_subject import Grid
 from monai_advdef.errors import DataError
@@ -112,7 +113,7 @@ class OnFileGrid(Transform):
         return label
 
     def settled(self, x: Tensor, name: str = "the prediction") -> Tensor:
-        """Masks or scores in one form; see :func:`~monai_advdef.audit.scoring.label_files.settled`."""
+        """Masks or scores in one form; see :func:`~monai_advdef.audit.forms.settled`."""
         return settled(x, self.classes, self.activation, name, hard=name == "the label")
 
     def of_logits(self, logits: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 from scipy.ndimage import find_objects
 from torch import Tensor
 
+from monai_advdef.audit.forms import background_first
 from monai_advdef.audit.scoring.grid import OWN_LABEL, OWN_PRED
 from monai_advdef.audit.scoring.surfaces import components_found, surfaces
 from monai_advdef.audit.scoring.way_back import grid_of, in_pixels
@@ -107,7 +108,8 @@ class GridHandler:
         pred, label, own_pred, own_label = (entry(output, key, f"{n}_key", "the output") for n, key in keys.items())
         values = self.measure(pred, label)
         own, file = (self._dice(*pair) for pair in ((own_pred, own_label), (pred, label)))
-        self.pairs += list(zip(own, file))
+        first = int(background_first(self.classes, self.activation))
+        self.pairs += list(zip(own, file))[first:]
         return values | {(name, "network_dice"): value for name, value in zip(self.classes, own)}
 
     def _dice(self, pred: Tensor, label: Tensor) -> list[float]:
