@@ -29,6 +29,7 @@ FOLDERS = (
     "root_dir",
 )
 ENDINGS = tuple(".nii .nii.gz .nrrd .mha .mhd .dcm .jpg .jpeg .png .tif .tiff .bmp .npy .npz .gif .mgz .hdr .img".split())
+PICKLED = (".npy", ".npz")
 LABELS = ("label", "seg", "mask", "gt")
 
 
@@ -86,7 +87,7 @@ def own_cases(config: Config, data_id: str, options: AuditOptions) -> Cases:
     if not all(isinstance(item, Mapping) for item in data):
         raise NoList(f"{where} is not a list of cases {{key: file}}, it holds a {type(data[0]).__name__}")
     folder = Path(options.dataset_dir).expanduser().resolve()
-    found = Files(folder, config.root)
+    found = Files(folder, config.root, options.trust)
     items = [{_text(key): found.of(value) for key, value in item.items()} for item in data]
     lost = found.lost
     if lost:
@@ -105,8 +106,8 @@ def _text(key: Any) -> str:
 class Files:
     """The files that a list names, where they are on this machine."""
 
-    def __init__(self, folder: Path, root: Path) -> None:
-        self.folder, self.root = folder, root
+    def __init__(self, folder: Path, root: Path, trust: bool) -> None:
+        self.folder, self.root, self.trust = folder, root, trust
         self.lost: list[str] = []
         self.outside: list[Path] = []
 
@@ -125,6 +126,11 @@ class Files:
                 return str(self.folder.joinpath(*tail))
         for place in (told, self.root / told):
             if place.is_file():
+                if place.suffix.lower() in PICKLED and not self.trust:
+                    raise DataError(
+                        f"{place} lies outside {self.folder}, and arrays of numpy may hold code; put it with the data, "
+                        "or audit it with --trust"
+                    )
                 self.outside.append(place.resolve())
                 return str(place.resolve())
         self.lost.append(str(told))

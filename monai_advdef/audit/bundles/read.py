@@ -18,6 +18,7 @@ from monai_advdef.audit.bundles.head import activation, channels_of, classes
 from monai_advdef.audit.bundles.keys import keys_read
 from monai_advdef.audit.bundles.labelling import label_too
 from monai_advdef.audit.bundles.labels import listed_pairs
+from monai_advdef.audit.bundles.packages import require_packages
 from monai_advdef.audit.bundles.promptable import Promptable, require_promptless
 from monai_advdef.audit.bundles.settle import settle
 from monai_advdef.audit.bundles.spare import one_chain, without_spare
@@ -87,7 +88,8 @@ class _Reader:
         ids = self._ids(transform)
         self._check(ids)
         deployed = self._deployed(ids, image_key, label_key, cases)
-        made.overlay = {**config.overlay(), "imports": self._imports(ids), "deployed": deployed}
+        about = {"_meta_": self.bundle.metadata} if any(id.startswith("_meta_") for id in config.reach(ids.values())) else {}
+        made.overlay = {**about, **config.overlay(), "imports": self._imports(ids), "deployed": deployed}
         return made
 
     def _data_ids(self) -> tuple[str, str]:
@@ -170,6 +172,7 @@ class _Reader:
     def _check(self, ids: dict[str, str]) -> None:
         notes = settle(self.config, ids.values(), self.device, self.options.trust)
         self.made.notes += notes
+        require_packages(self.config.needed_imports(ids.values()), self.config.name_of(self.choice.files[0]))
         if self.config.guard is not None:
             self.config.guard(self.config, ids.values(), False)
 
