@@ -37,7 +37,7 @@ ZOO: dict[str, tuple[list[str], str, list[str], dict[str, Any]]] = {
         ["stack_0", "stack_1"],
         {},
     ),
-    "renal": (["kidney", "vessel", "tumor"], "sigmoid", ["p0_12", "p1_12"], {}),
+    "renal": (["background", "kidney", "vessel", "tumor"], "sigmoid", ["p0_12", "p1_12"], {}),
     "brain": (
         ["3rd-Ventricle", "4th-Ventricle", "Right-Accumbens-Area", "Left-Accumbens-Area"],
         "softmax",
@@ -132,7 +132,7 @@ def test_each_is_read_and_does_what_stock_monai_does(
     assert all(fact.value and fact.source for fact in reading.facts)
     monkeypatch.chdir(tmp_path)
     logits = ours(reading)
-    assert logits.shape[1] == len(classes) + (head == "softmax") + (name == "renal")
+    assert logits.shape[1] == len(classes) + (head == "softmax")
     torch.testing.assert_close(logits, stock(reading, data, given), rtol=0, atol=1e-5)
 
 

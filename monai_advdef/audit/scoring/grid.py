@@ -82,7 +82,7 @@ class OnFileGrid(Transform):
     ) -> None:
         self.own, self.labels, self.classes, self.activation = own, labels, list(classes), activation
         self.way = WayBack(preprocessing, image_key=own.keys["image"])
-        self.inverted = inverts(own.postprocessing, own.keys["pred"])
+        self.inverted, self.label_inverted = (inverts(own.postprocessing, own.keys[key]) for key in ("pred", "label"))
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """One case, decollated: ``image``, ``fed``, ``label``, ``case``, and ``pred``, the logits (K, \\*S) of the network."""
