@@ -13,7 +13,7 @@ from torch import Tensor
 from monai_advdef.audit.dataset import AsDeployed
 from monai_advdef.audit.forms import decided, settled
 from monai_advdef.audit.scoring.label_files import CASE, on_grid
-from monai_advdef.audit.scoring.way_back import WayBack, file_grid, grid_of, inverts, same_grid, steps
+from monai_advdef.audit.scoring.way_back import WayBack, file_grid, grid_of, inverts, resampled, same_grid, steps
 from monai_advdef.dicom.series_subject import Grid
 from monai_advdef.errors import DataError
 from monai_advdef.metrics import class_map
@@ -55,8 +55,9 @@ class OnFileGrid(Transform):
     highest one (softmax), or all from .5 on (sigmoid). The label is the file's own content, which no spatial transform has touched.
 
     Beside them are kept, on the network's grid and as the network and the preprocessing gave them, ``network_pred`` and
-    ``network_label``; what the model's own postprocessing left of the two, untouched under its own keys in ``left``, and in the form
-    of the others as ``own_pred`` and ``own_label`` (where it left them on two grids, those of the network's grid).
+    ``network_label`` (for pictures also ``shown_pred`` and ``shown_label``, where the attacked image lies on another grid); what the
+    model's own postprocessing left of the two, untouched under its own keys in ``left``, and in the form of the others as
+    ``own_pred`` and ``own_label`` (where it left them on two grids, those of the network's grid).
 
     Args:
         own: the model's postprocessing as it is deployed.
@@ -96,7 +97,16 @@ class OnFileGrid(Transform):
             own = {OWN_PRED: near[NETWORK_PRED], OWN_LABEL: near[NETWORK_LABEL]}
         keys = self.own.keys
         untouched = {keys["pred"]: left["pred"], keys["label"]: left["label"], keys["image"]: data["fed"]}
-        return {**left, "pred": made.pred, "label": label, **near, **own, LEFT: untouched}
+        shown = self._shown(data, near)
+        return {**left, "pred": made.pred, "label": label, **near, **own, **shown, LEFT: untouched}
+
+    def _shown(self, data: Mapping[str, Any], near: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """For pictures, where the voxels of the attacked image are others than the network's."""
+        image, fed = data["image"], data["fed"]
+        if not isinstance(image, MetaTensor) or same_grid(grid_of(image), grid_of(fed)):
+            return {}
+        onto = grid_of(image)
+        return {k.replace("network", "shown"): self.settled(resampled(x, fed, onto, nearest=True)) for k, x in near.items()}
 
     def _labelled(self, data: Mapping[str, Any], pred: MetaTensor) -> MetaTensor:
         """The label on the file's grid, which is the prediction's."""
