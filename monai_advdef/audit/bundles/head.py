@@ -11,7 +11,6 @@ from monai_advdef.audit.bundles.folder import Bundle
 from monai_advdef.audit.reading import AuditOptions
 from monai_advdef.errors import DataError
 
-BACKGROUND = ("background", "bg", "bck", "everything else", "other", "others", "none", "bkg")
 COUNTS = ("out_channels", "num_classes", "out_classes", "num_class", "n_classes")
 
 
