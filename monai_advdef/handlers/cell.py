@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import platform
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from monai_advdef.handlers.cases import Cases
 from monai_advdef.handlers.identity import digest, identity, structure, weights_hash
 from monai_advdef.metrics import class_map, masks_to_classes
 
+MASK: ContextVar[Callable[[str], str]] = ContextVar("mask", default=str)
+"""What is done to the text of a command before it is recorded; an audit masks names and paths in it."""
 Engine = Any  # a MONAI evaluator or trainer: an ignite engine with a network and an inferer
 
 
@@ -200,7 +203,9 @@ def provenance() -> dict[str, Any]:
     import monai_advdef
 
     return {
-        "command": " ".join(["python -m monai.bundle" if "monai/bundle" in sys.argv[0] else Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": MASK.get()(
+            " ".join(["python -m monai.bundle" if "monai/bundle" in sys.argv[0] else Path(sys.argv[0]).name, *sys.argv[1:]])
+        ),
         "versions": {
             "monai_advdef": monai_advdef.__version__,
             "monai": monai.__version__,
