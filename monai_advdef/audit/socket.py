@@ -51,7 +51,7 @@ def plugged(reading: Reading, threat: Mapping[str, Any], output_dir: str, device
 
 
 def write_socket(config: dict[str, Any], folder: Path) -> list[Path]:
-    """Write ``model.yaml`` and ``private/cases.json`` below a folder and return the configuration files; no live object can be written.
+    """Write ``model.yaml`` and ``private/cases.json`` below a folder and return the configuration files.
 
     Raises:
         TypeError: the configuration holds objects.
