@@ -1,6 +1,6 @@
 """Shape aliases shared by the whole house. ``b`` cases, ``c`` image channels, ``k`` classes, ``*s`` two or three spatial axes.
 
-Logits have axes ``*t`` of their own: those of the image, unless the deployed preprocessing in front of the network resamples or crops.
+Logits have axes ``*t``: those of the image, unless a deployed preprocessing in front of the network resamples or crops.
 
 ``Given`` is what a caller hands over: a tensor, checked in words at the door. The other
 aliases are jaxtyping annotations where jaxtyping is installed (it is a development dependency and the tests execute them);

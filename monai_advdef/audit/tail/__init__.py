@@ -1,4 +1,4 @@
-"""The preprocessing of a network from elsewhere in two, and its end as a differentiable part of the victim: eps is in image units."""
+"""The preprocessing of a network from elsewhere in two, and its end as a differentiable part of the victim."""
 
 from __future__ import annotations
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from monai.transforms import Compose, ConcatItemsd, CopyItemsd, MapTransform
+from monai.transforms import Compose, ConcatItemsd, CopyItemsd, MapTransform, ScaleIntensity
+from monai.utils import ensure_tuple
 
 from monai_advdef.audit.tail.kinds import Kind, NotDifferentiable, flat, kind_of, name_of, plain, type_for
 from monai_advdef.audit.tail.tail import REMEDY, Tail
+from monai_advdef.audit.tail.units import PerSigmad, Times, Timesd
 
 LEAVING = (Kind.READS, Kind.IDLE, Kind.TYPES, Kind.SHAPES, Kind.CROPS)  # the values of an image
 
@@ -26,7 +28,14 @@ class Divided:
     tail: Tail
 
 
-def divided(preprocessing: Any, key: str = "image", *, reads: Sequence[str] = ()) -> Divided:
+def divided(
+    preprocessing: Any,
+    key: str = "image",
+    *,
+    reads: Sequence[str] = (),
+    per_sigma: Mapping[str, bool] | None = None,
+    at_input: float | None = None,
+) -> Divided:
     """Divide a preprocessing before its first transform that may change intensities of the image.
 
     Args:
@@ -34,12 +43,27 @@ def divided(preprocessing: Any, key: str = "image", *, reads: Sequence[str] = ()
         key: of the image in a dictionary.
         reads: names of classes of one's own that read or shape an image and leave its values; others count as intensity transforms,
             and are differentiated as they are where finite differences confirm their gradient.
+        per_sigma: ``{"nonzero": ..., "channel_wise": ...}``: the head ends in standard deviations of each image, see
+            :class:`monai_advdef.audit.tail.units.PerSigmad`.
+        at_input: the head is the whole preprocessing, in units of which the network's input has so much each: where the tail has no
+            gradient.
 
     Raises:
         DataError: a transform that draws at random.
-        NotDifferentiable: a transform in the tail to a type of whole numbers; images that are read behind the first intensity
-            transform; one that tells a channel from an axis of space only behind a statistic by channel.
+        NotDifferentiable: a transform in the tail to a type of whole numbers; one that brings channels to the front behind a
+            statistic by channel.
     """
+    if at_input is not None:
+        whole = preprocessing if isinstance(preprocessing, Compose) else Compose(list(preprocessing))
+        own = Timesd(key, 1 / at_input) if _dictionary(flat(whole)) else Times(1 / at_input)
+        return Divided(Compose([whole, own]), Tail([ScaleIntensity(minv=None, maxv=None, factor=at_input - 1)], key=key))
+    parts = split(preprocessing, key, reads=reads)
+    parts.tail.require_gradient()
+    return parts if per_sigma is None else Divided(Compose([parts.head, PerSigmad(key, **per_sigma)]), parts.tail)
+
+
+def split(preprocessing: Any, key: str = "image", *, reads: Sequence[str] = ()) -> Divided:
+    """The two parts as :func:`divided` gives them, whether or not the tail has a gradient."""
     chain = flat(preprocessing)
     feeds = _feeds(chain, key)
     lazy = preprocessing.lazy if isinstance(preprocessing, Compose) else False
@@ -47,23 +71,24 @@ def divided(preprocessing: Any, key: str = "image", *, reads: Sequence[str] = ()
     head: list[Any] = []
     tail: list[Any] = []
     sources: list[str] = [key]
+    made: set[str] = set()  # by the tail: the head does without
     for i, t in enumerate(chain):
         if not _touches(t, feeds[i]):
-            head.append(t)
+            head += [] if made & set(t.keys) else [t]
         elif not tail and (i <= reading or kind_of(t) in LEAVING or type(t).__name__ in reads):
             head.append(t)
         elif name_of(plain(t)) == "EnsureChannelFirst":
             _require_channels_apart(t, tail)
             head.append(t)
         else:
-            if not tail:
-                sources = feeds[i]
+            sources = sources if tail else feeds[i]
             tail.append(t)
+            made |= {*ensure_tuple(getattr(t, "names", ())), *ensure_tuple(getattr(t, "name", ()))}
             if kind_of(t) is Kind.TYPES and _floats(t, feeds[i]) and set(getattr(t, "keys", ())) - set(feeds[i]):
                 head.append(t)  # of a label, too
     if sources != [key]:
         head.append(ConcatItemsd(sources, key) if len(sources) > 1 else CopyItemsd(sources, 1, [key]))
-    return Divided(Compose(head, lazy=lazy), Tail(tail, key=key, sources=sources, lazy=lazy))
+    return Divided(Compose(head, lazy=lazy), Tail(tail, key=key, sources=sources, lazy=lazy, dictionary=_dictionary(chain)))
 
 
 def _feeds(chain: Sequence[Any], key: str) -> list[list[str]]:
@@ -77,6 +102,10 @@ def _feeds(chain: Sequence[Any], key: str) -> list[list[str]]:
             now = [names.get(k, k) for k in now]
         found.append(now)
     return found[::-1]
+
+
+def _dictionary(chain: Sequence[Any]) -> bool:
+    return any(isinstance(t, MapTransform) for t in chain)
 
 
 def _floats(t: Any, keys: Sequence[str]) -> bool:

@@ -40,23 +40,24 @@ class Tail(nn.Module):
         key: under which a dictionary transform knows the image.
         sources: the keys whose channels, one after the other and equally many of each, make the image before the first transform.
         lazy: whether consecutive spatial transforms are resampled at once, as in ``Compose(lazy=True)``.
+        dictionary: whether a transform that is none of MONAI's takes a dictionary; told by the others otherwise.
 
-    Raises:
-        NotDifferentiable: a transform to a type of whole numbers, which rounds.
     """
 
     def __init__(
-        self, transforms: Iterable[Any], *, key: str = "image", sources: Sequence[str] = (), lazy: bool | None = False
+        self,
+        transforms: Iterable[Any],
+        *,
+        key: str = "image",
+        sources: Sequence[str] = (),
+        lazy: bool | None = False,
+        dictionary: bool = False,
     ) -> None:
         super().__init__()
         self.key, self.sources, self.lazy = key, tuple(sources) or (key,), lazy
         self.transforms = [_alone(t) for t in flat(transforms)]
+        self.dictionary = dictionary or any(isinstance(t, MapTransform) for t in self.transforms)
         self.kinds = [kind_of(t) for t in self.transforms]
-        for i, (t, kind) in enumerate(zip(self.transforms, self.kinds)):
-            dtype = type_for(t, key) if kind is Kind.TYPES else None
-            if dtype is not None and not dtype.is_floating_point:
-                behind = f" behind {name_of(self.transforms[0])}" if i else ""
-                raise NotDifferentiable(f"{name_of(t)} to {dtype}{behind} rounds to whole numbers, which has no gradient; {REMEDY}")
         self.spatial = any(kind in (Kind.SHAPES, Kind.CROPS, Kind.ASKED) for kind in self.kinds)
         self.held: MetaTensor | None = None  # an empty image with the affine of the clean one
         self.size: tuple[int, ...] = ()
@@ -88,6 +89,14 @@ class Tail(nn.Module):
                     "cases of one batch lie on different grids, or are cropped elsewhere; give them one by one: batch_size 1"
                 )
         self.held, self.boxes, self.size = held, boxes, tuple(image.shape[1:])
+
+    def require_gradient(self) -> None:
+        """Raise ``NotDifferentiable`` for a transform to a type of whole numbers, which rounds."""
+        for i, (t, kind) in enumerate(zip(self.transforms, self.kinds)):
+            dtype = type_for(t, self.key) if kind is Kind.TYPES else None
+            if dtype is not None and not dtype.is_floating_point:
+                behind = f" behind {name_of(self.transforms[0])}" if i else ""
+                raise NotDifferentiable(f"{name_of(t)} to {dtype}{behind} rounds to whole numbers, which has no gradient; {REMEDY}")
 
     def moved(self, image: Images) -> list[str]:
         """In words, where the deployed chain would crop these images (B, C, \\*S) elsewhere than the clean one; mostly nothing."""
@@ -134,6 +143,7 @@ class Tail(nn.Module):
             ValueError: cases of one batch with different geometry.
         """
         names = [names] if isinstance(names, str) else names
+        self.require_gradient()
         self.hold(image, fed)
         for i in range(len(image)):
             called = names[i] if names else f"case {i}"
@@ -144,11 +154,6 @@ class Tail(nn.Module):
                     f"{called}: {every} differ from MONAI's own by {off:.2g} of their range, more than {TOLERANCE:g}; {REMEDY}"
                 )
             self._one(image[i].detach().as_subclass(Tensor).float().requires_grad_(), proving=called)
-
-    @property
-    def dictionary(self) -> bool:
-        """Whether the transforms take dictionaries."""
-        return any(isinstance(t, MapTransform) for t in self.transforms)
 
     def _require_held(self, image: Images) -> None:
         if self.held is None and isinstance(image, MetaTensor):
@@ -208,7 +213,7 @@ class Tail(nn.Module):
             return self._each(t, items, lambda _, x: KNOWN[type(plain(t))](plain(t), x))
         if kind is Kind.TYPES:
             return self._each(t, items, lambda key, x: x if type_for(t, key) is None else x.to(type_for(t, key)).float())
-        after = _run(t, items, self.key, self.lazy)
+        after = _run(t, items, None if self.dictionary else self.key, self.lazy)
         wanted = any(v.requires_grad for v in items.values()) and torch.is_grad_enabled()
         if wanted and not any(isinstance(v, Tensor) and v.requires_grad for v in after.values()):
             raise NotDifferentiable(f"{name_of(t)} as it is set up passes no gradient; {REMEDY}")
@@ -243,7 +248,7 @@ class Tail(nn.Module):
             x = items[key]
 
             def alone(part: Tensor, key: str = key, x: Any = x) -> Tensor:
-                after = _run(t, {**items, key: MetaTensor(part).copy_meta_from(x)}, self.key, self.lazy)
+                after = _run(t, {**items, key: MetaTensor(part).copy_meta_from(x)}, None if self.dictionary else self.key, self.lazy)
                 return after[key if key in after else self.key].as_subclass(Tensor).float()
 
             off = gradient_error(alone, x.detach().as_subclass(Tensor))
@@ -261,8 +266,8 @@ def _alone(transform: Any) -> Any:
     return twin
 
 
-def _run(t: Any, items: Items, key: str, lazy: bool | None) -> Items:
-    """A transform as it is, of dictionaries or of the one image.
+def _run(t: Any, items: Items, key: str | None, lazy: bool | None) -> Items:
+    """A transform as it is, of dictionaries or, with a key, of the one image.
 
     Raises:
         NotDifferentiable: it asks for more than the image, or fails on it.
@@ -271,7 +276,7 @@ def _run(t: Any, items: Items, key: str, lazy: bool | None) -> Items:
         if isinstance(t, CopyItemsd):  # MONAI's copies have no gradient
             return {**items, **{new: items[old] for old, new in zip(t.keys * t.times, t.names) if old in items}}
         how = {"lazy": lazy} if isinstance(t, LazyTrait) else {}
-        if isinstance(t, MapTransform):
+        if key is None:
             return dict(t(dict(items), **how))
         return {**items, key: t(items[key], **how)}
     except Exception as error:
