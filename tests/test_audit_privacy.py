@@ -22,11 +22,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from monai_advdef.audit import Given, audit
-from monai_advdef.audit.masking import Mask, masked, masking
-from monai_advdef.audit.privacy import Person, aliases, content, pseudonyms, read_key, write_key
+from monai_advdef.audit.masking import Mask, masking
+from monai_advdef.audit.privacy import Person, content, hidden_groups, pseudonyms, read_key, write_key
 from monai_advdef.data import write_phantoms
 from monai_advdef.errors import DataError
-from monai_advdef.handlers.cell import provenance
+from monai_advdef.handlers.cell import outward, provenance
+from monai_advdef.report.subgroups import read_groups
 
 PLANTED = ("SMITH_JOHN_19500101", "MRN-0099887", "Łukasiewicz")
 
@@ -117,11 +118,19 @@ def test_the_key_is_for_its_owner_alone(tmp_path, cases):
         read_key(tmp_path / "out")
 
 
-def test_tables_of_the_user_find_the_pseudonym_of_a_name(cases):
+@pytest.mark.parametrize("by", ["case", "patient"])
+def test_groups_of_the_user_go_by_pseudonyms(tmp_path, cases, by):
+    cases[0]["patient"] = "P-0001"
     made, people = pseudonyms(cases)
-    assert aliases(people) == {c["case"]: m["case"] for c, m in zip(cases, made)}
-    twice = [Person("case-1", "patient-1", "a", "p", ()), Person("case-2", "patient-1", "a", "p", ())]
-    assert aliases(twice) == {"p": "patient-1"}
+    names = [case[by] for case in cases]
+    (tmp_path / "sex.csv").write_text(f"{by};sex\n{names[0]};f\n{made[1][by]};m\nSOMEBODY_ELSE;m\n", encoding="utf-8")
+    path = hidden_groups(tmp_path / "sex.csv", people, tmp_path / "out")
+    assert path == tmp_path / "out" / "private" / "groups.csv"
+    goes, table = read_groups(path)
+    assert goes == by and table["sex"].to_dict() == {made[0][by]: "f", made[1][by]: "m"} and "SOMEBODY" not in path.read_text()
+    (tmp_path / "other.csv").write_text(f"{by},sex\nSOMEBODY_ELSE,m\n")
+    with pytest.raises(DataError, match="holds none of the 3 of this audit; write its column .* as in the column .*cases.csv"):
+        hidden_groups(tmp_path / "other.csv", people, tmp_path / "out")
 
 
 # ------------------------------------------------------------------ masking
@@ -193,8 +202,10 @@ def test_logs_tracebacks_warnings_and_the_command_are_masked(tmp_path, cases, ca
 
 def test_plain_values_are_masked_whole(cases):
     _, people = pseudonyms(cases)
-    value = {"note": f"read {cases[0]['image']}", "n": [1, 2.5, None, True, [PLANTED[1]]], PLANTED[2]: {}}
-    told = json.dumps(masked(value, Mask(people)), ensure_ascii=False)
+    value = {"note": f"read {cases[0]['image']}", "n": [1, 2.5, None, True, [PLANTED[1]]], "name": {}}
+    with masking(Mask(people)):
+        told = json.dumps(outward(value), ensure_ascii=False)
+    assert outward(value) == value
     assert not any(name in told for name in PLANTED) and json.loads(told)["n"][:4] == [1, 2.5, None, True]
 
 
@@ -237,18 +248,19 @@ def found_in(folder: Path, planted: tuple[str, ...]) -> list[str]:
 
 def test_nothing_that_an_audit_writes_or_logs_tells_a_name(tmp_path, cases, caplog, monkeypatch):
     out = tmp_path / "out"
-    made, people = pseudonyms(cases)
+    made, _ = pseudonyms(cases)
     monkeypatch.setattr(sys, "argv", ["monai-advdef", "audit", "m", "--dataset_dir", str(tmp_path / "hospital")])
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "sex.csv").write_text("case,sex\n" + "".join(f"{name},f\n" for name in PLANTED), encoding="utf-8")
     caplog.set_level(logging.DEBUG)
-    with masking(Mask(people, folders=[tmp_path / "hospital"])):
-        options = {"suite": "smoke", "eps": 5.0, "unit": "HU", "value_range": [-200, 400], "checks": False, "device": "cpu"}
-        audit(Given(Bright(), ["organ"]), made, output_dir=str(out), **options)
-    write_key(out, people)
+    options = {"suite": "smoke", "eps": 5.0, "unit": "HU", "value_range": [-200, 400], "device": "cpu", "gates": ["dice@5HU >= .01"]}
+    options |= {"groups": str(tmp_path / "sex.csv"), "dataset_dir": str(tmp_path / "hospital"), "junit": str(out / "junit.xml")}
+    audit(Given(Bright(), ["organ"]), cases, output_dir=str(out), **options)
     planted = (*PLANTED, "hospital", os.fspath(tmp_path / "hospital"))
-    shareable = [hit for hit in found_in(out, planted) if not hit.startswith("private/")]
-    assert shareable == []
+    hits = found_in(out, planted)
+    assert [hit for hit in hits if not hit.startswith("private/")] == []
+    assert any(hit.startswith("private/cases.csv") for hit in hits)
     assert not [word for word in planted if word in caplog.text]
     table = pd.read_parquet(out / "records")
     assert set(table["case"]) == {c["case"] for c in made} and set(table["patient"]) == {c["patient"] for c in made}
-    assert any(hit.startswith("private/cases.csv") for hit in found_in(out, planted))
+    assert "by sex" in (out / "card.html").read_text(encoding="utf-8")

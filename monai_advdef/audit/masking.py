@@ -7,8 +7,7 @@ import os
 import re
 import traceback
 import warnings
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -40,18 +39,22 @@ class Mask:
 
     Args:
         people: what the pseudonyms stand for.
-        folders: where the data lie: names of folders below them that not all cases share are names of patients, too.
+        folders: where the data lie: names of folders below them that hold one patient are names, too.
+        keep: words that are none, such as the names of classes.
         headers: read the first file of each DICOM case for what its header says.
     """
 
-    def __init__(self, people: Sequence[Person], *, folders: Sequence[str | Path] = (), headers: bool = True) -> None:
+    def __init__(
+        self, people: Sequence[Person], *, folders: Sequence[str | Path] = (), keep: Sequence[str] = (), headers: bool = True
+    ) -> None:
         found: dict[str, str] = {}
         for text, alias in _of_folders(people, [Path(folder).resolve() for folder in folders]):
             found.setdefault(text, alias)
         for person in people:
             found |= {name: alias for name, alias in ((person.patient_name, person.patient), (person.name, person.case))}
             found |= {text: "<header>" for text in (_header(person.files) if headers else ())}
-        known = {text: alias for text, alias in found.items() if _telling(text)}
+        left = {word.casefold() for word in keep}
+        known = {text: alias for text, alias in found.items() if _telling(text) and text.casefold() not in left}
         files = {file: f"<{person.case}>" for person in people for file in person.files}
         files |= {str(Path(file).resolve()): alias for file, alias in files.items()}
         self._files, self._names = _Words(files, whole=False), _Words(known, whole=True)
@@ -90,16 +93,15 @@ def _telling(text: str) -> bool:
 
 
 def _of_folders(people: Sequence[Person], roots: Sequence[Path]) -> Iterator[tuple[str, str]]:
-    """Names of files, and of folders below the data that not all cases share, with the pseudonym of their case."""
-    parts: list[tuple[str, str]] = []
+    """Names of files, and of folders below the data that hold one patient, with the pseudonym of their case."""
+    parts: dict[str, dict[str, str]] = {}
     for person in people:
         for file in person.files:
             path = Path(file).resolve()
             root = next((root for root in roots if path.is_relative_to(root)), path.parent)
-            names = {*path.relative_to(root).parts, path.name.partition(".")[0], path.stem}
-            parts += [(name, person.case) for name in names]
-    shared = Counter(name for name, _ in set(parts))
-    yield from ((name, alias) for name, alias in parts if shared[name] < max(len(people), 2))
+            for name in (*path.relative_to(root).parts, path.name.partition(".")[0], path.stem):
+                parts.setdefault(name, {}).setdefault(person.patient, person.case)
+    yield from ((name, next(iter(held.values()))) for name, held in parts.items() if len(held) == 1)
 
 
 def _header(files: Sequence[str]) -> set[str]:
@@ -122,9 +124,9 @@ def _header(files: Sequence[str]) -> set[str]:
 
 
 @contextmanager
-def masking(mask: Mask) -> Iterator[None]:
-    """Inside, every record that is logged by whatever library is masked, its traceback too, every warning, and the command that
-    records tell as their origin."""
+def masking(mask: Callable[[str], str]) -> Iterator[None]:
+    """Inside, every record that is logged by whatever library is masked, its traceback too, every warning, and every text
+    that is recorded."""
     made, shown = logging.getLogRecordFactory(), warnings.formatwarning
 
     def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:
@@ -149,14 +151,3 @@ def masking(mask: Mask) -> Iterator[None]:
         MASK.reset(told)
         logging.setLogRecordFactory(made)
         warnings.formatwarning = shown
-
-
-def masked(value: Any, mask: Mask) -> Any:
-    """A plain value (mappings, lists, text, numbers) with every text in it masked, for what is written as JSON."""
-    if isinstance(value, str):
-        return mask(value)
-    if isinstance(value, dict):
-        return {mask(key) if isinstance(key, str) else key: masked(item, mask) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [masked(item, mask) for item in value]
-    return value

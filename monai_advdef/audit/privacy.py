@@ -19,8 +19,9 @@ import numpy as np
 
 from monai_advdef.errors import DataError
 from monai_advdef.neighbours import cannot_write, whole
+from monai_advdef.report.subgroups import read_groups
 
-FOLDER, KEY = "private", "cases.csv"
+FOLDER, KEY, GROUPS = "private", "cases.csv", "groups.csv"
 COLUMNS = ("case", "patient", "name", "patient_name", "files")
 DIGITS = 10
 """Hexadecimal digits of a pseudonym: among ten thousand images two share one with a probability of five in a hundred thousand."""
@@ -75,7 +76,7 @@ def content(image: Any, name: str = "the image") -> str:
     a folder or a list all files in it.
 
     Raises:
-        DataError: a file that cannot be read.
+        DataError: a file that cannot be read, or neither a file nor an array.
     """
     sha = hashlib.sha256()
     try:
@@ -98,6 +99,8 @@ def _parts(image: Any) -> Iterator[bytes]:
             yield from _parts(one)
     else:
         array = np.ascontiguousarray(image.numpy(force=True) if hasattr(image, "numpy") else np.asarray(image))
+        if array.dtype == object:
+            raise DataError(f"an image is a {type(image).__name__}, neither a file nor an array; give its file")
         yield f"{array.shape}{array.dtype}".encode()
         yield array.tobytes()
 
@@ -172,11 +175,29 @@ def read_key(output_dir: str | Path) -> list[Person]:
     ]
 
 
-def aliases(people: Sequence[Person]) -> dict[str, str]:
-    """Pseudonym by the name of a case or patient, for a user's own tables (``--groups``). A name of several is left out."""
-    found: dict[str, set[str]] = {}
-    for person in people:
-        found.setdefault(person.name, set()).add(person.case)
-        if person.patient_name != person.name:
-            found.setdefault(person.patient_name, set()).add(person.patient)
-    return {name: next(iter(made)) for name, made in found.items() if len(made) == 1}
+def hidden_groups(path: str | Path, people: Sequence[Person], output_dir: str | Path) -> Path:
+    """A user's list of groups (``--groups``), its cases or patients under their pseudonyms; written to ``private/groups.csv``.
+
+    Names that are not of this audit are left out; pseudonyms stay.
+
+    Raises:
+        DataError: as :func:`monai_advdef.report.subgroups.read_groups`; no name is of this audit.
+        OSError: it cannot be written; names it and the remedy.
+    """
+    by, table = read_groups(path)
+    known = {(p.name if by == "case" else p.patient_name): (p.case if by == "case" else p.patient) for p in people}
+    table.index = [known.get(name, name) for name in table.index]
+    table = table[table.index.isin(known.values())]
+    if not len(table):
+        raise DataError(
+            f"{path} holds none of the {len(known)} of this audit; write its column {by} as in the column "
+            f"{'name' if by == 'case' else 'patient_name'} of {Path(output_dir) / FOLDER / KEY}"
+        )
+    made = Path(output_dir) / FOLDER / GROUPS
+    try:
+        private(output_dir)
+        with whole(made) as new:
+            table.to_csv(new, index_label=by)
+    except OSError as error:
+        raise cannot_write(made, error, "the groups under pseudonyms") from error
+    return made

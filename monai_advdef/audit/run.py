@@ -14,8 +14,10 @@ from monai_advdef import gates as gating
 from monai_advdef.audit.building import built, unwrapped, workflow
 from monai_advdef.audit.isolation import SOCKET
 from monai_advdef.audit.kinds import read_model
+from monai_advdef.audit.masking import Mask, masking
 from monai_advdef.audit.outcome import Audit, print_plan, write_audit
 from monai_advdef.audit.plan import default_device, timed
+from monai_advdef.audit.privacy import Person, hidden_groups, pseudonyms, write_key
 from monai_advdef.audit.reading import AuditOptions, Reading
 from monai_advdef.audit.socket import plugged, write_socket
 from monai_advdef.audit.tail import NotDifferentiable
@@ -71,11 +73,17 @@ class _Course:
         self.files: list[Path] = []
         self.overrides: dict[str, Any] = {}
         self.made = Audit(self.folder, suite=self.suite)
+        self.people: list[Person] = []
+        self.mask: Mask | None = None
 
     def run(self) -> Audit:
-        """All of it."""
+        """All of it; what is recorded and logged meanwhile names no patient, see :mod:`monai_advdef.audit.privacy`."""
         quiet()
         check_writable(output_dir=self.folder)
+        with masking(lambda text: text if self.mask is None else self.mask(text)):
+            return self._run()
+
+    def _run(self) -> Audit:
         reading = self.made.reading = read_model(self.model, self.options, self.cases)
         self._configure(reading)
         self._plan()
@@ -100,6 +108,8 @@ class _Course:
         config[SOCKET]["labelled"] = not self.options.unlabelled
         if self.options.limit:
             config[SOCKET]["cases"] = config[SOCKET]["cases"][: self.options.limit]
+        socket = config[SOCKET]
+        socket["cases"] = self._hide(socket["cases"], socket["image_key"], [*socket["classes"], socket["name"], socket["task"]])
         found = recovered(config, reading, self.options, every=every)
         config[SOCKET] |= found.division()
         config["threat_def"] = {"_target_": "monai_advdef.ThreatModel", **found.threat()}
@@ -111,6 +121,13 @@ class _Course:
             self.files, self.overrides = [*write_socket(config, self.folder), *common], {}
         except TypeError:  # a network from Python: its parts are no text
             self.files, self.overrides = common, config
+
+    def _hide(self, cases: Sequence[Mapping[str, Any]], image_key: str, keep: Sequence[str]) -> list[dict[str, Any]]:
+        """The cases under pseudonyms; from here on their names and files are masked in all that is written and logged."""
+        made, self.people = pseudonyms(cases, image_key=image_key)
+        write_key(self.folder, self.people)
+        self.mask = Mask(self.people, folders=[self.options.dataset_dir] if self.options.dataset_dir else [], keep=keep)
+        return made
 
     def _ours(self, reading: Reading) -> dict[str, Any]:
         """What is given to a bundle in our dialect."""
@@ -135,6 +152,8 @@ class _Course:
         dataset, handler, evaluator = (built(parser, name) for name in ("validate::dataset", "attack_def", "validate::evaluator"))
         if not len(dataset):
             raise DataError("there is no case to audit on; name the files with --images and --labels")
+        if self.mask is None:  # a bundle in our dialect: its cases keep their names, from which random starts are drawn
+            self._hide(dataset.data, "image", built(parser, "record_def").classes)
         loader = evaluator.state.dataloader if evaluator.state.dataloader is not None else evaluator.data_loader
         with unwrapped():
             batch = next(iter(loader))
@@ -176,7 +195,8 @@ class _Course:
         if self.options.junit:
             assert self.made.reading is not None
             gating.write_junit(self.options.junit, results, checks, name=self.made.reading.name)
-        build(self.folder, groups=self.options.groups or None)
+        groups = hidden_groups(self.options.groups, self.people, self.folder) if self.options.groups else None
+        build(self.folder, groups=groups)
         build_evidence(self.folder)
         self.console.print(gating.in_words(verdicts, results), highlight=False)
         self.console.print(f"card: {self.made.card}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from monai_advdef.comparison.measures import DROP, STABILITY, recorded, same_unit
+from monai_advdef.comparison.measures import OVERLAPS, STABILITY, recorded, same_unit
 from monai_advdef.errors import DataError, nearest
 from monai_advdef.gates.expression import EXAMPLES, Gate
 
@@ -42,7 +42,7 @@ def check_plan(
             _refuse(gate, f"{gate.eps:g} {unit} will not be attacked (but {told})", "change the gate, or --eps")
         if gate.measure == STABILITY and labels:
             _refuse(gate, "stability is for audits without labels, and there are labels", "the measure is dice")
-        if gate.measure in ("dice", "iou", DROP) and not labels:
+        if gate.measure in OVERLAPS and not labels:
             _refuse(gate, f"there are no labels, so there is no {gate.measure}", "the measure is stability")
         if recorded(gate.measure) not in measures:
             _refuse(gate, f"{gate.measure} will not be measured", f"measured are {', '.join(measures)}")
