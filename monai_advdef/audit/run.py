@@ -8,6 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from ignite.engine import Events
+from monai.bundle import ConfigWorkflow
 from rich.console import Console
 
 from monai_advdef import gates as gating
@@ -16,22 +19,26 @@ from monai_advdef.audit.isolation import SOCKET
 from monai_advdef.audit.kinds import read_model
 from monai_advdef.audit.masking import Mask, masking
 from monai_advdef.audit.outcome import Audit, print_plan, write_audit
-from monai_advdef.audit.plan import default_device, timed
+from monai_advdef.audit.own_metric import OwnMetric, explain
+from monai_advdef.audit.plan import TimeLeft, default_device, timed
 from monai_advdef.audit.privacy import Person, hidden_groups, pseudonyms, write_key
-from monai_advdef.audit.reading import AuditOptions, Reading
+from monai_advdef.audit.reading import AuditOptions, Fact, Reading
 from monai_advdef.audit.socket import plugged, write_socket
 from monai_advdef.audit.tail import NotDifferentiable
 from monai_advdef.audit.threats import recovered
 from monai_advdef.bundle import workflows
 from monai_advdef.errors import DataError, nearest
+from monai_advdef.handlers import RecordHandler
 from monai_advdef.handlers.guard import Suspect
-from monai_advdef.handlers.options import names_of
+from monai_advdef.handlers.options import names_of, unit
 from monai_advdef.neighbours import check_writable
-from monai_advdef.progress import Terminal
-from monai_advdef.records import read_verdicts
+from monai_advdef.progress import Steps, Terminal
+from monai_advdef.records import read_records, read_verdicts
 from monai_advdef.report import build, build_evidence
+from monai_advdef.report.subgroups import read_groups
 from monai_advdef.study import quiet
 from monai_advdef.suite import load_suite
+from monai_advdef.threat import ThreatModel
 from monai_advdef.victim import Victim
 
 logger = logging.getLogger(__name__)
@@ -67,6 +74,10 @@ class _Course:
         self.model, self.cases, self.options, self.console = model, cases, options, console
         self.gates = gating.parse_gates(options.gates, labels=not options.unlabelled)
         self.margin = gating.check_margin(options.margin)
+        if options.baseline:
+            gating.check_baseline(options.baseline)
+        if options.groups:
+            read_groups(options.groups)
         self.suite = load_suite(options.suite)
         self.folder = Path(options.output_dir).expanduser().resolve()
         self.device = options.device or default_device()
@@ -154,9 +165,8 @@ class _Course:
             raise DataError("there is no case to audit on; name the files with --images and --labels")
         if self.mask is None:  # a bundle in our dialect: its cases keep their names, from which random starts are drawn
             self._hide(dataset.data, "image", built(parser, "record_def").classes)
-        loader = evaluator.state.dataloader if evaluator.state.dataloader is not None else evaluator.data_loader
         with unwrapped():
-            batch = next(iter(loader))
+            batch = next(iter(evaluator.data_loader))
         image, label = (batch[key].to(self.device) for key in ("image", "label"))
         inferer = evaluator.inferer
         if hasattr(inferer, "prepare") and hasattr(inferer.prepare, "hold"):
@@ -165,22 +175,46 @@ class _Course:
         victim: Victim = handler.view.victim(evaluator.network, inferer, self.device)
         handler.threat.around(image.float())
         self.made.threat = {name: value for name, value in asdict(handler.threat).items() if name != "region"}
+        self._check_gates(handler.threat, built(parser, "record_def").classes)
         cases = self.options.limit or len(dataset)
         self.made.plan = timed(victim, image.float()[:1], self.suite.count(handler.threat), min(cases, len(dataset)))
 
+    def _check_gates(self, threat: ThreatModel, classes: Sequence[str]) -> None:
+        """Refuse a gate on a number that will not be recorded, before the work."""
+        attacks = [self.suite.name, *(member.label for member in self.suite.attacks)]
+        sizes, labels = [float(np.max(threat.eps))], not self.options.unlabelled
+        gating.check_plan(self.gates, sizes=sizes, unit=unit(threat), classes=classes, attacks=attacks, labels=labels)
+
     def _evaluate_all(self) -> None:
-        self._evaluate("clean", self.files)
+        clean = self._evaluate("clean", self.files)
+        if "own_metric_def" in clean.parser and not self.options.unlabelled:
+            self._compare_own(built(clean.parser, "own_metric_def"), built(clean.parser, "record_def"))
         self._evaluate(f"under the suite {self.suite.name}", [*self.files, *self._attack()])
 
-    def _evaluate(self, what: str, files: Sequence[Path]) -> None:
-        self.console.print(f"evaluating {what}")
+    def _evaluate(self, what: str, files: Sequence[Path]) -> ConfigWorkflow:
         made = workflow(files, self.overrides)
-        try:
-            with unwrapped():
-                made.run()
-        except Suspect:  # told in checks.json, on the card, and by the exit code
-            pass
+        evaluator = built(made.parser, "validate::evaluator")
+        with Steps(f"evaluating {what}", self._batches(evaluator), self.console) as steps:
+            left = TimeLeft(steps)
+            evaluator.add_event_handler(Events.ITERATION_COMPLETED, left)
+            try:
+                with unwrapped():
+                    made.run()
+            except Suspect:  # told in checks.json, on the card, and by the exit code
+                pass
         made.finalize()
+        return made
+
+    def _batches(self, evaluator: Any) -> int:
+        return int(evaluator.state.epoch_length or len(evaluator.data_loader))
+
+    def _compare_own(self, own: OwnMetric, records: RecordHandler) -> None:
+        """The model's own key metric as a fact, and as notes why the Dice of the records is another number."""
+        rows = read_records(records.records / f"{records.fingerprint}.parquet")
+        means = {name: float(rows.loc[rows["metric"] == name, "value"].mean()) for name in ("network_dice", "dice")}
+        for score in own.scores:
+            self.made.facts.append(Fact(f"own {score.name}", f"{score.value:.4f}, clean", "the model's own evaluation"))
+            self.made.notes += explain(score, means["network_dice"], means["dice"])
 
     def _conclude(self) -> None:
         """Gates, exit code, card and evidence."""
