@@ -57,8 +57,7 @@ def test_what_cannot_be_kept_is_refused_before_the_work(tmp_path, monkeypatch, o
     assert not (tmp_path / "out" / "records").exists()
 
 
-def test_gates_and_baseline_decide_the_exit_code(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
+def test_gates_and_baseline_decide_the_exit_code(tmp_path, store):
     first = audit(Given(Bright(), ["organ"]), cases(), output_dir=str(tmp_path / "first"), **OPTIONS, gates=["dice@5HU >= .5"])
     assert first.code == 0 and first.gates[0].passed
     options = {**OPTIONS, "gates": ["dice@5HU >= .5", "dice@clean >= .999"], "baseline": str(tmp_path / "first")}

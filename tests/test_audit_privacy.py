@@ -6,6 +6,7 @@ import csv
 import json
 import logging
 import os
+import shutil
 import stat
 import sys
 import warnings
@@ -246,8 +247,10 @@ def found_in(folder: Path, planted: tuple[str, ...]) -> list[str]:
     return hits
 
 
-def test_nothing_that_an_audit_writes_or_logs_tells_a_name(tmp_path, cases, caplog, monkeypatch):
+def test_nothing_that_an_audit_writes_or_logs_tells_a_name(tmp_path, cases, made_store, caplog, monkeypatch):
     out = tmp_path / "out"
+    out.mkdir()
+    shutil.copy(made_store, out / "mlruns.db")
     made, _ = pseudonyms(cases)
     monkeypatch.setattr(sys, "argv", ["monai-advdef", "audit", "m", "--dataset_dir", str(tmp_path / "hospital")])
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -263,4 +266,5 @@ def test_nothing_that_an_audit_writes_or_logs_tells_a_name(tmp_path, cases, capl
     assert not [word for word in planted if word in caplog.text]
     table = pd.read_parquet(out / "records")
     assert set(table["case"]) == {c["case"] for c in made} and set(table["patient"]) == {c["patient"] for c in made}
+    assert list(out.glob("mlartifacts/**/*.parquet")) or list(out.glob("mlruns/**/*.parquet")), "the runs are tracked below the folder"
     assert "by sex" in (out / "card.html").read_text(encoding="utf-8")
