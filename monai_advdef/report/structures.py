@@ -39,7 +39,7 @@ def structures(scope: Scope) -> Section | None:
         rows.append([name, f"{low:.3g}" if low == high else f"{low:.3g}–{high:.3g}", str(len(part)), *told])
     note = (
         f"Each mark is one structure of one case, {words.defence(str(table['defense'].iloc[0]))}: {scope.metric_name} without an "
-        f"attack (grey ring) and under the attack of the headline (filled), against its size in {unit}, on a scale of powers of ten. "
+        f"attack (grey ring) and under the attack of the headline (filled), against its size in {unit}, on a logarithmic scale. "
         "Intervals: 95 %, bootstrap over patients."
     )
     if absent:
@@ -49,7 +49,8 @@ def structures(scope: Scope) -> Section | None:
 
 
 def sized(scope: Scope) -> pd.DataFrame:
-    """One row per case and class: ``case, patient, class, size, metric (of the size), defense, clean, attacked``; empty without sizes or attacks."""
+    """One row per case and class: ``case, patient, class, size, metric`` (of the size), ``defense, clean, attacked``; none where
+    sizes or attacks are unknown."""
     metric = next((name for name in SIZES if (scope.every["metric"] == name).any()), "")
     sizes = scope.every[scope.every["metric"] == metric]
     head = scope.headline_rows
