@@ -54,8 +54,9 @@ def certificates(scope: Scope) -> Section | None:
     attacked = scope.every.loc[scope.every["attack"] != "none", "l2"].max()
     aside = f" The attacks of this card change an image by up to {attacked:.4g} in that measure." if attacked > 0 else ""
     note = (
-        f"Certified {scope.metric_name} of the network smoothed by noise (Fischer et al. 2021): no change of the image whose L2 length is below "
-        f"the radius{f' (in {unit})' if unit else ''} can leave a lower {scope.metric_name}; true of each image and radius with probability "
+        f"Certified {scope.metric_name} of the network smoothed by noise (Fischer et al. 2021): no change of the image whose L2 length "
+        f"is below the radius{f' (in {unit})' if unit else ''} can leave a lower {scope.metric_name}; true of each image and radius "
+        "with probability "
         f"{1 - alpha:g} at least. Voxels that abstain count as errors. Noise is not clipped.{aside}"
     )
     heads = [
@@ -96,7 +97,7 @@ def detection(scope: Scope) -> Section | None:
     ]
     note = (
         "Disagreement: 1 minus the Dice between the prediction for the image and for the image behind a defence. An alarm: "
-        f"more than all but {words.fraction(table[0]['rate'], 2)} of the clean validation cases. {_failed(table, scope.metric_name)} An attack "
+        f"more than all but {words.fraction(table[0]['rate'], 2)} of the clean validation cases. {_failed(table, scope)} An attack "
         "called evading knows the detector: what it leaves is what the detector is worth. Intervals: 95 %, DeLong and Wilson."
     )
     return Section("Does the detector see it?", heads, rows, note)
@@ -118,7 +119,7 @@ def confidence(scope: Scope) -> Section | None:
         "Does confidence warn?",
         heads,
         rows,
-        f"{_verdict(table)} {_failed(table, scope.metric_name)} ECE: expected calibration error, 15 bins.",
+        f"{_verdict(table)} {_failed(table, scope)} ECE: expected calibration error, 15 bins.",
     )
 
 
@@ -139,8 +140,8 @@ def _verdict(table: list[dict[str, Any]]) -> str:
     )
 
 
-def _failed(table: list[dict[str, Any]], metric: str) -> str:
-    return f"Failed: a {metric} below {words.fraction(table[0]['goal'], 2)}."
+def _failed(table: list[dict[str, Any]], scope: Scope) -> str:
+    return f"Failed: a {scope.metric_name} below {words.fraction(table[0]['goal'], 2)}."
 
 
 def _name(entry: dict[str, Any]) -> str:
