@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from monai_advdef import __version__
 
 USAGE = 2  # exit code of a usage or input error
-VERBS = ("demo", "phantom", "check", "prepare", "audit", "list", "report")
+VERBS = ("demo", "phantom", "check", "prepare", "audit", "list", "report", "compare")
 TASKS = ("skin", "fundus", "lung", "glioma", "abdomen")
 LAYOUTS = (
     *("isic2018", "isbi2016", "drishti_gs1", "rim_one_dl", "rim_one_r3", "jsrt"),
@@ -93,6 +93,7 @@ def parser() -> Parser:
     add.add_argument("folder", type=place, metavar="OUTPUT_DIR", help="folder with records/ (and gallery/)")
     add.add_argument("--out", default=None, help="file to write (default: OUTPUT_DIR/card.html)")
     add.add_argument("--markdown", action="store_true", help="print the table in Markdown instead")
+    _add_compare(verbs)
     return top
 
 
@@ -158,6 +159,16 @@ def _add_audit(verbs: Any) -> None:
     add.add_argument("--margin", type=float, default=0.02, metavar="M", help="to the baseline (default: 0.02)")
     add.add_argument("--groups", type=place, metavar="CSV", help="case or patient, and columns to report by")
     add.add_argument("--junit", type=place, metavar="FILE", help="write gates and checks for a build server")
+
+
+def _add_compare(verbs: Any) -> None:
+    add = verbs.add_parser("compare", help="compare two or more models, case by case, from their recorded evaluations")
+    add.add_argument("folders", type=place, nargs="+", metavar="OUT", help="output folders with records/, two or more")
+    add.add_argument("--out", type=place, default=None, metavar="FILE", help="page to write (default: compare.html in this folder)")
+    add.add_argument("--metric", default=None, metavar="NAME", help="what is compared (default: dice; stability without labels)")
+    printed = add.add_mutually_exclusive_group()
+    printed.add_argument("--json", action="store_true", help="print JSON instead; a page is then written with --out only")
+    printed.add_argument("--markdown", action="store_true", help="print a Markdown table instead; as with --json")
 
 
 def _add_patterns(add: argparse.ArgumentParser) -> None:

@@ -69,6 +69,8 @@ def read_module(model: nn.Module | Given, cases: Sequence[Mapping[str, Any]] | N
         "classes": classes,
         "cases": [dict(case) for case in cases],
     }
+    if given.classes:
+        reading.tell("classes", ", ".join(given.classes), "given")
     reading.tell("network", type(given.network).__name__, "given")
     return reading
 

@@ -100,6 +100,7 @@ class Reading:
             (``"@validate::inferer"``) to what the files define. Later the two are joined and what is not referred to is left out, so
             the socket may use names that the evaluation uses for itself.
         facts: what was found, and where.
+        stated: units that its files state, in the order in which they are believed.
         notes: what the user should know: what was left out, replaced or assumed.
     """
 
@@ -110,6 +111,7 @@ class Reading:
     overlay: dict[str, Any] = field(default_factory=dict)
     facts: list[Fact] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    stated: list[Any] = field(default_factory=list)
 
     def tell(self, name: str, value: Any, source: str) -> None:
         """Add a fact."""

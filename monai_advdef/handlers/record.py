@@ -207,15 +207,15 @@ class RecordHandler:
         bare = self._bare(engine) if self.undefended else None
         for i, (item, output) in enumerate(zip(items_of(engine.state.batch), items_of(engine.state.output))):
             name, image = self.cases.name(item), item[self.image_key]
-            prediction = entry(output, self.pred_key, "pred_key", "the output")
-            label = entry(output, self.label_key, "label_key", "the output")
+            prediction, label = (entry(output, getattr(self, key), key, "the output") for key in ("pred_key", "label_key"))
             values = self._values(prediction, label)
+            near, drawn = (output.get(f"network_{n}", x) for n, x in (("pred", prediction), ("label", label)))  # on the image's grid
             aim = None if attacked is None or attacked.target is None else attacked.target[i]
-            if aim is not None and aim.shape[1:] == prediction.shape[1:] and int(aim.min()) >= 0:  # -1: there is no such target
-                values |= {(c, "target_iou"): v for (c, m), v in self._values(prediction, aim).items() if m == "iou"}
-                values |= {(c, "target_overlap"): v for (c, m), v in self._values(aim, label).items() if m == "iou"}
+            if aim is not None and aim.shape[1:] == near.shape[1:] and int(aim.min()) >= 0:  # -1: there is no such target
+                values |= {(c, "target_iou"): v for (c, m), v in self._values(near, aim).items() if m == "iou"}
+                values |= {(c, "target_overlap"): v for (c, m), v in self._values(aim, drawn).items() if m == "iou"}
             if bare is not None:
-                values |= {(c, "undefended_iou"): v for (c, m), v in self._values(bare[i], label).items() if m == "iou"}
+                values |= {(c, "undefended_iou"): v for (c, m), v in self._values(bare[i], drawn).items() if m == "iou"}
             if attacked is not None and self.gradients:
                 values["image", "zero_gradient"] = attacked.zero_gradient[i]
             values |= readings[i] if readings else {}
@@ -227,7 +227,7 @@ class RecordHandler:
             if self.gallery:
                 mean = float(np.mean([v for (_, m), v in values.items() if m == "dice"]))
                 clean = image if attacked is None else attacked.clean[i]
-                self.gallery.offer(name, mean, clean, image, label, prediction)
+                self.gallery.offer(name, mean, clean, image, drawn, near)
 
     def completed(self, engine: Engine) -> None:
         """Close the table and write gallery and card."""
