@@ -54,10 +54,9 @@ def certificates(scope: Scope) -> Section | None:
     attacked = scope.every.loc[scope.every["attack"] != "none", "l2"].max()
     aside = f" The attacks of this card change an image by up to {attacked:.4g} in that measure." if attacked > 0 else ""
     note = (
-        f"Certified {scope.metric_name} of the network smoothed by noise (Fischer et al. 2021): no change of the image whose L2 length "
-        f"is below the radius{f' (in {unit})' if unit else ''} can leave a lower {scope.metric_name}; true of each image and radius "
-        "with probability "
-        f"{1 - alpha:g} at least. Voxels that abstain count as errors. Noise is not clipped.{aside}"
+        f"Certified {scope.metric_name} of the network smoothed by noise (Fischer et al. 2021): no change of the image whose L2 "
+        f"length is below the radius{f' (in {unit})' if unit else ''} can leave a lower {scope.metric_name}; true of each image "
+        f"and radius with probability {1 - alpha:g} at least. Voxels that abstain count as errors. Noise is not clipped.{aside}"
     )
     heads = [
         "noise, sigma",
