@@ -67,10 +67,11 @@ class Axes:
 
 @dataclass(frozen=True)
 class Read:
-    """What a ``file`` holds: ``values`` (C, \\*S) in its own units, the ``meta`` of MONAI's reader, and the axes of nnU-Net's."""
+    """A ``file``: ``values`` (C, \\*S) in its own units, ``affine`` and ``meta`` of MONAI's reader, the axes of nnU-Net's."""
 
     file: str
     values: Tensor
+    affine: Tensor
     meta: dict[str, Any]
     axes: Axes
 
@@ -95,12 +96,12 @@ def read_image(reader: str, files: Sequence[str]) -> Read:
             "the prediction cannot be laid over the labels; store it as a plain NIfTI file"
         )
     meta = {name: seen.meta[name] for name in KEPT if name in seen.meta}
-    return Read(str(files[0]), values, {**meta, "affine": seen.affine, AXES: axes.text()}, axes)
+    return Read(str(files[0]), values, seen.affine, {**meta, AXES: axes.text()}, axes)
 
 
 def as_meta(x: Tensor, read: Read) -> MetaTensor:
     """With the geometry of the file, and the reader's axes for the way there."""
-    return MetaTensor(x, affine=read.meta["affine"], meta=dict(read.meta))
+    return MetaTensor(x, affine=read.affine, meta=dict(read.meta))
 
 
 @lru_cache(maxsize=1)
@@ -142,6 +143,6 @@ def _sitk_turned(file: str) -> tuple[list[int], list[bool]]:
 def _nibabel_turned(file: str) -> tuple[list[int], list[bool]]:
     import nibabel
 
-    turns = nibabel.orientations.io_orientation(nibabel.load(file).affine)
+    turns = nibabel.orientations.io_orientation(nibabel.load(file).affine)  # type: ignore[attr-defined]
     was = [int(np.flatnonzero(turns[:, 0] == axis)[0]) for axis in range(3)]
     return was, [bool(turns[w, 1] < 0) for w in was]

@@ -20,7 +20,7 @@ from monai_advdef.audit.nnunet.library import own
 from monai_advdef.audit.nnunet.network import only
 from monai_advdef.audit.nnunet.preprocessing import Preprocessing
 from monai_advdef.audit.nnunet.proof import Proof
-from monai_advdef.audit.nnunet.tail import Tail
+from monai_advdef.audit.nnunet.tail import Tail, cropped
 
 Predict = Callable[[Tensor], Tensor]
 Window = tuple[Any, ...]
@@ -82,17 +82,17 @@ class NnUNetInferer(Inferer):
             result /= self.folds
         if bool(torch.isinf(result).any()):
             raise ValueError("the network's logits overflow half precision, in which nnU-Net sums them; it stops here, too")
-        return result[(slice(None), *inside)]
+        return cropped(result, inside)
 
     def pulled_back(self, x: Tensor, upstream: Tensor, predict: Predict) -> Tensor:
         """The gradient with respect to an image (C, \\*N) of ``(upstream * logits).sum()``, summed exactly."""
         padded, inside = self._padded(x)
-        gaussian, windows = self._gaussian(x.device).float(), self._windows(padded.shape[1:])
-        total = torch.zeros(padded.shape[1:], device=x.device)
+        gaussian, windows = self._gaussian(x.device).to(x.dtype), self._windows(padded.shape[1:])
+        total = torch.zeros(padded.shape[1:], dtype=x.dtype, device=x.device)
         for window in windows:
             total[window[1:]] += gaussian
-        share = torch.zeros((len(upstream), *padded.shape[1:]), device=x.device)
-        share[(slice(None), *inside)] = upstream.float()
+        share = torch.zeros((len(upstream), *padded.shape[1:]), dtype=x.dtype, device=x.device)
+        cropped(share, inside).copy_(upstream)
         share /= total * (self.folds * len(self.flips))
         gradient = torch.zeros_like(padded)
         for fold, window, axes in itertools.product(range(self.folds), windows, self.flips):
@@ -101,7 +101,7 @@ class NnUNetInferer(Inferer):
                 out = predict(leaf)
             (back,) = torch.autograd.grad(out, leaf, torch.flip(share[window][None] * gaussian, axes).to(out))
             gradient[window] += torch.flip(back, axes)[0]
-        return gradient[(slice(None), *inside)]
+        return cropped(gradient, inside)
 
     def _summed(self, x: Tensor, windows: Sequence[Window], gaussian: Tensor, predict: Predict) -> Tensor:
         total = torch.zeros((self.tail.plan.heads, *x.shape[1:]), dtype=torch.half, device=x.device)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 import pydoc
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from torch import nn
@@ -111,17 +114,14 @@ class Plan:
             return build(self.manager, self.settings, len(self.channels), self.heads, enable_deep_supervision=False)
 
     def _trainer(self, name: str) -> Any:
-        finder = own("nnunetv2.utilities.find_objects")
         try:
             with quiet():
                 if self.trust:
-                    return finder.recursive_find_trainer_class_by_name(name)
-                base = own("nnunetv2").__path__[0]
-                place = "nnunetv2.training.nnUNetTrainer"
-                found = finder.recursive_find_python_class(f"{base}/training/nnUNetTrainer", name, place, base)
+                    return own("nnunetv2.utilities.find_objects").recursive_find_trainer_class_by_name(name)
+                found = _of_package(own("nnunetv2.training.nnUNetTrainer"), name)
         except (RuntimeError, ImportError, AssertionError) as error:
             raise DataError(f"{self.folder}: trainer_name {name!r} cannot be loaded ({error}); install what it needs") from error
-        if not isinstance(found, type) or not issubclass(found, own(f"{place}.nnUNetTrainer").nnUNetTrainer):
+        if not isinstance(found, type) or not issubclass(found, own("nnunetv2.training.nnUNetTrainer.nnUNetTrainer").nnUNetTrainer):
             raise DataError(
                 f"{self.folder}: was trained by {name!r}, which the installed nnunetv2 does not have, so the network that it builds "
                 "is not known; install the nnU-Net that has it, or name its folder in nnUNet_extTrainer and give --trust"
@@ -140,6 +140,18 @@ class Plan:
             isinstance(found, type) and issubclass(found, nn.Module) and found.__module__.startswith(packages)
         ):
             raise DataError(f"{told}, which is no network layer; the plans are damaged")
+
+
+def _of_package(package: ModuleType, name: str) -> Any:
+    """What is called so in a module of a package; modules that lack something of their own are passed over."""
+    for told in pkgutil.walk_packages(package.__path__, package.__name__ + ".", onerror=lambda _: None):
+        try:
+            module = importlib.import_module(told.name)
+        except (ImportError, RuntimeError, AttributeError):
+            continue
+        if hasattr(module, name):
+            return getattr(module, name)
+    return None
 
 
 def _known(field: str, value: Any, known: Any) -> str:

@@ -14,7 +14,7 @@ from monai_advdef.audit.nnunet.files import Read, as_meta, read_image
 from monai_advdef.audit.nnunet.library import own, quiet
 from monai_advdef.audit.nnunet.normalisation import LEAST, moments
 from monai_advdef.audit.nnunet.plan import Plan
-from monai_advdef.audit.nnunet.tail import SCALE, Tail, nonzero_box
+from monai_advdef.audit.nnunet.tail import SCALE, Tail, cropped, nonzero_box
 from monai_advdef.errors import DataError
 
 
@@ -71,7 +71,7 @@ class Preprocessing:
         """The deviation of each channel: of the training data where it is CT, else of the image, within its mask if it has one."""
         with self.tail.holding(read.axes, []):
             x = self.tail.on_axes(read.values[None])
-        x = x[(slice(None), *nonzero_box(x))]
+        x = cropped(x, nonzero_box(x))
         mask, found = self.tail.inside(x), []
         for part, scheme, masked, told in zip(x, self.plan.schemes, self.plan.masked, self.plan.intensities):
             values = part if mask is None or not masked else part[mask]

@@ -44,8 +44,8 @@ class Proof:
         off = float((logits.detach().cpu().float() - self.theirs(fed)).abs().max())
         if not off <= TOLERANCE:
             raise DataError(
-                f"{self.plan.folder}: our logits of the first case differ from nnUNetPredictor's by {off:.2g}, more than {TOLERANCE:g}, so "
-                "what would be attacked is not what is deployed; report it with the version of nnunetv2"
+                f"{self.plan.folder}: our logits of the first case differ from nnUNetPredictor's by {off:.2g}, more than "
+                f"{TOLERANCE:g}, so what would be attacked is not what is deployed; report it with the version of nnunetv2"
             )
         self.difference = off
         logger.info(f"logits of the first case equal nnUNetPredictor's (largest difference {off:.1g})")

@@ -66,7 +66,7 @@ class Tail:
         spacing = [axes.spacing[a] for a in plan.forward]
         target = plan.spacing if len(plan.spacing) == 3 else [spacing[0], *plan.spacing]
         self.frame = _Frame(tuple(x.shape[1:]), box, spacing, target)
-        x = self._normalised(x[(slice(None), *box)])
+        x = self._normalised(cropped(x, box))
         sizes = own("nnunetv2.preprocessing.resampling.default_resampling").compute_new_shape(x.shape[1:], spacing, target)
         return plan.resample(x, [int(n) for n in sizes], spacing, target)[None]
 
@@ -131,7 +131,7 @@ class Tail:
             whole = x.new_full((len(x), *frame.shape), -FAR)
             if not self.plan.regions:
                 whole[0] = FAR
-            whole[(slice(None), *frame.box)] = x
+            cropped(whole, frame.box).copy_(x)
             x = whole
         return self._held().to_file(x.permute(0, *(1 + a for a in self.plan.backward)))[None]
 
@@ -186,6 +186,11 @@ def nonzero_box(x: Tensor) -> Box:
         return tuple(slice(0, s) for s in inside.shape)
     lines = (inside.amax([a for a in range(inside.ndim) if a != axis]).nonzero().flatten() for axis in range(inside.ndim))
     return tuple(slice(int(line[0]), int(line[-1]) + 1) for line in lines)
+
+
+def cropped(x: Tensor, box: Box) -> Tensor:
+    """A box of every channel, as a view."""
+    return x[(slice(None),) + box]
 
 
 def told(box: Sequence[slice]) -> str:
