@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from monai_advdef.attacks import Outcome as Outcome
     from monai_advdef.attacks import run as run
-    from monai_advdef.prepared import PreparedInferer as PreparedInferer
+    from monai_advdef.networks.prepared import PreparedInferer as PreparedInferer
     from monai_advdef.threat import ThreatModel as ThreatModel
     from monai_advdef.victim import Victim as Victim
 
@@ -20,11 +20,11 @@ __all__ = ["Outcome", "PreparedInferer", "ThreatModel", "Victim", "audit", "run"
 
 _HOMES = {
     "Outcome": "monai_advdef.attacks",
-    "PreparedInferer": "monai_advdef.prepared",
+    "PreparedInferer": "monai_advdef.networks.prepared",
     "ThreatModel": "monai_advdef.threat",
     "Victim": "monai_advdef.victim",
     "run": "monai_advdef.attacks",
-    "tune_allocator": "monai_advdef.allocator",
+    "tune_allocator": "monai_advdef.neighbours.allocator",
 }
 
 

@@ -43,7 +43,7 @@ def _list(args: argparse.Namespace) -> None:
 def _audit(args: argparse.Namespace) -> int:
     from monai_advdef.audit import audit
 
-    options = {name: value for name, value in vars(args).items() if name not in ("verb", "model")}
+    options = {name: value for name, value in vars(args).items() if name not in ("verb", "model") and value is not None}
     return audit(args.model, **options).code
 
 
@@ -98,6 +98,22 @@ def _report(args: argparse.Namespace) -> int:
     return SUSPECT if found else FINE
 
 
+def _compare(args: argparse.Namespace) -> int:
+    from monai_advdef.comparison import build_page, compare, markdown_table, text_table
+
+    found = compare(args.folders, metric=args.metric)
+    if args.json:
+        print(json.dumps(found.plain(), indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        print((markdown_table if args.markdown else text_table)(found), end="")
+    if args.out is not None or not (args.json or args.markdown):
+        page = build_page(found, args.out or "compare.html")
+        print(page, file=sys.stderr if args.json or args.markdown else sys.stdout)
+    for doubt in found.doubts:
+        print(f"monai-advdef compare: {doubt}", file=sys.stderr)
+    return SUSPECT if found.doubts else FINE
+
+
 def _demo(args: argparse.Namespace) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded: threads that wait do not burn a core
 
@@ -142,6 +158,7 @@ def _run(words: Sequence[str] | None) -> int:
             "audit": _audit,
             "list": _list,
             "report": _report,
+            "compare": _compare,
         }
         with stoppable(f"monai-advdef {args.verb}: {told}"):
             return verbs[args.verb](args) or FINE

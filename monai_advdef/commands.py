@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from monai_advdef import __version__
 
 USAGE = 2  # exit code of a usage or input error
-VERBS = ("demo", "phantom", "check", "prepare", "audit", "list", "report")
+VERBS = ("demo", "phantom", "check", "prepare", "audit", "list", "report", "compare")
 TASKS = ("skin", "fundus", "lung", "glioma", "abdomen")
 LAYOUTS = (
     *("isic2018", "isbi2016", "drishti_gs1", "rim_one_dl", "rim_one_r3", "jsrt"),
@@ -28,10 +30,18 @@ class Parser(argparse.ArgumentParser):
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise argparse.ArgumentError(action, f"unknown word {value!r}; {hint}known: {', '.join(choices)}")
 
+    words: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does; what was typed tells, after an error, of which verb an option was meant."""
+        self.words = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
+
     def options(self) -> list[str]:
-        """Every option of this parser and of its verbs."""
-        below = [p for a in self._actions if isinstance(a.choices, dict) for p in a.choices.values()]
-        return [o for a in self._actions for o in a.option_strings] + [o for p in below for o in p.options()]
+        """Every option of this parser and of the verb that was typed, or of all verbs."""
+        verbs = {name: p for a in self._actions if isinstance(a.choices, dict) for name, p in a.choices.items()}
+        typed = [p for name, p in verbs.items() if name in self.words] or list(verbs.values())
+        return [o for a in self._actions for o in a.option_strings] + [o for p in typed for o in p.options()]
 
     def error(self, message: str) -> NoReturn:
         """End with exit code 2 and, for an unknown option, the nearest known one."""
@@ -83,6 +93,7 @@ def parser() -> Parser:
     add.add_argument("folder", type=place, metavar="OUTPUT_DIR", help="folder with records/ (and gallery/)")
     add.add_argument("--out", default=None, help="file to write (default: OUTPUT_DIR/card.html)")
     add.add_argument("--markdown", action="store_true", help="print the table in Markdown instead")
+    _add_compare(verbs)
     return top
 
 
@@ -113,7 +124,7 @@ def _add_data_verbs(verbs: Any) -> None:
 def _add_audit(verbs: Any) -> None:
     add = verbs.add_parser("audit", help="how robust is a model: attack it as it is deployed, write a card")
     add.add_argument("model", type=place, metavar="MODEL", help="a MONAI bundle, TorchScript file or nnU-Net folder")
-    add.add_argument("--dataset_dir", type=place, default="", metavar="DIR", help="folder of the data to audit on")
+    add.add_argument("--dataset_dir", type=place, metavar="DIR", help="folder of the data to audit on")
     add.add_argument(
         "--output_dir",
         type=place,
@@ -121,6 +132,7 @@ def _add_audit(verbs: Any) -> None:
         metavar="OUT",
         help="everything goes there; run again to resume",
     )
+    add.add_argument("--checkpoint", type=place, metavar="FILE", help="the weights (default: those that the model names)")
     add.add_argument("--suite", default="standard", metavar="NAME", help="smoke | standard | full, or a file (default: standard)")
     add.add_argument("--eps", type=float, metavar="X", help="largest change, in image units (default: recovered)")
     add.add_argument("--unit", default="", metavar="UNIT", help="of the image: HU, grey level, sigma (default: recovered)")
@@ -143,10 +155,20 @@ def _add_audit(verbs: Any) -> None:
     add.add_argument("--limit", type=int, default=0, metavar="N", help="only the first N cases")
     add.add_argument("--no_checks", dest="checks", action="store_false", help="leave the checks of the numbers out")
     add.add_argument("--gate", dest="gates", action="append", default=[], metavar="EXPR", help="must hold: 'dice@5HU >= 0.6'")
-    add.add_argument("--baseline", type=place, default="", metavar="RECORDS", help="of an earlier audit, not to be worse than")
+    add.add_argument("--baseline", type=place, metavar="RECORDS", help="of an earlier audit, not to be worse than")
     add.add_argument("--margin", type=float, default=0.02, metavar="M", help="to the baseline (default: 0.02)")
-    add.add_argument("--groups", type=place, default="", metavar="CSV", help="case or patient, and columns to report by")
-    add.add_argument("--junit", type=place, default="", metavar="FILE", help="write gates and checks for a build server")
+    add.add_argument("--groups", type=place, metavar="CSV", help="case or patient, and columns to report by")
+    add.add_argument("--junit", type=place, metavar="FILE", help="write gates and checks for a build server")
+
+
+def _add_compare(verbs: Any) -> None:
+    add = verbs.add_parser("compare", help="compare two or more models, case by case, from their recorded evaluations")
+    add.add_argument("folders", type=place, nargs="+", metavar="OUT", help="output folders with records/, two or more")
+    add.add_argument("--out", type=place, default=None, metavar="FILE", help="page to write (default: compare.html in this folder)")
+    add.add_argument("--metric", default=None, metavar="NAME", help="what is compared (default: dice; stability without labels)")
+    printed = add.add_mutually_exclusive_group()
+    printed.add_argument("--json", action="store_true", help="print JSON instead; a page is then written with --out only")
+    printed.add_argument("--markdown", action="store_true", help="print a Markdown table instead; as with --json")
 
 
 def _add_patterns(add: argparse.ArgumentParser) -> None:

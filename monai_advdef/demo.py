@@ -11,10 +11,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from monai_advdef.allocator import tune_allocator
 from monai_advdef.bundle import bundles
 from monai_advdef.data import write_phantoms
 from monai_advdef.handlers.tracking import store
+from monai_advdef.neighbours.allocator import tune_allocator
 from monai_advdef.progress import Steps, Terminal
 from monai_advdef.records import read_records
 from monai_advdef.report import build

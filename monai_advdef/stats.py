@@ -17,7 +17,7 @@ THREAT = ("attack", "eps", "unit", "norm", "steps", "restarts")
 CELL = (*THREAT, "defense", "adaptive")
 WAYS = (" through ", " from the oblivious images")
 """In the name of an attack: what follows is its way through a defence."""
-_ONE_OF = ("task", "model", "metric", "suite", *CELL)
+_ONE_OF = ("task", "model", "metric", "suite", "reference", *CELL)
 
 
 class Comparison(NamedTuple):

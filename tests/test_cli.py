@@ -16,12 +16,12 @@ from PIL import Image
 from synthetic_records import write_study
 
 from monai_advdef import __main__ as command_line
-from monai_advdef import __version__
+from monai_advdef import __version__, commands
 from monai_advdef.__main__ import main
 from monai_advdef.data import PHANTOMS
 from monai_advdef.data.layouts.core import DIRECT, LAYOUTS
 
-VERBS = ("demo", "phantom", "check", "prepare", "list", "report")
+VERBS = ("demo", "phantom", "check", "prepare", "audit", "list", "report")
 HEAVY = ("torch", "monai", "mlflow", "pandas", "numpy", "matplotlib")
 
 
@@ -47,7 +47,7 @@ def test_list_answers_without_heavy_imports():
 
 
 def test_words_of_the_command_line_are_those_of_the_package():
-    assert tuple(PHANTOMS) == command_line.TASKS and (*LAYOUTS, *DIRECT) == command_line.LAYOUTS and command_line.VERBS == VERBS
+    assert tuple(PHANTOMS) == commands.TASKS and (*LAYOUTS, *DIRECT) == commands.LAYOUTS and commands.VERBS == VERBS
 
 
 def test_runs_as_a_module():
@@ -245,4 +245,4 @@ def test_an_empty_folder_is_refused(capsys, words):
 
 def test_the_home_folder_is_known_behind_an_equals_sign(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert command_line.parser().parse_args(["demo", "--output_dir=~/d"]).output_dir == str(tmp_path / "d")
+    assert commands.parser().parse_args(["demo", "--output_dir=~/d"]).output_dir == str(tmp_path / "d")

@@ -66,7 +66,7 @@ def run_sweep(
 
     Args and errors: see :func:`run`. Behind a stochastic defence nothing is shared.
     """
-    check_batch(image, label, target, start)
+    check_batch(image, label, target, start, regridded=victim.prepare is not None)
     seeds = [int(seed)] * len(image) if isinstance(seed, int) else [int(s) for s in seed]
     if len(seeds) != len(image):
         raise ValueError(f"seed has {len(seeds)} numbers for {len(image)} cases; give one, or one per case")
@@ -113,8 +113,10 @@ def _parted(path: Sequence[Run]) -> list[list[Run]]:
     return parts
 
 
-def check_batch(image: Any, label: Any, target: Any = None, start: Any = None) -> None:
+def check_batch(image: Any, label: Any, target: Any = None, start: Any = None, *, regridded: bool = False) -> None:
     """Nothing, where image, label, target and start are tensors of one batch.
+
+    Labels and targets lie on the grid of the logits, which is that of the image unless it is ``regridded`` on the way.
 
     Raises:
         ValueError: naming what is no tensor, has no batch dimension, is empty, or has another size than the image.
@@ -131,7 +133,8 @@ def check_batch(image: Any, label: Any, target: Any = None, start: Any = None) -
             )
         if x.is_complex():
             raise ValueError(f"{name} must hold real numbers, got {x.dtype}; take the magnitude: x.abs()")
-        if len(x) != len(image) or x.shape[2:] != image.shape[2:]:
+        elsewhere = regridded and name in ("label", "target") and x.ndim == image.ndim  # the victim compares it with its logits
+        if len(x) != len(image) or (x.shape[2:] != image.shape[2:] and not elsewhere):
             raise ValueError(f"{name} has shape {tuple(x.shape)}, the image {tuple(image.shape)}; cases and sizes must agree")
     if start is not None and start.shape != image.shape:
         raise ValueError(f"start has shape {tuple(start.shape)}, the image {tuple(image.shape)}; give an image of the same channels")

@@ -12,6 +12,7 @@ from monai.transforms import Compose, MapTransform
 from torch import Tensor
 
 from monai_advdef.errors import DataError
+from monai_advdef.switches import as_written
 
 logger = logging.getLogger(__name__)
 Chain = Callable[[dict[str, Any]], Mapping[str, Any]]
@@ -36,6 +37,7 @@ class AuditDataset(Dataset):
         DataError: no case; when a case is read, the chain fails on it, naming the case.
     """
 
+    @as_written
     def __init__(
         self,
         cases: Sequence[Mapping[str, Any]],

@@ -38,7 +38,7 @@ def read_model(model: Any, options: AuditOptions, cases: Sequence[Mapping[str, A
         from monai_advdef.audit.torchscript import read_torchscript
 
         return read_torchscript(path, options)
-    if (own := _ours(path)) is not None:
+    if (own := _ours(path, options)) is not None:
         return own
     from monai_advdef.audit.bundles import read_bundle
 
@@ -59,7 +59,7 @@ def _existing(model: Any) -> Path:
     return path.resolve()
 
 
-def _ours(path: Path) -> Reading | None:
+def _ours(path: Path, options: AuditOptions) -> Reading | None:
     """A bundle in our dialect (its configuration says what an attacker may do) runs as it is."""
     configs = path / "configs"
     found = [f for name in ("train", "evaluate") for f in (configs / f"{name}{s}" for s in SUFFIXES) if f.is_file()]
@@ -70,4 +70,11 @@ def _ours(path: Path) -> Reading | None:
         return None
     reading = Reading(name=path.name, kind="monai_advdef bundle", root=path, files=found)
     reading.tell("images", "in image units up to the network, as its threat_def says", f"threat_def in {found[0].name}")
+    weights = Path(options.checkpoint or path / "models" / "model.pt").expanduser().resolve()
+    if weights.name != "model.pt":
+        raise DataError(f"checkpoint {weights}: this bundle loads a model.pt; give one of that name")
+    if not weights.is_file():
+        raise DataError(f"{weights}: no such weights; train the bundle first, or name them with --checkpoint")
+    reading.tell("weights", weights.name, "given" if options.checkpoint else "models/")
+    reading.overlay = {"ckpt_dir": str(weights.parent)}
     return reading

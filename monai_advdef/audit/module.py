@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from monai.inferers import SimpleInferer
 from monai.transforms import EnsureTyped, LoadImaged
-from torch import Tensor, nn
+from torch import nn
 
 from monai_advdef.audit.reading import AuditOptions, Reading
 from monai_advdef.errors import DataError
@@ -70,6 +69,8 @@ def read_module(model: nn.Module | Given, cases: Sequence[Mapping[str, Any]] | N
         "classes": classes,
         "cases": [dict(case) for case in cases],
     }
+    if given.classes:
+        reading.tell("classes", ", ".join(given.classes), "given")
     reading.tell("network", type(given.network).__name__, "given")
     return reading
 
@@ -77,14 +78,5 @@ def read_module(model: nn.Module | Given, cases: Sequence[Mapping[str, Any]] | N
 def _reading(cases: Sequence[Mapping[str, Any]]) -> list[Any]:
     """How cases are read where nothing is said of it: files with MONAI, arrays as they are."""
     if not isinstance(cases[0].get("image"), (str, os.PathLike, list, tuple)):
-        return [as_tensors]
+        return [EnsureTyped(keys=["image", "label"])]
     return [LoadImaged(keys=["image", "label"], ensure_channel_first=True), EnsureTyped(keys=["image", "label"])]
-
-
-def as_tensors(case: Mapping[str, Any]) -> dict[str, Any]:
-    """A case whose image and label are arrays or tensors already, with the channels in front."""
-    made = dict(case)
-    for key in ("image", "label"):
-        if key in made and not isinstance(made[key], Tensor):
-            made[key] = torch.as_tensor(made[key])
-    return made

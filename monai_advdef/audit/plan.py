@@ -41,7 +41,7 @@ class Plan:
         ]
 
 
-def timed(victim: Victim, image: Tensor, label: Tensor, passes: int, cases: int) -> Plan:
+def timed(victim: Victim, image: Tensor, passes: int, cases: int) -> Plan:
     """The plan, from one look at one case."""
     with victim.frozen():
         begun = time.perf_counter()

@@ -28,6 +28,7 @@ class AuditOptions(metaclass=AsWritten):
     Args:
         dataset_dir: folder of the data to audit on.
         output_dir: where everything goes.
+        checkpoint: a file of weights, in place of those that the model names.
         suite: name of a frozen suite, or a file.
         eps, unit, value_range: what the attacker may do, where it is not recovered: the budget in image units, their name, and the
             lowest and highest valid intensity.
@@ -51,6 +52,7 @@ class AuditOptions(metaclass=AsWritten):
 
     output_dir: str
     dataset_dir: str = ""
+    checkpoint: str = ""
     suite: str = "standard"
     eps: float | None = None
     unit: str = ""
@@ -98,6 +100,7 @@ class Reading:
             (``"@validate::inferer"``) to what the files define. Later the two are joined and what is not referred to is left out, so
             the socket may use names that the evaluation uses for itself.
         facts: what was found, and where.
+        stated: units that its files state, in the order in which they are believed.
         notes: what the user should know: what was left out, replaced or assumed.
     """
 
@@ -108,6 +111,7 @@ class Reading:
     overlay: dict[str, Any] = field(default_factory=dict)
     facts: list[Fact] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    stated: list[Any] = field(default_factory=list)
 
     def tell(self, name: str, value: Any, source: str) -> None:
         """Add a fact."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ DEFAULTS: dict[str, Any] = {
     "activation": "softmax",
     "reads": [],
     "key_metric": None,
+    "labelled": True,
+    "per_sigma": None,
+    "at_input": None,
 }
 NEEDED = ("network", "inferer", "preprocessing", "classes", "cases")
 HEAD = """# What is audited and how it is deployed, as it was read on the model's own files; written by `monai-advdef audit`.
@@ -35,8 +38,8 @@ HEAD = """# What is audited and how it is deployed, as it was read on the model'
 """
 
 
-def plugged(reading: Reading, threat: Mapping[str, Any], output_dir: str, device: str) -> dict[str, Any]:
-    """The configuration of a model: its socket with every name that an evaluation asks for, and the threat model.
+def plugged(reading: Reading, output_dir: str, device: str) -> dict[str, Any]:
+    """The configuration of a model: its socket with every name that an evaluation asks for.
 
     Raises:
         DataError: a part that the reader left empty.
@@ -46,7 +49,7 @@ def plugged(reading: Reading, threat: Mapping[str, Any], output_dir: str, device
     if missing := [name for name in NEEDED if socket.get(name) in (None, [], "")]:
         raise DataError(f"{reading.name}: its reading says nothing of {', '.join(missing)}; give it with options, or another model")
     settings = {"bundle_root": str(reading.root), "output_dir": output_dir, "device": f"$torch.device('{device}')"}
-    return {**settings, **config, SOCKET: socket, "threat_def": {"_target_": "monai_advdef.ThreatModel", **threat}}
+    return {**settings, **config, SOCKET: socket}
 
 
 def write_socket(config: dict[str, Any], folder: Path) -> list[Path]:

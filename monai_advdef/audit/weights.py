@@ -13,8 +13,11 @@ from torch import nn
 from monai_advdef.errors import DataError
 from monai_advdef.logits import name_of, unwrap
 
-SAFE: list[Any] = [np.dtype, *{type(np.dtype(kind)) for kind in ("f8", "f4", "f2", "i8", "i4", "u1", "bool")}, torch.device]
-SAFE += [getattr(np, "_core", getattr(np, "core", None)).multiarray.scalar]  # type: ignore[union-attr]
+_ARRAYS: Any = getattr(np, "_core", None) or np.core
+_KINDS = [getattr(np.dtypes, name) for name in dir(np.dtypes) if name.endswith("DType") and name != "ObjectDType"]
+# numpy's numbers and arrays, under the names that they are pickled with before and since its version 2
+SAFE: list[Any] = [torch.device, np.dtype, np.ndarray, *_KINDS, _ARRAYS.multiarray.scalar, _ARRAYS.multiarray._reconstruct]
+SAFE += [(getattr(_ARRAYS.multiarray, n), f"numpy.core.multiarray.{n}") for n in ("scalar", "_reconstruct")]
 WRAPPERS = ("module.", "_orig_mod.")
 
 
@@ -33,11 +36,22 @@ def load_weights(path: str, *, trust: bool = False) -> Any:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file of weights; put it there, or name the checkpoint") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        wanted = _wanted(path)
+        first = f"it asks for {', '.join(wanted)}" if wanted else (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(
             f"{path} cannot be loaded as plain weights ({first}); if you trust its maker, say --trust, which runs what the "
             "file brings"
         ) from error
+
+
+def _wanted(path: str) -> list[str]:
+    """The names that a file asks for beyond what is safe; none where they cannot be told."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # files without the header of torch.save
+        return []
+    safe = {a[1] if isinstance(a, tuple) else f"{a.__module__}.{a.__name__}" for a in SAFE}
+    return sorted(set(names) - safe)
 
 
 def loaded_network(network: nn.Module, checkpoint: Mapping[str, Any] | None = None, device: Any = "cpu") -> nn.Module:

@@ -29,7 +29,8 @@ logger = logging.getLogger(__name__)
 class ChecksHandler:
     """Runs the checks on the first cases of an attacked evaluation and writes ``checks.json`` beside its records.
 
-    The cases are those of the first batches that are of the first one's size. Nothing that is evaluated changes. The verdicts are
+    The cases are those of the first batches that are of the first one's size, or of the first batch where a deployed preprocessing
+    moves voxels, by the grid of each case. Nothing that is evaluated changes. The verdicts are
     logged, stand under the evaluation's fingerprint beside those of others, on the card and in MLflow's tags, and the run ends with
     exit code 1 where one of them is not ``ok``. List it after the attack.
 
@@ -80,7 +81,7 @@ class ChecksHandler:
         if self.verdicts:
             return
         self._collect(engine)
-        if len(self._held) >= self.cases or engine.state.iteration % (engine.state.epoch_length or 1) == 0:
+        if len(self._held) >= self.cases or _one_by_one(engine) or engine.state.iteration % (engine.state.epoch_length or 1) == 0:
             self._check(engine)
 
     def _collect(self, engine: Engine) -> None:
@@ -141,3 +142,10 @@ class ChecksHandler:
         if isinstance(inferer, DefendedInferer) and not self.attack.through:
             inferer = inferer.inferer
         return self.attack.view.victim(network_of(engine), inferer, engine.state.device)
+
+
+def _one_by_one(engine: Engine) -> bool:
+    """Whether the preprocessing in front of the inferer knows the grid of this batch alone, so that later ones cannot join it."""
+    inferer = getattr(engine, "inferer", None)
+    inferer = inferer.inferer if isinstance(inferer, DefendedInferer) else inferer
+    return bool(getattr(getattr(inferer, "prepare", None), "spatial", False))

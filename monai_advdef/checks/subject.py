@@ -142,7 +142,7 @@ def make_subject(
     Raises:
         ValueError: what :func:`monai_advdef.run` says of such a batch; another number of seeds or names than of cases.
     """
-    check_batch(image, label, known.get("target"))
+    check_batch(image, label, known.get("target"), regridded=victim.prepare is not None)
     cases = len(image)
     seeds = [int(seed)] * cases if isinstance(seed, int) else [int(s) for s in seed]
     called = [str(i) for i in range(cases)] if names is None else [str(n) for n in names]

@@ -15,6 +15,7 @@ from monai_advdef.defenses.quantiser import check_seen_through
 from monai_advdef.errors import nearest
 from monai_advdef.logits import unwrap
 from monai_advdef.networks.scaled import ScaledLogits
+from monai_advdef.records import LABELS, REFERENCES
 from monai_advdef.switches import AsWritten
 from monai_advdef.threat import ThreatModel, as_threat
 from monai_advdef.victim import Victim
@@ -86,9 +87,11 @@ class RecordOptions(metaclass=AsWritten):
         undefended: behind a defence, also record ``undefended_iou``: what the same images do to the network without it.
         gradients: also record ``zero_gradient`` (class ``image``): the share of an attack's gradients that is exactly 0, a sign of
             masking.
+        reference: what is under ``label_key``: ``"labels"`` of the data set, or the model's ``"own prediction"`` for the clean
+            image, with which the scores tell stability, not accuracy.
 
     Raises:
-        ValueError: a switch that is neither true nor false.
+        ValueError: a switch that is neither true nor false; an unknown reference.
     """
 
     activation: str = "softmax"
@@ -99,6 +102,11 @@ class RecordOptions(metaclass=AsWritten):
     card: bool = True
     undefended: bool = False
     gradients: bool = False
+    reference: str = LABELS
+
+    def __post_init__(self) -> None:
+        if self.reference not in REFERENCES:
+            raise ValueError(f"there is no reference {self.reference!r}; {nearest(str(self.reference), REFERENCES)}")
 
 
 def names_of(kind: type) -> list[str]:

@@ -42,7 +42,7 @@ from monai_advdef.handlers.options import RecordOptions, budget, gather, names_o
 from monai_advdef.handlers.suite import member_rows
 from monai_advdef.metrics import counts, dice, iou
 from monai_advdef.neighbours import check_writable, clear_leftovers
-from monai_advdef.records import RecordWriter, fingerprint
+from monai_advdef.records import LABELS, RecordWriter, fingerprint
 from monai_advdef.report import build
 from monai_advdef.report.words import BY_CHANNEL, IN_L2
 from monai_advdef.switches import as_written, folder
@@ -71,7 +71,7 @@ class RecordHandler:
         attack: the ``AttackHandler`` of this run, or ``None`` for a clean one.
         task, model, suite: written into the rows.
         keep: what is read and kept: :class:`RecordOptions`, or flat options (``activation``, ``image_key``, ``pred_key``,
-            ``label_key``, ``gallery``, ``card``, ``undefended``, ``gradients``), which go before it.
+            ``label_key``, ``gallery``, ``card``, ``undefended``, ``gradients``, ``reference``), which go before it.
 
     Raises:
         ValueError: an unknown option, with the nearest known one; an empty ``output_dir``; when it runs, two cases of one name.
@@ -98,10 +98,10 @@ class RecordHandler:
         suite = str(suite) or getattr(attack, "suite", "")
         self.of = {"task": str(task), "model": str(model), "suite": suite}  # a command line reads 2018 as a number
         self.activation, self.image_key = kept.activation, kept.image_key
-        self.pred_key, self.label_key = kept.pred_key, kept.label_key
+        self.pred_key, self.label_key, self.reference = kept.pred_key, kept.label_key, kept.reference
         self.card, self.undefended, self.gradients = kept.card, kept.undefended, kept.gradients
         self.columns: dict[str, Any] = {}
-        self.gallery: Gallery | None = Gallery(self.folder / "gallery") if kept.gallery else None
+        self.gallery: Gallery | None = Gallery(self.folder / "gallery", masks=kept.activation == "sigmoid") if kept.gallery else None
         self.cell: dict[str, Any] = {}
         self.fingerprint, self.done = "", False
         self.cases = Cases(None, self.image_key)
@@ -147,6 +147,7 @@ class RecordHandler:
             "budget": "" if threat is None else budget(threat),
             "weights": self.cell["weights"],
             "data": told["data"],
+            "reference": self.reference,
         }
         self.release()
         check_writable(output_dir=self.folder, **({"gallery": self.gallery.folder} if self.gallery else {}))
@@ -155,7 +156,7 @@ class RecordHandler:
         facts = {"config": self.cell, "weights": self.cell["weights"], "data": told["data"], **provenance()}
         self._writer = RecordWriter(self.records, self.fingerprint, facts)
         if self.gallery:
-            about = {k: self.columns[k] for k in ("fingerprint", "attack", "defense", "adaptive", "eps", "unit")}
+            about = {k: self.columns[k] for k in ("fingerprint", "attack", "suite", "defense", "adaptive", "eps", "unit")}
             own = BY_CHANNEL + self.columns["budget"] if self.columns["budget"].startswith("[") else ""
             own = IN_L2 if self.columns["norm"] == "l2" else own
             self.gallery.start({**about, "unit": about["unit"] + own})
@@ -186,6 +187,7 @@ class RecordHandler:
             "after": known("the postprocessing", lambda: postprocessing_identity(engine)),
         }
         measured = {"activation": self.activation, "undefended": self.undefended, "gradients": self.gradients, **announced(engine)}
+        measured |= {} if self.reference == LABELS else {"reference": self.reference}
         return {
             **self.of,
             "classes": self.classes,
@@ -205,15 +207,15 @@ class RecordHandler:
         bare = self._bare(engine) if self.undefended else None
         for i, (item, output) in enumerate(zip(items_of(engine.state.batch), items_of(engine.state.output))):
             name, image = self.cases.name(item), item[self.image_key]
-            prediction = entry(output, self.pred_key, "pred_key", "the output")
-            label = entry(output, self.label_key, "label_key", "the output")
+            prediction, label = (entry(output, getattr(self, key), key, "the output") for key in ("pred_key", "label_key"))
             values = self._values(prediction, label)
+            near, drawn = (output.get(f"network_{n}", x) for n, x in (("pred", prediction), ("label", label)))  # on the image's grid
             aim = None if attacked is None or attacked.target is None else attacked.target[i]
-            if aim is not None and aim.shape[1:] == prediction.shape[1:] and int(aim.min()) >= 0:  # -1: there is no such target
-                values |= {(c, "target_iou"): v for (c, m), v in self._values(prediction, aim).items() if m == "iou"}
-                values |= {(c, "target_overlap"): v for (c, m), v in self._values(aim, label).items() if m == "iou"}
+            if aim is not None and aim.shape[1:] == near.shape[1:] and int(aim.min()) >= 0:  # -1: there is no such target
+                values |= {(c, "target_iou"): v for (c, m), v in self._values(near, aim).items() if m == "iou"}
+                values |= {(c, "target_overlap"): v for (c, m), v in self._values(aim, drawn).items() if m == "iou"}
             if bare is not None:
-                values |= {(c, "undefended_iou"): v for (c, m), v in self._values(bare[i], label).items() if m == "iou"}
+                values |= {(c, "undefended_iou"): v for (c, m), v in self._values(bare[i], drawn).items() if m == "iou"}
             if attacked is not None and self.gradients:
                 values["image", "zero_gradient"] = attacked.zero_gradient[i]
             values |= readings[i] if readings else {}
@@ -225,7 +227,7 @@ class RecordHandler:
             if self.gallery:
                 mean = float(np.mean([v for (_, m), v in values.items() if m == "dice"]))
                 clean = image if attacked is None else attacked.clean[i]
-                self.gallery.offer(name, mean, clean, image, label_map(label), label_map(prediction))
+                self.gallery.offer(name, mean, clean, image, drawn, near)
 
     def completed(self, engine: Engine) -> None:
         """Close the table and write gallery and card."""

@@ -14,7 +14,7 @@ service leaves among the cells (``<fingerprint> (conflicted copy).parquet``) are
 from __future__ import annotations
 
 from monai_advdef.records.files import RecordError
-from monai_advdef.records.rows import COLUMNS, EXTRAS, check_row
+from monai_advdef.records.rows import COLUMNS, EXTRAS, LABELS, OWN_PREDICTION, REFERENCES, check_row
 from monai_advdef.records.table import finished, read_provenance, read_records, unfinished
 from monai_advdef.records.verdicts import add_verdicts, read_verdicts
 from monai_advdef.records.writer import RecordWriter, fingerprint
@@ -22,6 +22,9 @@ from monai_advdef.records.writer import RecordWriter, fingerprint
 __all__ = [
     "COLUMNS",
     "EXTRAS",
+    "LABELS",
+    "OWN_PREDICTION",
+    "REFERENCES",
     "RecordError",
     "RecordWriter",
     "add_verdicts",

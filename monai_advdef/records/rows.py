@@ -14,8 +14,12 @@ COLUMNS: dict[str, type] = {
     **dict.fromkeys(("steps", "restarts", "forwards", "backwards"), int),
     **{"linf": float, "l2": float, "seconds": float, "seed": int, "suite": str, "fingerprint": str},
 }
-EXTRAS: dict[str, type] = {"budget": str, "weights": str, "data": str}
-"""Columns that a table has beside ``COLUMNS`` where they are known: each channel's budget, and digests of weights and data."""
+EXTRAS: dict[str, type] = {"budget": str, "weights": str, "data": str, "reference": str}
+"""Columns that a table has beside ``COLUMNS`` where they are known: each channel's budget, digests of weights and data, and what was
+scored against (empty in older tables, which were all scored against labels)."""
+LABELS, OWN_PREDICTION = "labels", "own prediction"
+REFERENCES = (LABELS, OWN_PREDICTION)
+"""What predictions are scored against: labels of the data set, or the model's own prediction for the clean image."""
 KEY = ("case", "class", "metric", "seed", "attack", "adaptive", "steps", "restarts")
 """What a cell holds one row of; the cell of a suite has rows of several attacks."""
 _ARROW = {str: pa.string(), float: pa.float64(), int: pa.int64(), bool: pa.bool_()}
@@ -48,6 +52,8 @@ def check_row(row: dict) -> dict:
         raise ValueError(
             f"a clean row (attack 'none') has eps 0.0 and adaptive False, got eps {clean['eps']} and adaptive {clean['adaptive']}"
         )
+    if clean["reference"] not in ("", *REFERENCES):
+        raise ValueError(f"reference must be one of {list(REFERENCES)}, got {clean['reference']!r}")
     _check_size(clean)
     return clean
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from monai_advdef.records.files import CELL, RecordError, listed, read_cell, read_part, unreadable
-from monai_advdef.records.rows import COLUMNS, EXTRAS
+from monai_advdef.records.rows import COLUMNS, EXTRAS, LABELS
 
 
 def finished(folder: str | Path, fingerprint: str) -> bool:
@@ -72,6 +72,8 @@ def _frame(table: pa.Table) -> pd.DataFrame:
     """The table as pandas has it, without the extra columns that say nothing."""
     frame = table.to_pandas()
     frame[list(EXTRAS)] = frame[list(EXTRAS)].fillna("")
+    if frame["reference"].any():  # beside older rows, which were scored against labels
+        frame["reference"] = frame["reference"].replace("", LABELS)
     return frame.astype(COLUMNS | EXTRAS).drop(columns=[name for name in EXTRAS if not frame[name].any()])
 
 

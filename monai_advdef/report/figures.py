@@ -104,7 +104,7 @@ def curve(scope: Scope) -> Markup | None:
             shown = eps
     norm = " (L∞)" if scope.norm == "linf" else ""
     body.append(text(195, 269, f"ε, {words.units(scope.unit)}{norm}", kind="axis", anchor="middle"))
-    body.append(text(34, 12, f"{scope.metric_name}, mean and 95 % interval", kind="axis"))
+    body.append(text(34, 12, f"{scope.heading}, mean and 95 % interval", kind="axis"))
     if scope.eps is not None:
         body.append(rule(x(scope.eps), 22, x(scope.eps), 236, kind="mark"))
     ends = [(x(line.points["eps"].iloc[-1]), y(line.points["mean"].iloc[-1])) for line in lines]

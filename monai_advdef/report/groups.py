@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from monai_advdef.records import LABELS
 from monai_advdef.report import words
 from monai_advdef.stats import CELL
 
@@ -14,11 +15,12 @@ _APART = 1e-3  # of two results for one case, as in stats.per_case
 
 
 class Victim(NamedTuple):
-    """What was evaluated, as digests; a part that older records do not tell is empty."""
+    """What was evaluated, as digests, and against what it was scored; a part that older records do not tell is empty."""
 
     weights: str
     data: str
     deployed: str = ""
+    reference: str = LABELS
 
     def fits(self, other: Victim) -> bool:
         """Whether the two may be the same: they agree in all that both tell."""
@@ -33,14 +35,14 @@ def victims(table: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]]) -> dict
         known = (entry.get("config") or {}).get("identity") or {}
         weights, data = (str(entry.get(part) or row.get(part, "")) for part in ("weights", "data"))
         deployed = " ".join(str(known.get(part, "")) for part in ("network", "inferer", "after")).strip()
-        found[str(name)] = Victim(weights, data, deployed)
+        found[str(name)] = Victim(weights, data, deployed, str(row.get("reference", "")) or LABELS)
     return found
 
 
 def latest(table: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]], run: str | None = None) -> tuple[pd.DataFrame, list[str]]:
     """The rows of what was evaluated last, or in the cell ``run``, and in words what other evaluations the table holds."""
     of = victims(table, facts)
-    dated = [(str(facts.get(name, {}).get("recorded", "")), name) for name, victim in of.items() if any(victim)]
+    dated = [(str(facts.get(name, {}).get("recorded", "")), name) for name in of]
     if not dated:
         return table, []
     chosen = of[run if run in of else max(dated)[1]]
@@ -55,6 +57,7 @@ def latest(table: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]], run: str
 def _other(victim: Victim, chosen: Victim) -> str:
     parts = [f"with weights {words.short_hash(victim.weights)}"] if not _same(victim.weights, chosen.weights) else []
     parts += [f"on data {words.short_hash(victim.data)}"] if not _same(victim.data, chosen.data) else []
+    parts += [f"scored against {victim.reference}"] if victim.reference != chosen.reference else []
     return " ".join(parts) or "deployed in another way"
 
 
@@ -67,13 +70,14 @@ def named(table: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]]) -> dict[s
     of = victims(table, facts)
     keys = table["fingerprint"].map(lambda name: of[name])
     full = [(task, model, *victim) for task, model, victim in zip(table["task"], table["model"], keys)]
-    parts = pd.DataFrame(full, index=table.index, columns=["task", "model", "weights", "data", "deployed"])
+    parts = pd.DataFrame(full, index=table.index, columns=["task", "model", *Victim._fields])
     several = [name for name in parts if parts[name].nunique() > 1]
     groups: dict[str, pd.DataFrame] = {}
     for key, index in parts.groupby(list(parts), sort=False).groups.items():
         part, rows = dict(zip(parts, key)), table.loc[index]
         told = [part["task"]] if "task" in several else []
         told.append(part["model"])
+        told += [f"against {part['reference']}"] if "reference" in several else []
         told += [f"{name} {words.short_hash(part[name])}" for name in ("weights", "data") if name in several and part[name]]
         name = ", ".join(told)
         groups[f"{name}, run {words.short_hash(rows['fingerprint'].iloc[0])}" if name in groups else name] = rows

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from monai_advdef import stats
-from monai_advdef.records import read_provenance, read_records, unfinished
+from monai_advdef.records import OWN_PREDICTION, read_provenance, read_records, unfinished
 from monai_advdef.report import words
 from monai_advdef.report.groups import latest, told_apart
 
@@ -40,10 +40,30 @@ class Scope:
         """The rows of the card's metric."""
         return self.every[self.every["metric"] == self.metric]
 
+    @cached_property
+    def stability(self) -> bool:
+        """Whether the scores compare with the model's own clean prediction, and so tell how stable it is and not how accurate."""
+        return "reference" in self.every and bool((self.every["reference"] == OWN_PREDICTION).any())
+
     @property
     def metric_name(self) -> str:
-        """The metric as a reader knows it."""
-        return METRIC_NAMES.get(self.metric, self.metric)
+        """The card's metric as a reader knows it, within a sentence."""
+        return self.named(self.metric)
+
+    @property
+    def heading(self) -> str:
+        """The card's metric at the beginning of a line."""
+        return self.metric_name[:1].upper() + self.metric_name[1:]
+
+    @property
+    def truth(self) -> str:
+        """What predictions are compared with."""
+        return "clean prediction" if self.stability else "truth"
+
+    def named(self, metric: str) -> str:
+        """A metric as a reader knows it: ``Dice``; ``stability`` or ``stability (IoU)`` where no label was given."""
+        name = METRIC_NAMES.get(metric, metric)
+        return name if not self.stability else "stability" if metric == self.metric else f"stability ({name})"
 
     @cached_property
     def clean(self) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 import pandas as pd
+from markupsafe import Markup
 
 from monai_advdef import stats
 from monai_advdef.diagnostic_stats import Estimate
@@ -18,12 +19,15 @@ CONFIDENCE = ("confidence", "confidence_foreground", "entropy")
 
 
 class Section(NamedTuple):
-    """A heading, the heads of a table, its rows of text, and what is said below it."""
+    """A heading, the heads of a table, its rows of text, and what is said below it; the numbers of rows that are set in grey, and a
+    figure above the table."""
 
     title: str
     heads: list[str]
     rows: list[list[str]]
     note: str
+    faint: frozenset[int] = frozenset()
+    figure: Markup | None = None
 
 
 def sections(scope: Scope) -> list[Section]:

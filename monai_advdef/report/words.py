@@ -36,6 +36,12 @@ def interval(low: float, high: float) -> str:
     return "" if math.isnan(low) else f"{fraction(low, 2)}–{fraction(high, 2)}"
 
 
+def mean(summary: Any) -> str:
+    """``.920 (.90–.94)`` of a summary with ``mean``, ``ci_low`` and ``ci_high``; the mean alone where there is no interval."""
+    between = interval(summary["ci_low"], summary["ci_high"])
+    return fraction(summary["mean"]) + (f" ({between})" if between else "")
+
+
 def p_value(p: float | None) -> str:
     """``<.001``, ``.034``, ``1``; a dash where there is no test."""
     if p is None or math.isnan(p):

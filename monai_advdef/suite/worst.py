@@ -130,7 +130,7 @@ def attack_with(
     Raises:
         ValueError: as :func:`monai_advdef.run`; a suite of which nothing can be run.
     """
-    check_batch(image, label)
+    check_batch(image, label, regridded=victim.prepare is not None)
     seeds = [int(seed)] * len(image) if isinstance(seed, int) else [int(s) for s in seed]
     if len(seeds) != len(image):
         raise ValueError(f"seed has {len(seeds)} numbers for {len(image)} cases; give one, or one per case")

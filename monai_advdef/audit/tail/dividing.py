@@ -1,0 +1,139 @@
+"""A preprocessing in two: what reads and shapes an image, and from the first change of its intensities on, a part of the victim."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from monai.transforms import Compose, ConcatItemsd, CopyItemsd, MapTransform, ScaleIntensity
+from monai.utils import ensure_tuple
+
+from monai_advdef.audit.tail.kinds import Kind, NotDifferentiable, flat, kind_of, name_of, plain, type_for
+from monai_advdef.audit.tail.tail import REMEDY, Tail
+from monai_advdef.audit.tail.units import PerSigmad, Times, Timesd
+
+LEAVING = (Kind.READS, Kind.IDLE, Kind.TYPES, Kind.SHAPES, Kind.CROPS)  # the values of an image
+
+
+@dataclass(frozen=True)
+class Divided:
+    """A preprocessing in two.
+
+    ``head`` reads and shapes the image, then (C, \\*S) in its own units; ``tail`` makes of it what the network is fed. Transforms of
+    other keys alone stay in the head; what a transform of the tail does to a label, too, only the whole preprocessing does.
+    """
+
+    head: Compose
+    tail: Tail
+
+
+def divided(
+    preprocessing: Any,
+    key: str = "image",
+    *,
+    reads: Sequence[str] = (),
+    per_sigma: Mapping[str, bool] | None = None,
+    at_input: float | None = None,
+) -> Divided:
+    """Divide a preprocessing before its first transform that may change intensities of the image.
+
+    Args:
+        preprocessing: a ``Compose``, or a list of transforms, array or dictionary.
+        key: of the image in a dictionary.
+        reads: names of classes of one's own that read or shape an image and leave its values; others count as intensity transforms,
+            and are differentiated as they are where finite differences confirm their gradient.
+        per_sigma: ``{"nonzero": ..., "channel_wise": ...}``: the head ends in standard deviations of each image, see
+            :class:`monai_advdef.audit.tail.units.PerSigmad`.
+        at_input: the head is the whole preprocessing, in units of which the network's input has so much each: where the tail has no
+            gradient.
+
+    Raises:
+        DataError: a transform that draws at random.
+        NotDifferentiable: a transform in the tail to a type of whole numbers; one that brings channels to the front behind a
+            statistic by channel.
+    """
+    if at_input is not None:
+        whole = preprocessing if isinstance(preprocessing, Compose) else Compose(list(preprocessing))
+        own = Timesd(key, 1 / at_input) if _dictionary(flat(whole)) else Times(1 / at_input)
+        return Divided(Compose([whole, own]), Tail([ScaleIntensity(minv=None, maxv=None, factor=at_input - 1)], key=key))
+    parts = split(preprocessing, key, reads=reads)
+    parts.tail.require_gradient()
+    return parts if per_sigma is None else Divided(Compose([parts.head, PerSigmad(key, **per_sigma)]), parts.tail)
+
+
+def split(preprocessing: Any, key: str = "image", *, reads: Sequence[str] = ()) -> Divided:
+    """The two parts as :func:`divided` gives them, whether or not the tail has a gradient."""
+    chain = flat(preprocessing)
+    feeds = _feeds(chain, key)
+    lazy = preprocessing.lazy if isinstance(preprocessing, Compose) else False
+    reading = _last_reader(chain, feeds)
+    head: list[Any] = []
+    tail: list[Any] = []
+    sources: list[str] = [key]
+    made: set[str] = set()  # by the tail: the head does without
+    for i, t in enumerate(chain):
+        if not _touches(t, feeds[i]):
+            head += [] if made & set(t.keys) else [t]
+        elif not tail and (i <= reading or kind_of(t) in LEAVING or type(t).__name__ in reads):
+            head.append(t)
+        elif name_of(plain(t)) == "EnsureChannelFirst":
+            _require_channels_apart(t, tail)
+            head.append(t)
+        else:
+            sources = sources if tail else feeds[i]
+            tail.append(t)
+            made |= {*ensure_tuple(getattr(t, "names", ())), *ensure_tuple(getattr(t, "name", ()))}
+            if kind_of(t) is Kind.TYPES and _floats(t, feeds[i]) and set(getattr(t, "keys", ())) - set(feeds[i]):
+                head.append(t)  # of a label, too
+    if sources != [key]:
+        head.append(ConcatItemsd(sources, key) if len(sources) > 1 else CopyItemsd(sources, 1, [key]))
+    return Divided(Compose(head, lazy=lazy), Tail(tail, key=key, sources=sources, lazy=lazy, dictionary=_dictionary(chain)))
+
+
+def _feeds(chain: Sequence[Any], key: str) -> list[list[str]]:
+    """Before each transform, the keys that the image is going to be made of, in the order of its channels."""
+    now, found = [key], []
+    for t in reversed(chain):
+        if isinstance(t, ConcatItemsd) and t.name in now:
+            now = [k for name in now for k in (t.keys if name == t.name else [name])]
+        elif isinstance(t, CopyItemsd):
+            names = dict(zip(t.names, t.keys * t.times))
+            now = [names.get(k, k) for k in now]
+        found.append(now)
+    return found[::-1]
+
+
+def _dictionary(chain: Sequence[Any]) -> bool:
+    return any(isinstance(t, MapTransform) for t in chain)
+
+
+def _floats(t: Any, keys: Sequence[str]) -> bool:
+    told = [type_for(t, k) for k in keys]
+    return all(d is None or d.is_floating_point for d in told)
+
+
+def _touches(t: Any, feeding: Sequence[str]) -> bool:
+    """Whether a transform reads or changes what the image is made of; one without keys does."""
+    if not isinstance(t, MapTransform):
+        return True
+    named = [*t.keys, *(getattr(t, n, None) for n in ("source_key", "mask_key"))]
+    return any(k in feeding for k in named)
+
+
+def _last_reader(chain: Sequence[Any], feeds: Sequence[Sequence[str]]) -> int:
+    """The place of the last transform that reads the image from a file; where MONAI's own does not, an unknown first one is it."""
+    places = [i for i, t in enumerate(chain) if _touches(t, feeds[i])]
+    readers = [i for i in places if kind_of(chain[i]) is Kind.READS]
+    if readers:
+        return readers[-1]
+    return places[0] if places and kind_of(chain[places[0]]) is Kind.ASKED and isinstance(chain[places[0]], MapTransform) else -1
+
+
+def _require_channels_apart(transform: Any, tail: Sequence[Any]) -> None:
+    """Refuse to bring channels to the front behind a statistic by channel, which then was one by row."""
+    for t in tail:
+        if kind_of(t) is not Kind.SCALES or getattr(plain(t), "channel_wise", False):
+            raise NotDifferentiable(
+                f"{name_of(transform)} stands behind {name_of(t)}, which tells channels apart already; put it before, or {REMEDY}"
+            )
