@@ -51,7 +51,7 @@ def find_cases(plan: Plan, options: AuditOptions, folds: Sequence[str], notes: l
         notes.append(f"{len(lonely)} cases without a label are left out ({some(lonely)})")
     if not cases:
         raise DataError(f"{root}: none of the {len(images)} cases has a label; give --labels none to measure stability without them")
-    return cases[: options.limit] if options.limit else cases
+    return cases
 
 
 def _by_folders(root: Path, plan: Plan, unlabelled: bool, notes: list[str]) -> tuple[Files, dict[str, str], bool]:
@@ -117,11 +117,11 @@ def _listed(root: Path) -> tuple[Files, dict[str, str]] | None:
 
 def _by_patterns(root: Path, options: AuditOptions) -> tuple[Files, dict[str, str], bool]:
     """Cases by what stands for ``{case}`` in the names; a pattern per channel."""
-    by_channel = [_matching(root, pattern) for pattern in ([options.images] if isinstance(options.images, str) else options.images)]
+    by_channel = [_matching(root, pattern) for pattern in options.images]
     cases = set(by_channel[0]).intersection(*by_channel)
     if not cases:
         raise DataError(f"images {options.images}: no case below {root} has a file for each")
-    patterns = [] if options.unlabelled else [options.labels] if isinstance(options.labels, str) else options.labels
+    patterns = [] if options.unlabelled else options.labels
     labels = {case: file for pattern in patterns for case, file in _matching(root, pattern).items()}
     return {case: [files[case] for files in by_channel] for case in cases}, labels, False
 

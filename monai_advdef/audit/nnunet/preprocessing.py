@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
+from monai.transforms import MapTransform
 from torch import Tensor
 
 from monai_advdef.audit.nnunet.files import Read, as_meta, read_image
@@ -15,10 +16,12 @@ from monai_advdef.audit.nnunet.library import own, quiet
 from monai_advdef.audit.nnunet.normalisation import LEAST, moments
 from monai_advdef.audit.nnunet.plan import Plan
 from monai_advdef.audit.nnunet.tail import SCALE, Tail, cropped, nonzero_box
+from monai_advdef.audit.recovery import Recovered
+from monai_advdef.audit.units import BUDGETS, GREY, HU, PERCENT, RANGES, SIGMA, spelt
 from monai_advdef.errors import DataError
 
 
-class Preprocessing:
+class Preprocessing(MapTransform):
     """``preprocessing(case)`` is what nnU-Net's own preprocessing feeds the network; ``tail(head(case))`` the same with a gradient.
 
     The image keeps the file's own grid, in MONAI's order of the axes, and so do the logits, which nnU-Net resamples back before it
@@ -33,6 +36,7 @@ class Preprocessing:
     """
 
     def __init__(self, plan: Plan, *, image_key: str = "image", label_key: str = "label") -> None:
+        super().__init__([image_key, label_key], allow_missing_keys=True)
         self.plan, self.image_key, self.label_key = plan, image_key, label_key
         self.tail = Tail(plan)
         self._last: tuple[tuple[str, ...], Read] | None = None
@@ -41,9 +45,34 @@ class Preprocessing:
     def unit(self) -> str:
         """HU where all channels are CT, grey levels of colour pictures, else each channel's own deviation, σ."""
         kinds = set(self.plan.schemes)
-        return "HU" if kinds == {"CTNormalization"} else "grey level" if kinds == {"RGBTo01Normalization"} else "σ"
+        return HU if kinds == {"CTNormalization"} else GREY if kinds == {"RGBTo01Normalization"} else SIGMA
 
-    def __call__(self, case: Mapping[str, Any]) -> dict[str, Any]:
+    def recovered(self, *, unit: str = "", eps: float | None = None, value_range: Sequence[float] | None = None) -> Recovered:
+        """The threat model of these images: only what is not 0 may change where the plans mask the background.
+
+        Args:
+            unit, eps, value_range: given by a user; the unit is that of :attr:`unit`, or % of the range.
+
+        Raises:
+            DataError: another unit; an eps that is not above 0; a range in σ or %, which is another one for each image.
+        """
+        given = spelt(unit) if unit else self.unit
+        if given not in (self.unit, PERCENT):
+            raise DataError(f"unit {unit}: the images of this nnU-Net are in {self.unit}; leave --unit away, or give '{PERCENT}'")
+        if eps is not None and not eps > 0:
+            raise DataError(f"eps must be above 0 in {given}, got {eps:g}; leave it away for the default of the unit")
+        if value_range is not None and given != self.unit or value_range is not None and self.unit == SIGMA:
+            raise DataError(f"a range in {given} would be another one for each image; leave --range away")
+        return Recovered(
+            unit=given,
+            eps=float(eps or BUDGETS[given]),
+            value_range=value_range or (RANGES[GREY] if given == GREY else "image"),
+            source=", ".join(sorted(set(self.plan.schemes))) + " in plans.json" if not unit else "given",
+            relative=given == PERCENT,
+            region="nonzero" if any(self.plan.masked) else None,
+        )
+
+    def __call__(self, case: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """A case with what nnU-Net's own preprocessing makes of its image, (C, \\*N), and the label on the grid of the file.
 
         The metadata are those of the file, on whose grid the logits will be.
@@ -58,10 +87,10 @@ class Preprocessing:
             made[self.image_key] = as_meta(torch.from_numpy(np.ascontiguousarray(fed)), read)
         return made
 
-    def head(self, case: Mapping[str, Any]) -> dict[str, Any]:
+    def head(self, case: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """A case with its image in image units, (C, \\*S), and the label on the same grid."""
         made, read = self._labelled(case), self._image(case)
-        scale = self._scale(read) if self.unit == "σ" else [1.0] * len(read.values)
+        scale = self._scale(read) if self.unit == SIGMA else [1.0] * len(read.values)
         image = as_meta(read.values / torch.tensor(scale).reshape(-1, *(1,) * (read.values.ndim - 1)), read)
         image.meta[SCALE] = " ".join(map(repr, scale))
         made[self.image_key] = image
@@ -79,7 +108,7 @@ class Preprocessing:
             found.append(deviation if deviation > LEAST else 1.0)
         return found
 
-    def _image(self, case: Mapping[str, Any]) -> Read:
+    def _image(self, case: Mapping[Hashable, Any]) -> Read:
         """The files of the image; those of the last case are still there."""
         given = case[self.image_key]
         files = tuple(str(f) for f in (given if isinstance(given, (list, tuple)) else [given]))
@@ -93,7 +122,7 @@ class Preprocessing:
             self._last = (files, read)
         return self._last[1]
 
-    def _labelled(self, case: Mapping[str, Any]) -> dict[str, Any]:
+    def _labelled(self, case: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         if case.get(self.label_key) is None:
             return dict(case)
         read = read_image(self.plan.reader, [str(case[self.label_key])])

@@ -11,25 +11,16 @@ from monai_advdef.audit.nnunet.inferer import STEP
 from monai_advdef.audit.nnunet.library import own
 from monai_advdef.audit.nnunet.network import Folds
 from monai_advdef.audit.nnunet.plan import Plan, read_json
-from monai_advdef.audit.nnunet.preprocessing import Preprocessing
 from monai_advdef.audit.reading import AuditOptions, Reading
 from monai_advdef.audit.weights import load_weights, loaded_network
 from monai_advdef.errors import DataError
 
 HERE = "monai_advdef.audit.nnunet"
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth", "checkpoint_latest.pth")
-THREATS: dict[str, dict[str, Any]] = {  # by the unit of the images
-    "HU": {"eps": 5.0, "value_range": "image"},
-    "grey level": {"eps": 8.0, "value_range": [0.0, 255.0]},
-    "σ": {"eps": 0.1, "value_range": "image"},
-}
 
 
 def read_nnunet(folder: Path, options: AuditOptions) -> Reading:
     """A reading of an nnU-Net v2 results folder (``plans.json``, ``dataset.json``, ``fold_*/checkpoint_final.pth``).
-
-    Its ``overlay`` holds the socket and ``threat_def``: an attacker may change CT by 5 HU, colour pictures by 8 grey levels and
-    other images by .1 of their own deviation, where the plans mask the background only what is not 0.
 
     Raises:
         DataError: nnU-Net is not installed; files that are missing or damaged, a cascade, a trainer or an architecture that is not
@@ -76,8 +67,6 @@ def _overlay(
     cases: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """The parts stand beside the socket, because several of them share the plan and what was fed last."""
-    unit = Preprocessing(plan).unit
-    region = "nonzero" if any(plan.masked) else None
     parts = {
         "plan": {"_target_": f"{HERE}.Plan", **told},
         "network": {"_target_": f"{HERE}.trained", "plan": "@nnunet::plan", "checkpoints": files, "trainer": trainer},
@@ -102,8 +91,7 @@ def _overlay(
         "classes": plan.classes,
         "cases": cases,
     }
-    threat = {"norm": "linf", "unit": unit, "region": region, **THREATS[unit]}
-    return {"nnunet": parts, "deployed": {**told_of, **socket}, "threat_def": threat}
+    return {"nnunet": parts, "deployed": {**told_of, **socket}}
 
 
 def _checkpoints(folder: Path) -> dict[str, Path]:
@@ -173,7 +161,6 @@ def _tell(reading: Reading, plan: Plan, network: Any, trainer: str, checkpoints:
     tell("spacing", f"{plan.spacing} mm, the logits resampled back", where)
     tell("head", "regions, a sigmoid each" if plan.regions else "softmax", "labels in dataset.json")
     tell("classes", ", ".join(plan.classes), "labels in dataset.json")
-    tell("unit", Preprocessing(plan).unit, "normalization_schemes in plans.json")
     tell(
         "logits",
         "held against nnUNetPredictor's own on the first case; the audit stops where they differ by more than 1e-4",

@@ -46,6 +46,7 @@ class Tail:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self.follows = True  # a box that an attack moves
         self.axes: Axes | None = None
         self.scale: list[float] = []
         self.clean: Box = ()
