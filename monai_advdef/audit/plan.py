@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from monai_advdef.progress import Steps
 from monai_advdef.victim import Victim
 
 
@@ -49,6 +51,18 @@ def timed(victim: Victim, image: Tensor, passes: int, cases: int) -> Plan:
         seconds = time.perf_counter() - begun
     held = 4 * (image.numel() * 3 + logits.numel() * 3)
     return Plan(cases, passes, seconds, 4 * image.numel() // len(image), held)
+
+
+class TimeLeft:
+    """An ignite handler that counts cases and says how long the rest will take."""
+
+    def __init__(self, steps: Steps) -> None:
+        self.steps, self.begun = steps, time.perf_counter()
+
+    def __call__(self, engine: Any) -> None:
+        done, total = self.steps.count + 1, self.steps.total
+        seconds = (time.perf_counter() - self.begun) / done * (total - done)
+        self.steps.done(f"about {told_seconds(seconds)} left" if done < total else "done")
 
 
 def told_seconds(seconds: float) -> str:

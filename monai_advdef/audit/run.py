@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ignite.engine import Events
+from monai.bundle import ConfigWorkflow
 from rich.console import Console
 
 from monai_advdef import gates as gating
@@ -15,18 +17,20 @@ from monai_advdef.audit.building import built, unwrapped, workflow
 from monai_advdef.audit.isolation import SOCKET
 from monai_advdef.audit.kinds import read_model
 from monai_advdef.audit.outcome import Audit, print_plan, write_audit
-from monai_advdef.audit.plan import default_device, timed
-from monai_advdef.audit.reading import AuditOptions, Reading
+from monai_advdef.audit.own_metric import OwnMetric, explain
+from monai_advdef.audit.plan import TimeLeft, default_device, timed
+from monai_advdef.audit.reading import AuditOptions, Fact, Reading
 from monai_advdef.audit.socket import plugged, write_socket
 from monai_advdef.audit.tail import NotDifferentiable
 from monai_advdef.audit.threats import recovered
 from monai_advdef.bundle import workflows
 from monai_advdef.errors import DataError, nearest
+from monai_advdef.handlers import RecordHandler
 from monai_advdef.handlers.guard import Suspect
 from monai_advdef.handlers.options import names_of
 from monai_advdef.neighbours import check_writable
-from monai_advdef.progress import Terminal
-from monai_advdef.records import read_verdicts
+from monai_advdef.progress import Steps, Terminal
+from monai_advdef.records import read_records, read_verdicts
 from monai_advdef.report import build, build_evidence
 from monai_advdef.study import quiet
 from monai_advdef.suite import load_suite
@@ -135,9 +139,8 @@ class _Course:
         dataset, handler, evaluator = (built(parser, name) for name in ("validate::dataset", "attack_def", "validate::evaluator"))
         if not len(dataset):
             raise DataError("there is no case to audit on; name the files with --images and --labels")
-        loader = evaluator.state.dataloader if evaluator.state.dataloader is not None else evaluator.data_loader
         with unwrapped():
-            batch = next(iter(loader))
+            batch = next(iter(evaluator.data_loader))
         image, label = (batch[key].to(self.device) for key in ("image", "label"))
         inferer = evaluator.inferer
         if hasattr(inferer, "prepare") and hasattr(inferer.prepare, "hold"):
@@ -150,18 +153,35 @@ class _Course:
         self.made.plan = timed(victim, image.float()[:1], self.suite.count(handler.threat), min(cases, len(dataset)))
 
     def _evaluate_all(self) -> None:
-        self._evaluate("clean", self.files)
+        clean = self._evaluate("clean", self.files)
+        if "own_metric_def" in clean.parser and not self.options.unlabelled:
+            self._compare_own(built(clean.parser, "own_metric_def"), built(clean.parser, "record_def"))
         self._evaluate(f"under the suite {self.suite.name}", [*self.files, *self._attack()])
 
-    def _evaluate(self, what: str, files: Sequence[Path]) -> None:
-        self.console.print(f"evaluating {what}")
+    def _evaluate(self, what: str, files: Sequence[Path]) -> ConfigWorkflow:
         made = workflow(files, self.overrides)
-        try:
-            with unwrapped():
-                made.run()
-        except Suspect:  # told in checks.json, on the card, and by the exit code
-            pass
+        evaluator = built(made.parser, "validate::evaluator")
+        with Steps(f"evaluating {what}", self._batches(evaluator), self.console) as steps:
+            left = TimeLeft(steps)
+            evaluator.add_event_handler(Events.ITERATION_COMPLETED, left)
+            try:
+                with unwrapped():
+                    made.run()
+            except Suspect:  # told in checks.json, on the card, and by the exit code
+                pass
         made.finalize()
+        return made
+
+    def _batches(self, evaluator: Any) -> int:
+        return int(evaluator.state.epoch_length or len(evaluator.data_loader))
+
+    def _compare_own(self, own: OwnMetric, records: RecordHandler) -> None:
+        """The model's own key metric as a fact, and as notes why the Dice of the records is another number."""
+        rows = read_records(records.records / f"{records.fingerprint}.parquet")
+        means = {name: float(rows.loc[rows["metric"] == name, "value"].mean()) for name in ("network_dice", "dice")}
+        for score in own.scores:
+            self.made.facts.append(Fact(f"own {score.name}", f"{score.value:.4f}, clean", "the model's own evaluation"))
+            self.made.notes += explain(score, means["network_dice"], means["dice"])
 
     def _conclude(self) -> None:
         """Gates, exit code, card and evidence."""
