@@ -61,6 +61,8 @@ def _by_folders(root: Path, plan: Plan, unlabelled: bool, notes: list[str]) -> t
             images, labels = listed
         else:
             images, labels = _images(root / images_at, plan), _labels(root / labels_at, plan.ending)
+            if images_at == "." and not labels and root.name.startswith("images"):  # one of the folders itself
+                labels = _labels(root.with_name(root.name.replace("images", "labels", 1)), plan.ending)
         if images and (unlabelled or images.keys() & labels.keys()):
             return images, labels, images_at == "imagesTr"
         if images:
