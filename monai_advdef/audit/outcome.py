@@ -18,6 +18,7 @@ from monai_advdef import __version__
 from monai_advdef import gates as gating
 from monai_advdef.audit.plan import Plan
 from monai_advdef.audit.reading import Fact, Reading
+from monai_advdef.handlers.cell import outward
 from monai_advdef.neighbours import cannot_write, whole
 from monai_advdef.suite import Suite
 
@@ -107,7 +108,7 @@ def write_audit(made: Audit) -> Path:
     path = made.folder / FILE
     try:
         with whole(path) as new:
-            new.write_text(json.dumps(held, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+            new.write_text(json.dumps(outward(held), indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
     except OSError as error:
         raise cannot_write(path, error, "what the audit found") from error
     return path
