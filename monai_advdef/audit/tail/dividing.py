@@ -63,7 +63,9 @@ def divided(
 
 
 def split(preprocessing: Any, key: str = "image", *, reads: Sequence[str] = ()) -> Divided:
-    """The two parts as :func:`divided` gives them, whether or not the tail has a gradient."""
+    """The two parts as :func:`divided` gives them, whether or not the tail has a gradient; or those that a preprocessing offers."""
+    if hasattr(preprocessing, "head") and hasattr(preprocessing, "tail"):
+        return Divided(preprocessing.head, preprocessing.tail)
     chain = flat(preprocessing)
     feeds = _feeds(chain, key)
     lazy = preprocessing.lazy if isinstance(preprocessing, Compose) else False
