@@ -88,7 +88,8 @@ def of_files(item: Mapping[str, Any]) -> Stated | None:
         found = {"CT": HU, "MR": SIGMA}.get(str(value).strip().upper())
         if found:
             return Stated(found, f"modality {value} of the files")
-    files = [f for given in (item.get("files") or {}).values() for f in ([given] if isinstance(given, (str, Path)) else given)]
+    given = (item.get("files") or {}).values()
+    files = [f for some in given for f in (some if isinstance(some, (list, tuple)) else [some]) if isinstance(f, (str, Path))]
     suffix = Path(str(files[0])).suffix.lower() if files else ""
     return Stated(GREY, f"files are pictures ({suffix})") if suffix in PICTURES else None
 
