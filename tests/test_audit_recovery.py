@@ -102,8 +102,9 @@ def test_what_metadata_states(image, unit):
 def test_what_a_data_set_states():
     assert of_dataset({"modality": {"0": "CT"}}).unit == "HU"
     assert of_dataset({"channel_names": {"0": "T2", "1": "ADC"}}).source == "channel_names T2, ADC in dataset.json"
+    assert of_dataset({"channel_names": {"0": "CT", "1": "PET"}}).unit == "% of range"
     assert of_dataset({"channel_names": {"0": "R", "1": "G"}}) is None and of_dataset(None) is None and of_metadata({}) is None
-    assert [of_words(w) for w in ("CTA", "contrast", "spectral CT", "MRI T1w", "histopathology")] == [
+    assert [of_words(w) for w in ("octal", "contrast", "spectral CT", "MRI T1w", "histopathology")] == [
         "",
         "",
         "HU",
