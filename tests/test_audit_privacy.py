@@ -266,5 +266,7 @@ def test_nothing_that_an_audit_writes_or_logs_tells_a_name(tmp_path, cases, made
     assert not [word for word in planted if word in caplog.text]
     table = pd.read_parquet(out / "records")
     assert set(table["case"]) == {c["case"] for c in made} and set(table["patient"]) == {c["patient"] for c in made}
-    assert list(out.glob("mlartifacts/**/*.parquet")) or list(out.glob("mlruns/**/*.parquet")), "the runs are tracked below the folder"
+    assert list(out.glob("mlartifacts/**/*.parquet")) or list(out.glob("mlruns/**/*.parquet")), (
+        "the runs are tracked below the folder"
+    )
     assert "by sex" in (out / "card.html").read_text(encoding="utf-8")
