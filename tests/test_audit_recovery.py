@@ -31,9 +31,9 @@ from torch import nn
 from monai_advdef import PreparedInferer, ThreatModel, Victim, run
 from monai_advdef.attacks import FGSM
 from monai_advdef.audit import AuditDataset, divided
-from monai_advdef.audit.recovery import recover
 from monai_advdef.audit.tail.dividing import split
-from monai_advdef.audit.units import of_dataset, of_metadata, of_words
+from monai_advdef.audit.tail.recovery import recover
+from monai_advdef.audit.tail.stated import of_dataset, of_metadata, of_words
 from monai_advdef.errors import DataError
 
 READ = [LoadImaged(["image", "label"]), EnsureChannelFirstd(["image", "label"])]

@@ -40,8 +40,8 @@ from torch import nn
 from monai_advdef import PreparedInferer, ThreatModel, Victim, run
 from monai_advdef.attacks import FGSM
 from monai_advdef.audit import AuditDataset, divided
-from monai_advdef.audit.recovery import recover
 from monai_advdef.audit.tail.dividing import split
+from monai_advdef.audit.tail.recovery import recover
 
 BOTH = ["image", "label"]
 READ = [LoadImaged(BOTH), EnsureChannelFirstd(BOTH)]
