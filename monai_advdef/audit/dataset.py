@@ -74,8 +74,9 @@ class AuditDataset(Dataset):
             if self.label_key not in fed:
                 raise DataError(f"{name}: the preprocessing gives no {self.label_key!r}; name its key with label_key")
             item |= self._masks(fed[self.label_key], name)
+        carried = {k: v for k, v in fed.items() if isinstance(v, MetaTensor) and k not in (self.image_key, self.label_key)}
         files = {key: case[key] for key in (self.image_key, self.label_key) if key in case}
-        return {**item, "files": files, "case": name, "patient": str(case.get("patient", name))}
+        return {**carried, **item, "files": files, "case": name, "patient": str(case.get("patient", name))}
 
     def _masks(self, label: Any, name: str) -> dict[str, Any]:
         """The label as it is attacked, and, where that is another form, as it was given."""

@@ -55,16 +55,19 @@ HOMES = (
     "monai_advdef.data.mri monai_advdef.data.pictures monai_advdef.dicom.transforms"
 ).split()
 APPS = re.compile(r"monai\.apps\.\w+(\.\w+)*\.(transforms|networks|inferers?|engines|handlers|interaction|metrics)(\.|$)")
-HELPERS = frozenset(
-    "monai.utils." + name for name in "set_determinism first ensure_tuple ensure_tuple_rep ensure_list".split()
-) | frozenset(
-    "monai.data." + name
-    for name in (
-        "Dataset CacheDataset SmartCacheDataset DataLoader ThreadDataLoader NPZDictItemDataset MetaTensor load_decathlon_datalist "
-        "load_decathlon_properties partition_dataset partition_dataset_classes select_cross_validation_folds list_data_collate "
-        "decollate_batch pad_list_data_collate ITKReader NibabelReader NumpyReader PILReader NrrdReader PydicomReader "
-        "NibabelGPUReader"
-    ).split()
+HELPERS = (
+    frozenset(["monai_advdef.audit.torchscript.scripted"])
+    | frozenset("monai.utils." + name for name in "set_determinism first ensure_tuple ensure_tuple_rep ensure_list".split())
+    | frozenset(
+        "monai.data." + name
+        for name in (
+            "Dataset CacheDataset SmartCacheDataset DataLoader ThreadDataLoader NPZDictItemDataset MetaTensor "
+            "load_decathlon_datalist "
+            "load_decathlon_properties partition_dataset partition_dataset_classes select_cross_validation_folds list_data_collate "
+            "decollate_batch pad_list_data_collate ITKReader NibabelReader NumpyReader PILReader NrrdReader PydicomReader "
+            "NibabelGPUReader"
+        ).split()
+    )
 )
 # of what these homes hold, what writes, fetches, starts something or hands out what is not its own
 ACTS = re.compile(

@@ -20,9 +20,10 @@ from monai_advdef.audit.bundles.labelling import label_too
 from monai_advdef.audit.bundles.labels import listed_pairs
 from monai_advdef.audit.bundles.packages import require_packages
 from monai_advdef.audit.bundles.promptable import Promptable, require_promptless
+from monai_advdef.audit.bundles.regions import spread_label
 from monai_advdef.audit.bundles.settle import settle
 from monai_advdef.audit.bundles.spare import one_chain, without_spare
-from monai_advdef.audit.bundles.weights import find_weights, read_weights
+from monai_advdef.audit.bundles.weights import Weights, find_weights, read_weights
 from monai_advdef.audit.plan import default_device
 from monai_advdef.audit.reading import AuditOptions, Reading
 from monai_advdef.errors import DataError
@@ -40,7 +41,20 @@ def read_bundle(path: Path, options: AuditOptions) -> Reading:
         DataError: no bundle; nothing in it that can be audited, with the reason for each of its configurations; code or files that
             are not run without ``trust``; weights or data that are not there or do not fit.
     """
-    bundle = open_bundle(Path(path).expanduser().resolve(), Path(options.output_dir).expanduser().resolve() / "unpacked")
+    unpack_to = Path(options.output_dir).expanduser().resolve() / "unpacked"
+    return read_workflow(open_bundle(Path(path).expanduser().resolve(), unpack_to), options)
+
+
+def read_workflow(bundle: Bundle, options: AuditOptions, network: dict[str, Any] | None = None, kind: str = KIND) -> Reading:
+    """Read an opened bundle.
+
+    Args:
+        network: the definition of a network that brings its own weights, in place of the bundle's.
+        kind: of the reading.
+
+    Raises:
+        DataError: see :func:`read_bundle`.
+    """
     if options.trust:
         find_scripts(bundle.root)
     refused: list[DataError] = []
@@ -49,7 +63,7 @@ def read_bundle(path: Path, options: AuditOptions) -> Reading:
         found = sorted(found, key=lambda choice: not choice.use)
     for choice in found:
         try:
-            return _Reader(bundle, choice, options).read([str(error) for error in refused])
+            return _Reader(bundle, choice, options, network, kind).read([str(error) for error in refused])
         except (NoList, Promptable) as error:
             refused.append(error)
     promptable = [error for error in refused if isinstance(error, Promptable)]
@@ -66,12 +80,12 @@ def _remedy(options: AuditOptions) -> str:
 class _Reader:
     """One of the configurations of a bundle, read part by part."""
 
-    def __init__(self, bundle: Bundle, choice: Choice, options: AuditOptions) -> None:
-        self.bundle, self.choice, self.options = bundle, choice, options
+    def __init__(self, bundle: Bundle, choice: Choice, options: AuditOptions, network: dict[str, Any] | None, kind: str) -> None:
+        self.bundle, self.choice, self.options, self.network = bundle, choice, options, network
         self.evaluator = choice.evaluator
         self.config = Config(choice.files, bundle.root, bundle.metadata, None if options.trust else require_pure)
         self.device = options.device or default_device()
-        self.made = Reading(name=bundle.name, kind=KIND, root=bundle.root, files=list(choice.files))
+        self.made = Reading(name=bundle.name, kind=kind, root=bundle.root, files=list(choice.files))
         if "bundle_root" in self.config.tree:
             self.config.put("bundle_root", str(bundle.root))
 
@@ -84,10 +98,13 @@ class _Reader:
         made.notes += require_promptless(config, self.evaluator, transform)
         image_key, label_key = keys_read(config, self.evaluator)
         cases = self._cases(data, image_key, label_key)
-        self._prepare(transform, image_key, label_key, cases)
+        channels = channels_of(config, f"{self.evaluator}{SEP}network", self.bundle, self.options)
+        self._prepare(transform, image_key, label_key, cases, channels[0])
+        if self.network is not None:
+            config.put(config.follow(f"{self.evaluator}{SEP}network"), self.network)
         ids = self._ids(transform)
         self._check(ids)
-        deployed = self._deployed(ids, image_key, label_key, cases)
+        deployed = self._deployed(ids, (image_key, label_key), cases, channels)
         about = {"_meta_": self.bundle.metadata} if any(id.startswith("_meta_") for id in config.reach(ids.values())) else {}
         made.overlay = {**about, **config.overlay(), "imports": self._imports(ids), "deployed": deployed}
         return made
@@ -135,7 +152,7 @@ class _Reader:
         loads = [keys_of(self.config, item) for item in items or () if "Load" in target(item)]
         return items is None or any(image_key in keys for keys in loads)
 
-    def _prepare(self, transform: str, image_key: str, label_key: str, cases: Cases) -> None:
+    def _prepare(self, transform: str, image_key: str, label_key: str, cases: Cases, channels: int) -> None:
         """Chains without savers and random transforms; with the label, where only the image is loaded."""
         config, made = self.config, self.made
         post = self._post()
@@ -151,14 +168,11 @@ class _Reader:
                 "give a configuration whose evaluation does not"
             )
         if not self.options.unlabelled:
-            made.notes += label_too(config, transform, image_key, label_key, cases.items, self._channels()[0])
+            made.notes += label_too(config, transform, image_key, label_key, cases.items, channels)
 
     def _post(self) -> str | None:
         id = f"{self.evaluator}{SEP}postprocessing"
         return id if self.config.get(id) is not None else None
-
-    def _channels(self) -> tuple[int, str]:
-        return channels_of(self.config, f"{self.evaluator}{SEP}network", self.bundle)
 
     def _ids(self, transform: str) -> dict[str, str]:
         """What the socket refers to: its name there, and the id."""
@@ -180,20 +194,23 @@ class _Reader:
         """The statements that the parts need; what else a bundle imports is not imported."""
         return [f"${s}" for s in self.config.needed_imports(ids.values())]
 
-    def _deployed(self, ids: dict[str, str], image_key: str, label_key: str, cases: Cases) -> dict[str, Any]:
+    def _deployed(self, ids: dict[str, str], keys: tuple[str, str], cases: Cases, counted: tuple[int, str]) -> dict[str, Any]:
         made, config = self.made, self.config
+        (image_key, label_key), (channels, where) = keys, counted
         network = config.value(ids["network"])
         if not isinstance(network, nn.Module):
             raise DataError(f"{config.source(ids['network'])} is a {type(network).__name__}, not a network of torch; correct it")
         weights = self._weights(network)
-        channels, where = self._channels()
         post = ids.get("postprocessing")
         kind, kind_from = activation(config, post, channels, self.options)
         names, names_from, notes = classes(self.bundle, channels, kind, self.options)
-        made.notes += [*weights.notes, *notes, *cases.notes]
+        made.notes += [*(weights.notes if weights else ()), *notes, *cases.notes]
         items = named(cases.items, image_key)
+        if kind == "sigmoid" and not self.options.unlabelled:
+            made.notes += spread_label(config, (ids["preprocessing"], post), keys, items[0], names)
         found = {"network": (type(network).__name__, config.source(ids["network"]))}
-        found["checkpoint"] = (weights.path.name + (f", {weights.key}" if weights.key else ""), weights.source)
+        if weights is not None:
+            found["checkpoint"] = (weights.path.name + (f", {weights.key}" if weights.key else ""), weights.source)
         found["channels"] = (f"{channels}, {kind}", f"{where}; {kind_from}")
         found["classes"] = (shortened(names), names_from)
         for name, (value, source) in {**found, **told_parts(config, ids)}.items():
@@ -201,9 +218,9 @@ class _Reader:
         made.tell("cases", str(len(items)), cases.source)
         return {
             "name": self.bundle.name,
-            "kind": KIND,
+            "kind": made.kind,
             "network": f"@{ids['network']}",
-            "checkpoint": weights.socket(self.options.trust),
+            "checkpoint": weights.socket(self.options.trust) if weights is not None else None,
             "inferer": f"@{ids['inferer']}" if "inferer" in ids else {"_target_": "SimpleInferer"},
             "preprocessing": f"@{ids['preprocessing']}",
             "postprocessing": f"@{post}" if post else None,
@@ -217,7 +234,9 @@ class _Reader:
             "key_metric": f"@{ids['key_metric']}" if "key_metric" in ids else None,
         }
 
-    def _weights(self, network: nn.Module) -> Any:
+    def _weights(self, network: nn.Module) -> Weights | None:
+        if self.network is not None:
+            return None
         path, key, source, notes = find_weights(self.config, self.evaluator)
         found = read_weights(path, key, network, source, self.options)
         self.made.notes += notes

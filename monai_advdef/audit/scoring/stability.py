@@ -120,6 +120,9 @@ class WithReference(Dataset):
 
     def _predicted(self, item: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The clean prediction of a case on the network's grid, as the own postprocessing leaves it, and on the file's grid."""
+        hold = getattr(getattr(self.inferer, "prepare", None), "hold", None)
+        if hold is not None:  # a tail that moves voxels must know their grid
+            hold(*(item[key][None].to(self.device) for key in ("image", "fed")))
         with eval_mode(self.network), torch.no_grad():
             logits = self.inferer(_plain(item["image"])[None].to(self.device), self.network)
         logits = _plain(logits)[0].cpu()
