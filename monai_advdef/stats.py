@@ -92,6 +92,8 @@ def summarize(df: pd.DataFrame, by: Sequence[str] = (), *, resamples: int = 2000
     cases = per_case(df, by).dropna(subset="value")
     rows = []
     for key, group in cases.groupby(list(by)) if by else [((), cases)]:
+        if group.empty:  # no case has a value
+            continue
         values, patients = group["value"].to_numpy(), group["patient"].to_numpy()
         low, high = bootstrap_interval(values, patients, resamples=resamples, seed=seed)
         centre = {"mean": values.mean(), "std": values.std(), "median": np.median(values), "p5": np.percentile(values, 5)}

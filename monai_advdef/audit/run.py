@@ -18,10 +18,10 @@ from monai_advdef.audit.building import built, unwrapped, workflow
 from monai_advdef.audit.isolation import SOCKET
 from monai_advdef.audit.kinds import read_model
 from monai_advdef.audit.outcome import Audit, print_plan, write_audit
-from monai_advdef.audit.own_metric import OwnMetric, explain
 from monai_advdef.audit.plan import TimeLeft, default_device, timed
 from monai_advdef.audit.privacy import Mask, Person, hidden_groups, masking, pseudonyms, write_key
 from monai_advdef.audit.reading import AuditOptions, Fact, Reading
+from monai_advdef.audit.scoring import OwnMetric, explain
 from monai_advdef.audit.socket import plugged, write_socket
 from monai_advdef.audit.tail import NotDifferentiable
 from monai_advdef.audit.threats import recovered
@@ -231,5 +231,5 @@ class _Course:
         groups = hidden_groups(self.options.groups, self.people, self.folder) if self.options.groups else None
         build(self.folder, groups=groups)
         build_evidence(self.folder)
-        self.console.print(gating.in_words(verdicts, results), highlight=False)
-        self.console.print(f"card: {self.made.card}")
+        self.console.print(gating.in_words(verdicts, results), highlight=False, markup=False, soft_wrap=True)
+        self.console.print(f"card: {self.made.card}", highlight=False, markup=False, soft_wrap=True)

@@ -29,6 +29,8 @@ def recovered(config: dict[str, Any], reading: Reading, options: AuditOptions, *
     parser = ConfigParser(config=config)
     socket = config[SOCKET]
     chain = built(parser, f"{SOCKET}::preprocessing")
+    if hasattr(chain, "recovered"):  # it is divided already, and knows its units
+        return chain.recovered(unit=options.unit, eps=options.eps, value_range=options.value_range)
     cases = built(parser, f"{SOCKET}::cases")
     parts = split(chain, socket["image_key"], reads=socket["reads"])
     shown = cases if every else cases[:LOOKED_AT]

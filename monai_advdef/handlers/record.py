@@ -227,7 +227,7 @@ class RecordHandler:
             if self.gallery:
                 mean = float(np.mean([v for (_, m), v in values.items() if m == "dice"]))
                 clean = image if attacked is None else attacked.clean[i]
-                self.gallery.offer(name, mean, clean, image, drawn, near)
+                self.gallery.offer(name, mean, clean, image, output.get("shown_label", drawn), output.get("shown_pred", near))
 
     def completed(self, engine: Engine) -> None:
         """Close the table and write gallery and card."""
