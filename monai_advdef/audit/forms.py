@@ -13,9 +13,14 @@ from monai_advdef.metrics import masks_to_classes
 BACKGROUND = ("background", "bg", "bck", "everything else", "other", "others", "none", "bkg")  # names of the first channel
 
 
+def is_background(name: str) -> bool:
+    """Whether a channel is called like a background."""
+    return name.strip().lower() in BACKGROUND
+
+
 def background_first(classes: Sequence[str], activation: str) -> bool:
     """Whether the first mask of a sigmoid head is the background, which is attacked with the others, and not scored."""
-    return activation == "sigmoid" and len(classes) > 1 and classes[0].strip().lower() in BACKGROUND
+    return activation == "sigmoid" and len(classes) > 1 and is_background(classes[0])
 
 
 def settled(x: Tensor, classes: Sequence[str], activation: str, name: str, *, hard: bool = False) -> Tensor:

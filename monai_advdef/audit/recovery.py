@@ -83,8 +83,8 @@ def recover(
     """The threat model of images: what is given, else what is stated, else what the files, the chain and the values show.
 
     A default range never excludes a case: where one lies outside, or not all of HU were looked at, it is each image's own. Where the
-    tail has no gradient, or is not equal to what the deployed chain makes, eps moves the network's input by as much as the image's eps
-    moves it at the median case.
+    tail has no gradient, or is not equal to what the deployed chain makes, eps moves the network's input by as much as the image's
+    eps moves it at the median case.
 
     Args:
         parts: of :func:`monai_advdef.audit.tail.dividing.split`.

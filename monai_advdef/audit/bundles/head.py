@@ -8,6 +8,7 @@ from typing import Any
 from monai_advdef.audit.bundles.chain import keys_of, parts, target
 from monai_advdef.audit.bundles.config import SEP, Config
 from monai_advdef.audit.bundles.folder import Bundle
+from monai_advdef.audit.forms import is_background
 from monai_advdef.audit.reading import AuditOptions
 from monai_advdef.errors import DataError
 
@@ -106,11 +107,6 @@ def classes(bundle: Bundle, channels: int, kind: str, options: AuditOptions) -> 
         return _apart(names[first:]), source, [told_of] * own
     notes = [f"metadata.json names {len(told)} classes, the network puts out {channels} channels: they are numbered"] if told else []
     return [f"class {i}" for i in range(first, channels)] if count > 1 else ["foreground"], "numbered", notes
-
-
-def is_background(name: str) -> bool:
-    """Whether a channel is called like a background."""
-    return name.strip().lower() in BACKGROUND
 
 
 def _names(told: Any, channels: int) -> list[str]:
