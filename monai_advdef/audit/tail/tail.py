@@ -44,6 +44,8 @@ class Tail(nn.Module):
 
     """
 
+    fleeting = ("held", "size", "boxes")
+
     def __init__(
         self,
         transforms: Iterable[Any],
