@@ -37,8 +37,8 @@ from monai.transforms import (
 from PIL import Image
 
 from monai_advdef.audit.dataset import AsDeployed, AuditDataset
-from monai_advdef.audit.grid import OnFileGrid
-from monai_advdef.audit.label_files import LabelFiles
+from monai_advdef.audit.scoring.grid import OnFileGrid
+from monai_advdef.audit.scoring.label_files import LabelFiles
 from monai_advdef.errors import DataError
 
 BOTH = ["image", "label"]
@@ -310,3 +310,19 @@ def test_channels_last_arrays(tmp_path):
 
         out = scored(entry, chain, None, logits=logits, names=["x"])
         assert np.array_equal(out["label"][0].numpy(), mask[..., 0]) and np.array_equal(out["pred"], out["label"])
+
+
+def test_pictures_show_what_lies_on_the_grid_of_the_attacked_image(tmp_path):
+    """Where a preprocessing resamples behind its scaling, the attacked image has the voxels before that."""
+    entry = write(tmp_path)
+    head = loading() + FLIP
+    chain = Compose([*head, *INTENSITY, Spacingd(BOTH, (1.5, 1.6, 2.9), mode=("bilinear", "nearest"))])
+    data = AuditDataset([entry], chain, Compose(head))[0]
+    data["pred"] = perfect(data["fed"])
+    names = ["one", "two"]
+    out = OnFileGrid(AsDeployed(None), chain, LabelFiles([entry], chain, classes=names), classes=names)(data)
+    assert out["network_pred"].shape != out["shown_pred"].shape == out["image"].shape
+    truth = shapes(world(SHAPE, out["image"].affine))
+    for name in ("shown_pred", "shown_label"):
+        assert dice(out[name][0] == 1, truth == 1) > 0.85
+    assert not [k for k in scored(entry, Compose(head)) if k.startswith("shown")]

@@ -14,9 +14,9 @@ from monai.data import MetaTensor
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from scipy.ndimage import binary_erosion, distance_transform_edt, label
 
-from monai_advdef.audit.grid import OWN_LABEL, OWN_PRED
-from monai_advdef.audit.scores import GridHandler
-from monai_advdef.audit.surfaces import components_found, surfaces
+from monai_advdef.audit.scoring.grid import OWN_LABEL, OWN_PRED
+from monai_advdef.audit.scoring.scores import GridHandler
+from monai_advdef.audit.scoring.surfaces import components_found, surfaces
 
 SPACING = (0.9, 1.4, 2.5)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from monai_advdef import stats
-from monai_advdef.comparison.measures import DROP, OWN, STABILITY, recorded, same_unit
+from monai_advdef.comparison.measures import DROP, OVERLAPS, OWN, STABILITY, recorded, same_unit
 from monai_advdef.gates.expression import Gate
 from monai_advdef.report import words
 from monai_advdef.report.scope import Scope, is_noise, read_scope
@@ -114,7 +114,7 @@ class Numbers:
     def _check_reference(self, gate: Gate) -> None:
         rows = self.scope.every
         own = "reference" in rows and bool((rows["reference"] == OWN).any())
-        if own and gate.measure in ("dice", "iou", DROP):
+        if own and gate.measure in OVERLAPS:
             raise Missing(f"there were no labels, so there is no {gate.measure}: the reference is the model's own; use stability")
         if not own and gate.measure == STABILITY:
             raise Missing("stability is for audits without labels, and these records were scored against labels; use dice")

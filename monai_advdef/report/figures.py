@@ -17,6 +17,10 @@ INK, GREY = "#1b2430", "#75808c"
 PALETTE = ("#c4500a", "#0b6aa8", "#1b7f5c", "#7b4aa0", "#8a6d00", "#a0315f")
 
 
+END, GAP = 330.0, 13.5
+"""Where the curves end and their names begin, and how far apart the names stand."""
+
+
 class Line(NamedTuple):
     """One curve; ``points`` has columns eps, mean, ci_low, ci_high."""
 
@@ -35,6 +39,11 @@ def text(x: float, y: float, words_: str, *, kind: str = "tick", anchor: str = "
     """An SVG text; ``kind`` is its class in the style sheet."""
     fill = f' fill="{colour}"' if colour else ""
     return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}"{fill}>{escape(words_)}</text>'
+
+
+def width(words_: str, size: float) -> float:
+    """How wide a text may be, in px: no font of the card's has wider digits and letters on average."""
+    return 0.62 * size * len(words_)
 
 
 def rule(x1: float, y1: float, x2: float, y2: float, *, kind: str = "grid") -> str:
@@ -84,7 +93,7 @@ def curve_lines(scope: Scope) -> list[Line]:
     for name, colour in zip(defended, PALETTE * len(defended)):
         for adaptive in (False, True) if len(defended) <= 3 else (True,):
             rows = stats.attacker(attacks, adaptive)
-            label = words.shorten(name, 22) + ("" if adaptive else ", oblivious")
+            label = words.shorten(name, 20) + ("" if adaptive else ", oblivious")
             lines.append(Line(label, colour, "" if adaptive else "6 3", points(rows, name)))
     return [line for line in lines if len(line.points)]
 
@@ -95,20 +104,22 @@ def curve(scope: Scope) -> Markup | None:
         return None
     lines = curve_lines(scope)
     sizes = sorted({0.0, *(eps for line in lines for eps in line.points["eps"])})
-    x, y = scale(0, sizes[-1], 34, 356), scale(0, 1, 236, 22)
-    body = [rule(34, y(v), 356, y(v)) + text(28, y(v) + 4, f"{v:g}", anchor="end") for v in (0, 0.25, 0.5, 0.75, 1)]
-    shown = sizes[-1] + sizes[-1]
+    bottom = 22 + max(214.0, GAP * len(lines))  # room for every label
+    x, y = scale(0, sizes[-1], 34, END), scale(0, 1, bottom, 22)
+    body = [rule(34, y(v), END, y(v)) + text(28, y(v) + 4, f"{v:g}", anchor="end") for v in (0, 0.25, 0.5, 0.75, 1)]
+    free = math.inf
     for eps in reversed(sizes):
-        if x(shown) - x(eps) >= 18:
-            body.append(text(x(eps), 252, f"{eps:g}", anchor="middle"))
-            shown = eps
+        half = width(f"{eps:g}", 11) / 2
+        if x(eps) + half + 4 <= free:
+            body.append(text(x(eps), bottom + 16, f"{eps:g}", anchor="middle"))
+            free = x(eps) - half
     norm = " (L∞)" if scope.norm == "linf" else ""
-    body.append(text(195, 269, f"ε, {words.units(scope.unit)}{norm}", kind="axis", anchor="middle"))
+    body.append(text((34 + END) / 2, bottom + 33, f"ε, {words.units(scope.unit)}{norm}", kind="axis", anchor="middle"))
     body.append(text(34, 12, f"{scope.heading}, mean and 95 % interval", kind="axis"))
     if scope.eps is not None:
-        body.append(rule(x(scope.eps), 22, x(scope.eps), 236, kind="mark"))
+        body.append(rule(x(scope.eps), 22, x(scope.eps), bottom, kind="mark"))
     ends = [(x(line.points["eps"].iloc[-1]), y(line.points["mean"].iloc[-1])) for line in lines]
-    places = spread([end[1] for end in ends], 13.5, 26, 238)
+    places = spread([end[1] for end in ends], GAP, 26, bottom - 8)
     bands, strokes, labels = [], [], []
     for line, (end_x, end_y), place in zip(lines, ends, places):
         p = line.points
@@ -121,14 +132,14 @@ def curve(scope: Scope) -> Markup | None:
         hover = f"<title>{escape(line.label)}: {values}</title>"
         dash = f' stroke-dasharray="{line.dash}"' if line.dash else ""
         strokes.append(f'<polyline points="{path}" fill="none" stroke="{line.colour}" stroke-width="2"{dash}>{hover}</polyline>')
-        labels.append(f'<path d="M{end_x + 2:.1f} {end_y:.1f}L{end_x + 9:.1f} {place:.1f}" class="lead"/>')
-        labels.append(text(end_x + 12, place + 4, line.label, kind="lab", colour=line.colour))
+        labels.append(f'<path d="M{end_x + 2:.1f} {end_y:.1f}L{END + 8:.1f} {place:.1f}" class="lead"/>')
+        labels.append(text(END + 11, place + 4, line.label, kind="lab", colour=line.colour))
     told = "; ".join(
         f"{line.label} {words.fraction(line.points['mean'].iloc[0], 2)} to {words.fraction(line.points['mean'].iloc[-1], 2)}"
         for line in lines
     )
     label = f"Mean {scope.metric_name} from no change to changes of up to {words.size(sizes[-1], scope.unit)}: {told}"
-    return svg(560, 274, label, body + bands + strokes + labels)
+    return svg(560, bottom + 38, label, body + bands + strokes + labels)
 
 
 class Gain(NamedTuple):
@@ -177,7 +188,7 @@ def forest(scope: Scope, found: list[Gain]) -> Markup:
     step = nice_step(span, 5)
     low, high = step * math.floor(min(0.0, *ends) / step + 1e-9), step * math.ceil(max(step, *ends) / step - 1e-9)
     bottom = 22 + 34 * len(found) + 30
-    x = scale(low, high, 164, 452)
+    x = scale(low, high, 164, 430)
     body = []
     for i in range(round((high - low) / step) + 1):
         at = low + i * step
@@ -188,16 +199,16 @@ def forest(scope: Scope, found: list[Gain]) -> Markup:
     body.append(
         text(152, 26, "no defence", kind="lab", anchor="end", colour=INK) + f'<circle cx="{x(0):.1f}" cy="22" r="4" fill="{INK}"/>'
     )
-    body.append(text(468, 26, "reference", kind="lab", colour=INK))
+    body.append(text(444, 26, "reference", kind="lab", colour=INK))
     for row, gain in enumerate(found):
         y = 22 + 34 * (row + 1)
         colour = {"gain": "#1b7f5c", "loss": "#b3261e"}.get(gain.verdict, GREY)
-        body.append(text(152, y + 4, words.shorten(gain.name, 24), kind="lab", anchor="end", colour=INK))
+        body.append(text(152, y + 4, words.shorten(gain.name, 20), kind="lab", anchor="end", colour=INK))
         if gain.naive is not None:
             body.append(_whisker(x, y - 6, gain.naive, "#98a2ad", hollow=True))
         if gain.known is not None:
             body.append(_whisker(x, y + 3, gain.known, colour))
-        body.append(text(468, y + 7, gain.verdict, kind="lab", colour=colour))
+        body.append(text(444, y + 7, gain.verdict, kind="lab", colour=colour))
     told = "; ".join(f"{g.name} {_in_words(g)}" for g in found)
     return svg(560, bottom + 24, f"Paired defence gain in {scope.metric_name}: {told}", body)
 

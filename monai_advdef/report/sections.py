@@ -54,11 +54,18 @@ def certificates(scope: Scope) -> Section | None:
     attacked = scope.every.loc[scope.every["attack"] != "none", "l2"].max()
     aside = f" The attacks of this card change an image by up to {attacked:.4g} in that measure." if attacked > 0 else ""
     note = (
-        "Certified Dice of the network smoothed by noise (Fischer et al. 2021): no change of the image whose L2 length is below "
-        f"the radius{f' (in {unit})' if unit else ''} can leave a lower Dice; true of each image and radius with probability "
-        f"{1 - alpha:g} at least. Voxels that abstain count as errors. Noise is not clipped.{aside}"
+        f"Certified {scope.metric_name} of the network smoothed by noise (Fischer et al. 2021): no change of the image whose L2 "
+        f"length is below the radius{f' (in {unit})' if unit else ''} can leave a lower {scope.metric_name}; true of each image "
+        f"and radius with probability {1 - alpha:g} at least. Voxels that abstain count as errors. Noise is not clipped.{aside}"
     )
-    heads = ["noise, sigma", "draws", "defence", "radius", *(f"certified Dice, {c}" for c in classes), "voxels that abstain"]
+    heads = [
+        "noise, sigma",
+        "draws",
+        "defence",
+        "radius",
+        *(f"certified {scope.metric_name}, {c}" for c in classes),
+        "voxels that abstain",
+    ]
     return Section("Certified by randomised smoothing", heads, lines, note)
 
 
@@ -75,7 +82,7 @@ def detection(scope: Scope) -> Section | None:
     table = [entry for entry in warnings_table(scope.every, ["disagreement"]) if "disagreement" in entry["alarms"]]
     if not table:
         return None
-    heads = ["", "Dice", "disagreement", "AUROC against clean", "alarms", "failed", "failed, caught"]
+    heads = ["", scope.heading, "disagreement", "AUROC against clean", "alarms", "failed", "failed, caught"]
     rows = [
         [
             *_about(entry),
@@ -89,7 +96,7 @@ def detection(scope: Scope) -> Section | None:
     ]
     note = (
         "Disagreement: 1 minus the Dice between the prediction for the image and for the image behind a defence. An alarm: "
-        f"more than all but {words.fraction(table[0]['rate'], 2)} of the clean validation cases. {_failed(table)} An attack "
+        f"more than all but {words.fraction(table[0]['rate'], 2)} of the clean validation cases. {_failed(table, scope)} An attack "
         "called evading knows the detector: what it leaves is what the detector is worth. Intervals: 95 %, DeLong and Wilson."
     )
     return Section("Does the detector see it?", heads, rows, note)
@@ -100,7 +107,7 @@ def confidence(scope: Scope) -> Section | None:
     table = [entry for entry in warnings_table(scope.every, CONFIDENCE) if set(CONFIDENCE) <= set(entry["alarms"])]
     if not table:
         return None
-    heads = ["", "Dice", "confidence", "of the foreground", "entropy", "ECE", "ECE, foreground", "failed"]
+    heads = ["", scope.heading, "confidence", "of the foreground", "entropy", "ECE", "ECE, foreground", "failed"]
     heads += [f"failed, caught by {name.replace('_', ' of the ')}" for name in CONFIDENCE]
     rows = []
     for entry in table:
@@ -108,7 +115,10 @@ def confidence(scope: Scope) -> Section | None:
         caught = [_estimate(entry["caught"][name]) for name in CONFIDENCE]
         rows.append([*_about(entry), *means, f"{entry['failed']} of {entry['n']}", *caught])
     return Section(
-        "Does confidence warn?", heads, rows, f"{_verdict(table)} {_failed(table)} ECE: expected calibration error, 15 bins."
+        "Does confidence warn?",
+        heads,
+        rows,
+        f"{_verdict(table)} {_failed(table, scope)} ECE: expected calibration error, 15 bins.",
     )
 
 
@@ -129,8 +139,8 @@ def _verdict(table: list[dict[str, Any]]) -> str:
     )
 
 
-def _failed(table: list[dict[str, Any]]) -> str:
-    return f"Failed: a Dice below {words.fraction(table[0]['goal'], 2)}."
+def _failed(table: list[dict[str, Any]], scope: Scope) -> str:
+    return f"Failed: a {scope.metric_name} below {words.fraction(table[0]['goal'], 2)}."
 
 
 def _name(entry: dict[str, Any]) -> str:

@@ -14,8 +14,8 @@ from monai_advdef.report.figures import GREY, INK, PALETTE, rule, scale, svg, te
 from monai_advdef.report.scope import Scope
 from monai_advdef.report.sections import Section
 
-SIZE = "structure_ml"
-"""The reading that tells the volume of a structure, by case and class, in ml."""
+SIZES = {"structure_ml": "ml", "structure_mm2": "mm²", "structure_px": "pixels"}
+"""The readings that tell how large a structure is, by case and class, and their units: the first that is recorded is taken."""
 FEWEST = 6
 """Structures from which thirds are made."""
 
@@ -27,43 +27,47 @@ def structures(scope: Scope) -> Section | None:
     table = sized(scope)
     if not len(table):
         return None
-    absent = int((table["ml"] <= 0).sum())
-    table = table[table["ml"] > 0].dropna(subset=["clean", "attacked"])
+    unit = SIZES[str(table["metric"].iloc[0])]
+    absent = int((table["size"] <= 0).sum())
+    table = table[table["size"] > 0].dropna(subset=["clean", "attacked"])
     if not len(table):
         return None
     rows = []
     for name, part in _thirds(table):
-        low, high = part["ml"].min(), part["ml"].max()
+        low, high = part["size"].min(), part["size"].max()
         told = [words.mean(_summary(part, side)) for side in ("clean", "attacked")]
         rows.append([name, f"{low:.3g}" if low == high else f"{low:.3g}–{high:.3g}", str(len(part)), *told])
     note = (
         f"Each mark is one structure of one case, {words.defence(str(table['defense'].iloc[0]))}: {scope.metric_name} without an "
-        "attack (grey ring) and under the attack of the headline (filled), against its volume, on a scale of powers of ten. "
+        f"attack (grey ring) and under the attack of the headline (filled), against its size in {unit}, on a logarithmic scale. "
         "Intervals: 95 %, bootstrap over patients."
     )
     if absent:
         note += f" Left out: {words.count(absent, 'structure')} that the case lacks."
-    heads = ["size of structure", "ml", "structures", f"{scope.metric_name}, clean", f"{scope.metric_name}, under attack"]
-    return Section(f"{scope.heading} against size of structure", heads, rows, note, figure=_figure(scope, table))
+    heads = ["size of structure", unit, "structures", f"{scope.metric_name}, clean", f"{scope.metric_name}, under attack"]
+    return Section(f"{scope.heading} against size of structure", heads, rows, note, figure=_figure(scope, table, unit))
 
 
 def sized(scope: Scope) -> pd.DataFrame:
-    """One row per case and class: ``case, patient, class, ml, defense, clean, attacked``; empty without sizes or attacks."""
-    sizes = scope.every[scope.every["metric"] == SIZE]
+    """One row per case and class: ``case, patient, class, size, metric`` (of the size), ``defense, clean, attacked``; none where
+    sizes or attacks are unknown."""
+    metric = next((name for name in SIZES if (scope.every["metric"] == name).any()), "")
+    sizes = scope.every[scope.every["metric"] == metric]
     head = scope.headline_rows
     if not len(sizes) or not len(head) or not len(scope.clean):
         return pd.DataFrame()
     defense = "none" if (head["defense"] == "none").any() else str(head["defense"].iloc[0])
     found = []
-    for name, ml in sizes.groupby("class"):
+    for name, rows in sizes.groupby("class"):
         attacked = head[(head["class"] == name) & (head["defense"] == defense)]
         clean = scope.clean[(scope.clean["class"] == name) & (scope.clean["defense"] == defense)]
         if not len(attacked) or not len(clean):
             continue
         worst = stats.worst_case(attacked)[["case", "patient", "value"]].rename(columns={"value": "attacked"})
         before = stats.per_case(clean)[["case", "value"]].rename(columns={"value": "clean"})
-        size = ml.groupby("case", as_index=False)["value"].median().rename(columns={"value": "ml"})
-        found.append(worst.merge(before, on="case").merge(size, on="case").assign(**{"class": name, "defense": defense}))
+        size = rows.groupby("case", as_index=False)["value"].median().rename(columns={"value": "size"})
+        about = {"class": name, "defense": defense, "metric": metric}
+        found.append(worst.merge(before, on="case").merge(size, on="case").assign(**about))
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
@@ -71,7 +75,7 @@ def _thirds(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """All structures, and where there are enough the smallest, the middle and the largest third."""
     parts = [("all", table)]
     if len(table) >= FEWEST:
-        order = table.sort_values(["ml", "case", "class"], kind="stable")
+        order = table.sort_values(["size", "case", "class"], kind="stable")
         cuts = np.array_split(np.arange(len(order)), 3)
         parts = [(f"{name} third", order.iloc[cut]) for name, cut in zip(("smallest", "middle", "largest"), cuts)] + parts
     return parts
@@ -83,20 +87,20 @@ def _summary(part: pd.DataFrame, side: str) -> pd.Series:
     return pd.Series({"mean": part[side].mean(), "ci_low": low, "ci_high": high})
 
 
-def _figure(scope: Scope, table: pd.DataFrame) -> Markup:
-    low, high = math.floor(math.log10(table["ml"].min())), math.ceil(math.log10(table["ml"].max()) + 1e-9)
+def _figure(scope: Scope, table: pd.DataFrame, unit: str) -> Markup:
+    low, high = math.floor(math.log10(table["size"].min())), math.ceil(math.log10(table["size"].max()) + 1e-9)
     high = max(high, low + 1)
     x, y = scale(low, high, 34, 540), scale(0, 1, 200, 22)
     body = [rule(34, y(v), 540, y(v)) + text(28, y(v) + 4, f"{v:g}", anchor="end") for v in (0, 0.25, 0.5, 0.75, 1)]
     body += [text(x(power), 216, f"{10.0**power:g}", anchor="middle") for power in range(low, high + 1)]
-    body.append(text(287, 234, "volume of the structure, ml", kind="axis", anchor="middle"))
+    body.append(text(287, 234, f"size of the structure, {unit}", kind="axis", anchor="middle"))
     body.append(text(34, 12, scope.heading, kind="axis"))
     classes = sorted(table["class"].unique())
     colours = {name: (PALETTE * len(classes))[k] if len(classes) > 1 else PALETTE[0] for k, name in enumerate(classes)}
     for _, row in table.iterrows():
-        at = x(math.log10(row["ml"]))
+        at = x(math.log10(row["size"]))
         hover = escape(
-            f"{row['class']}, {row['ml']:.3g} ml: {words.fraction(row['clean'], 2)} → {words.fraction(row['attacked'], 2)}"
+            f"{row['class']}, {row['size']:.3g} {unit}: {words.fraction(row['clean'], 2)} → {words.fraction(row['attacked'], 2)}"
         )
         ring = f'<circle cx="{at:.1f}" cy="{y(row["clean"]):.1f}" r="2.6" fill="none" stroke="{GREY}" stroke-width="1"/>'
         mark = f'<circle cx="{at:.1f}" cy="{y(row["attacked"]):.1f}" r="3" fill="{colours[row["class"]]}" fill-opacity=".75"/>'
@@ -108,8 +112,8 @@ def _figure(scope: Scope, table: pd.DataFrame) -> Markup:
             body.append(text(48 + 170 * (k % 3), 254 + 16 * (k // 3), words.shorten(name, 24), kind="lab", colour=INK))
         lines = -(-len(classes) // 3)
     label = (
-        f"{scope.heading} under attack of {len(table)} structures against their volume, from {table['ml'].min():.3g} to "
-        f"{table['ml'].max():.3g} ml; mean {words.fraction(table['attacked'].mean(), 2)}, "
+        f"{scope.heading} under attack of {len(table)} structures against their size, from {table['size'].min():.3g} to "
+        f"{table['size'].max():.3g} {unit}; mean {words.fraction(table['attacked'].mean(), 2)}, "
         f"clean {words.fraction(table['clean'].mean(), 2)}"
     )
     return svg(560, 240 + 18 * lines, label, body)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from monai_advdef import stats
+from monai_advdef.records import OWN_PREDICTION
 from monai_advdef.report import words
 from monai_advdef.report.groups import named, told_apart
 from monai_advdef.report.scope import METRIC_NAMES, Scope, is_noise
@@ -146,7 +147,8 @@ def markdown_table(df: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]] | No
     that it is not assessed."""
     df, members = df[~stats.is_member(df)], df[stats.is_member(df)]
     groups = named(df, facts or {})
-    heads = ["| attack | ε | defence | attacker | n | IoU, % | Dice, % |", "|---|---|---|---|---:|---:|---:|"]
+    names = " | ".join(f"{_score_name(df, metric)}, %" for metric in ("IoU", "Dice"))
+    heads = [f"| attack | ε | defence | attacker | n | {names} |", "|---|---|---|---|---:|---:|---:|"]
     if len(groups) == 1:
         return "\n".join([*heads, *_markdown_lines(told_apart(df)), *_markdown_members(members, df)]) + "\n"
     lines = [f"| network {heads[0]}", f"|---{heads[1]}"]
@@ -155,13 +157,18 @@ def markdown_table(df: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]] | No
     return "\n".join([*lines, *_markdown_members(members, df)]) + "\n"
 
 
+def _score_name(df: pd.DataFrame, metric: str = "Dice") -> str:
+    """What a metric is called in a table: stability where no labels were given; of several models the name of each says which."""
+    return f"stability ({metric})" if "reference" in df and bool((df["reference"] == OWN_PREDICTION).all()) else metric
+
+
 def _markdown_members(members: pd.DataFrame, rest: pd.DataFrame) -> list[str]:
     """A second table: the runs of every suite, the lowest first: on how many cases, and in which share it was the worst."""
     if not len(members):
         return []
     lines = [
         "",
-        "| suite | ε | defence | member | knows the defence | n | Dice, % | worst in |",
+        f"| suite | ε | defence | member | knows the defence | n | {_score_name(members)}, % | worst in |",
         "|---|---|---|---|---|---:|---:|---:|",
     ]
     for name, cell in told_apart(members).groupby("fingerprint", sort=False):

@@ -88,7 +88,8 @@ def view(grid: Grid) -> View:
         if counts.prod() <= MOST_VOXELS and counts.max() <= LONGEST:
             break
         step *= 1.05
-    indices = [np.minimum(((np.arange(c) + 0.5) * d / s).astype(int), m - 1) for c, d, s, m in zip(counts, shown, sizes, shape)]
+    indices = [((np.arange(count) + 0.5) * n / count).astype(int) for count, n in zip(counts, shape)]
+    shown = sizes * shape / counts
     return View(axes, tuple(i[::-1] if flip else i for i, flip in zip(indices, flips)), tuple(float(s) for s in shown))
 
 

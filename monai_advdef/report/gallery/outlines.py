@@ -14,28 +14,33 @@ FINEST = 512
 
 
 def outline(classes: np.ndarray, colour: str, *, dashed: bool = False) -> str:
-    """The borders of every class of a class map (H, W) as SVG paths, in pixels, simplified to within half a pixel of 512 across.
+    """The borders of every class of a class map (H, W) as SVG paths, in pixels, simplified to within half a pixel of 256 across.
 
     Of more than ``MOST_POINTS`` corners those of the smallest pieces are left out.
     """
     step = max(1, -(-max(classes.shape) // FINEST))
     kept = classes[::step, ::step]
-    found = {
-        int(value): _pieces((kept == value).astype(float), 0.5 * max(kept.shape) / FINEST) for value in np.unique(kept[kept > 0])
-    }
-    least = _smallest([piece for pieces in found.values() for piece in pieces])
+    pieces = [(int(value), piece) for value in np.unique(kept[kept > 0]) for piece in _pieces((kept == value).astype(float))]
+    pieces = [(value, simplified(piece, max(kept.shape) / FINEST)) for value, piece in _largest(pieces, 10 * MOST_POINTS)]
+    pieces = _largest(pieces, MOST_POINTS)
     kind, paths = "dashed" if dashed else "solid", []
-    for pieces in found.values():
-        drawn = "".join(_path(step * piece) for piece in pieces if _extent(piece) >= least)
+    for value in dict.fromkeys(value for value, _ in pieces):
+        drawn = "".join(_path(step * piece) for of, piece in pieces if of == value)
         common = f'd="{drawn}" fill="none" vector-effect="non-scaling-stroke"'
-        paths.append(f'<path {common} class="halo {kind}"/><path {common} stroke="{colour}" class="{kind}"/>' if drawn else "")
+        paths.append(f'<path {common} class="halo {kind}"/><path {common} stroke="{colour}" class="{kind}"/>')
     return "".join(paths)
 
 
-def _pieces(mask: np.ndarray, tolerance: float) -> list[np.ndarray]:
+def _pieces(mask: np.ndarray) -> list[np.ndarray]:
     """The closed borders of a mask, corners (n, 2) as x and y in pixels from its outer edge."""
-    lines = contour_generator(z=np.pad(mask, 1)).lines(0.5)
-    return [simplified(np.asarray(points), tolerance) - 0.5 for points in lines]
+    return [np.asarray(points) - 0.5 for points in contour_generator(z=np.pad(mask, 1)).lines(0.5)]
+
+
+def _largest(pieces: list[tuple[int, np.ndarray]], most: int) -> list[tuple[int, np.ndarray]]:
+    """The longest pieces that have so many corners together, and one at least; in the order of their classes."""
+    order = sorted(pieces, key=lambda piece: -len(piece[1]))
+    number = int((np.cumsum([len(points) for _, points in order]) <= most).sum())
+    return sorted(order[: max(number, 1)], key=lambda piece: piece[0])
 
 
 def simplified(points: np.ndarray, tolerance: float) -> np.ndarray:
@@ -61,17 +66,6 @@ def simplified(points: np.ndarray, tolerance: float) -> np.ndarray:
             kept[furthest] = True
             pending += [(first, furthest), (furthest, last)]
     return points[kept]
-
-
-def _extent(piece: np.ndarray) -> float:
-    return float(np.ptp(piece, axis=0).max())
-
-
-def _smallest(pieces: list[np.ndarray]) -> float:
-    """The extent of the smallest pieces that are drawn."""
-    order = sorted(pieces, key=_extent, reverse=True)
-    within = np.cumsum([len(piece) for piece in order]) <= MOST_POINTS
-    return 0.0 if within.all() else _extent(order[max(int(within.argmin()) - 1, 0)])
 
 
 def _path(points: np.ndarray) -> str:

@@ -36,7 +36,7 @@ def uri(pixels: np.ndarray, *, lossy: bool, widest: int | None = None) -> str:
     if lossy:
         picture.save(buffer, "WEBP", quality=88)
     else:
-        picture.save(buffer, "PNG", optimize=True)
+        picture.save(buffer, "PNG")
     kind = "webp" if lossy else "png"
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 

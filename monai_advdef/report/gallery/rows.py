@@ -17,6 +17,8 @@ VOLUME_PARTS = ("image", "difference", "label", "prediction", "spacing", "limit"
 ABOUT = ("case", "rank", "value", "eps", "unit", "attack", "defense", "adaptive")
 WIDEST = 256
 """Pictures wider or higher than this many pixels are reduced: the noise of an attack does not compress."""
+SMALLEST = 0.25
+"""To this share of their width pictures are made smaller, where they must."""
 RANKS = {"only": "the only case"}
 TOO_LARGE = "Left out to keep this file small; the picture is in gallery/."
 
@@ -51,10 +53,14 @@ def pictures(
     for entry in chosen:
         if clean is not None and (entry["defense"], entry["case"]) in clean:
             entry.setdefault("value_clean", clean[entry["defense"], entry["case"]])
-    for share in (1.0, 0.8, 0.65, 0.5, 0.4, 0.3):
+    rows, share = [], 1.0
+    power = 1 / 3 if any(is_volume(entry) for entry in chosen) else 1 / 2
+    while share >= SMALLEST:
         rows = [_row(entry, number, share, score, truth) for number, entry in enumerate(chosen)]
-        if sum(_bytes(row) for row in rows) <= room:
+        total = sum(_bytes(row) for row in rows)
+        if total <= room:
             return rows
+        share *= 0.95 * (max(room, 0) / total) ** power
     for number in reversed(range(len(rows))):
         if sum(_bytes(row) for row in rows) > room:
             rows[number] = _row({**chosen[number], "left_out": TOO_LARGE}, number, 0.0, score, truth)

@@ -99,4 +99,4 @@ def _mosaic(volume: np.ndarray, columns: int) -> np.ndarray:
 
 
 def _packed(volume: np.ndarray) -> str:
-    return base64.b64encode(zlib.compress(volume.transpose(2, 1, 0).tobytes(), 9)).decode()
+    return base64.b64encode(zlib.compress(volume.transpose(2, 1, 0).tobytes(), 6)).decode()

@@ -13,9 +13,10 @@ from monai.data import MetaTensor
 from scipy.ndimage import find_objects
 from torch import Tensor
 
-from monai_advdef.audit.grid import OWN_LABEL, OWN_PRED
-from monai_advdef.audit.surfaces import components_found, surfaces
-from monai_advdef.audit.way_back import grid_of, in_pixels
+from monai_advdef.audit.forms import background_first
+from monai_advdef.audit.scoring.grid import OWN_LABEL, OWN_PRED
+from monai_advdef.audit.scoring.surfaces import components_found, surfaces
+from monai_advdef.audit.scoring.way_back import grid_of, in_pixels
 from monai_advdef.dicom.units import check_voxel_size, unit_of_meta
 from monai_advdef.handlers.batches import entry
 from monai_advdef.handlers.cell import Engine, add_readings, announce, items_of
@@ -35,7 +36,7 @@ class GridHandler:
     and ``component_precision``, ``volume_change_ml`` (predicted minus labelled), ``volume_change_percent`` of what is labelled,
     ``structure_ml`` (what is labelled). Of an image of unknown size, as pictures are, everything is in pixels: ``hd95_px``,
     ``area_change_px``, ``structure_px``; of a plane of known size areas are in mm2. ``network_dice`` is the Dice of what the
-    bundle's own postprocessing left. See :mod:`monai_advdef.audit.surfaces` for what each is, and whose.
+    bundle's own postprocessing left. See :mod:`monai_advdef.audit.scoring.surfaces` for what each is, and whose.
 
     Rule for empty masks: both empty is an ``nsd``, recall and precision of 1 and a distance of 0; only one of them, 0 and the
     diagonal of the field of view. Where nothing is labelled there is no change in per cent. List it before the ``RecordHandler``.
@@ -107,7 +108,8 @@ class GridHandler:
         pred, label, own_pred, own_label = (entry(output, key, f"{n}_key", "the output") for n, key in keys.items())
         values = self.measure(pred, label)
         own, file = (self._dice(*pair) for pair in ((own_pred, own_label), (pred, label)))
-        self.pairs += list(zip(own, file))
+        first = int(background_first(self.classes, self.activation))
+        self.pairs += list(zip(own, file))[first:]
         return values | {(name, "network_dice"): value for name, value in zip(self.classes, own)}
 
     def _dice(self, pred: Tensor, label: Tensor) -> list[float]:
