@@ -35,6 +35,8 @@ class Preprocessing(MapTransform):
         DataError: when called, files that cannot be read, other channels than the network's, labels that it does not know.
     """
 
+    fleeting = ("_last",)
+
     def __init__(self, plan: Plan, *, image_key: str = "image", label_key: str = "label") -> None:
         super().__init__([image_key, label_key], allow_missing_keys=True)
         self.plan, self.image_key, self.label_key = plan, image_key, label_key

@@ -47,6 +47,8 @@ class Tail(nn.Module):
         dictionary: whether a transform that is none of MONAI's takes a dictionary; told by the others otherwise.
     """
 
+    fleeting = ("held", "size", "boxes")
+
     def __init__(
         self,
         transforms: Iterable[Any],
