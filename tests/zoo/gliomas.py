@@ -80,7 +80,7 @@ def build(folder: Path, *, cases: int = 4) -> tuple[Path, Path]:
     lists = {"training": [e for e in entries if e["fold"] == 0], "validation": [e for e in entries if e["fold"] == 1]}
     (bundle / "configs" / "datalist.json").write_text(json.dumps(lists))
     pairs = [case(i) for i in range(cases)]
-    network = teach(network_of(NETWORK), [_scored(x) for x, _ in pairs], [_regions(y) for _, y in pairs], sigmoid=True, steps=30)
+    network = teach(network_of(NETWORK), [_scored(x) for x, _ in pairs], [_regions(y) for _, y in pairs], sigmoid=True, steps=90)
     torch.save({"model": network.state_dict()}, bundle / "models" / "model.pt")
     return bundle, data
 
