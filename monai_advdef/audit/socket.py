@@ -56,7 +56,11 @@ def plugged(reading: Reading, output_dir: str, device: str) -> dict[str, Any]:
 
 def as_texts(given: Mapping[str, Any]) -> dict[str, Any]:
     """The same, with texts that MONAI would read as a macro, an expression or a reference (``"% of range"``) as plain texts."""
-    return {k: f"${v!r}" if isinstance(v, str) and v.startswith(("%", "$", "@")) else v for k, v in given.items()}
+
+    def plain(text: str) -> str:
+        return "$" + repr(text).replace("@", "\\x40")  # an expression's @ is a reference, within quotes too
+
+    return {k: plain(v) if isinstance(v, str) and v.startswith(("%", "$", "@")) else v for k, v in given.items()}
 
 
 def write_socket(config: dict[str, Any], folder: Path) -> list[Path]:
