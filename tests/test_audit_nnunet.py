@@ -105,7 +105,7 @@ def test_logits_and_labels_are_those_of_nnunets_own_predictor(
     ending = ".png" if name == "colour" else ".nii.gz"
     differ = (labels != written(made / name / "results", case, tmp_path, ending)).mean()
     assert differ <= (0.002 if name == "mr" else 0)  # half precision turns the last bit of a z-score into a label, here and there
-    assert len(np.unique(labels)) > 1
+    assert len(np.unique(labels)) == 3
 
 
 def test_half_precision_sums_are_what_is_scored(parts: dict[str, Parts]) -> None:
@@ -159,10 +159,9 @@ def test_the_tail_has_the_slope_that_finite_differences_see(parts: dict[str, Par
     part = parts[name]
     image = part.preprocessing.head(part.cases[0])["image"][None]
     part.tail.hold(image)
-    x = image.as_tensor()
-    inside = (x != 0).any(1, keepdim=True)
     generator = torch.Generator().manual_seed(1)
-    direction = torch.where(inside, torch.randn(x.shape, generator=generator), 0.0)
+    x = 100 + 5 * torch.randn(image.shape, generator=generator)  # off the kinks: a clip to a window, one to the range of an image
+    direction = torch.randn(x.shape, generator=generator)
     leaf = x.clone().requires_grad_()
     fed = part.tail(leaf)
     upstream = torch.randn(fed.shape, generator=generator)
@@ -173,20 +172,18 @@ def test_the_tail_has_the_slope_that_finite_differences_see(parts: dict[str, Par
     assert secant == pytest.approx(float((gradient.double() * direction).sum()), rel=0.05, abs=0.02 * float(gradient.norm()))
 
 
-def test_an_attack_through_windows_folds_and_resampling_lowers_the_score(parts: dict[str, Parts]) -> None:
-    part = parts["ct"]
+def test_an_attack_through_windows_mirrors_and_resampling_raises_the_loss(parts: dict[str, Parts]) -> None:
+    part = parts["colour"]
     raw = part.preprocessing.head(part.cases[0])
     part.tail.hold(raw["image"][None])
     victim = Victim(part.network, inferer=PreparedInferer(part.inferer, part.tail))
     image, label = raw["image"][None].as_tensor(), raw["label"][None].as_tensor()
-    threat = ThreatModel(eps=20.0, value_range="image", unit="HU")
+    threat = ThreatModel(**part.preprocessing.recovered().threat())
+    outcome = run(PGD(steps=2, step_size=4.0, random_start=False), victim, threat, image, label)
     with victim.frozen():
-        values = [float(victim.gradient(image, lambda z: cross_entropy(z, label))[1])]
-    outcome = run(PGD(steps=2, step_size=10.0, random_start=False), victim, threat, image, label)
-    with victim.frozen():
-        values.append(float(victim.gradient(outcome.adversarial, lambda z: cross_entropy(z, label))[1]))
-    assert values[1] > values[0]
-    assert float((outcome.adversarial - image).abs().max()) <= 20.0
+        before, after = (float(victim.gradient(x, lambda z: cross_entropy(z, label))[1]) for x in (image, outcome.adversarial))
+    assert after > before + 0.01
+    assert 0 < float((outcome.adversarial - image).abs().max()) <= 8.0
 
 
 def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
@@ -194,9 +191,13 @@ def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
 
 
 def test_units_are_those_of_the_channels(parts: dict[str, Parts]) -> None:
-    threats = {name: part.reading.overlay["threat_def"] for name, part in parts.items()}
+    threats = {name: part.preprocessing.recovered().threat() for name, part in parts.items()}
     assert [threats[name]["unit"] for name in VARIANTS] == ["HU", "σ", "grey level"]
     assert [threats[name]["region"] for name in VARIANTS] == [None, "nonzero", None]
+    assert parts["ct"].preprocessing.recovered(unit="%", eps=2).threat()["relative"]
+    for wrong in ({"unit": "σ"}, {"eps": -1.0}, {"unit": "%", "value_range": (0, 1)}):
+        with pytest.raises(DataError):
+            parts["ct"].preprocessing.recovered(**wrong)
     part = parts["mr"]
     image = part.preprocessing.head(part.cases[0])["image"]
     stored = np.stack([np.asarray(nib.load(f).dataobj) for f in part.cases[0]["image"]]).astype(float)

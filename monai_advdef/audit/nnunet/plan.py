@@ -36,6 +36,8 @@ class Plan:
         DataError: nnU-Net is not installed; a file that is missing or no JSON; a cascade; a name that is not known.
     """
 
+    fleeting = ("folder",)  # what lies in it decides
+
     @as_written
     def __init__(self, folder: str, configuration: str, *, trust: bool = False) -> None:
         self.folder, self.configuration, self.trust = Path(folder), str(configuration), trust

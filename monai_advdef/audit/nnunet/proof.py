@@ -25,6 +25,8 @@ class Proof:
         mirror_axes: along which nnU-Net mirrors.
     """
 
+    fleeting = ("difference",)
+
     def __init__(self, plan: Plan, network: Folds, mirror_axes: tuple[int, ...] = ()) -> None:
         self.plan, self.network, self.mirror_axes = plan, network, tuple(mirror_axes)
         self.difference: float | None = None

@@ -44,6 +44,8 @@ class Tail:
         plan: of the folder.
     """
 
+    fleeting = ("axes", "scale", "clean", "frame", "_mask")
+
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.follows = True  # a box that an attack moves
