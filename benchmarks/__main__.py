@@ -17,6 +17,7 @@ PARTS = {
     "compression": "Frequency Refinement / a tensor copy and the published per-block loop; JPEG / the codec called bare",
     "volume": "whole-volume gradient / plain sliding-window inference (memory) and / the plain graph's gradient (time)",
     "native": "one i-FGSM step on a native MRI volume / two forwards and one backward over its windows (time); peak memory",
+    "tail": "an input gradient through a deployed preprocessing / of the network alone (time)",
     "nlce": "NLCE by fused attention / by plain attention (memory); NLCEN / NLCEN without NLCE (time)",
 }
 

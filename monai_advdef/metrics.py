@@ -48,7 +48,7 @@ def encode_label(label: Tensor, logits: Tensor, *, softmax: bool, name: str = "l
             "a class map, or (B, K, *S), a mask per class, on the grid of the image"
         )
     label = label.to(logits.device)
-    if not bool((label == label.round()).all()):
+    if label.is_floating_point() and not bool((label == label.round()).all()):
         raise ValueError(f"{name} holds values that are not whole numbers; give class indices or zeros and ones")
     if label.shape[1] == k:
         if float(label.min()) < 0 or float(label.max()) > 1:

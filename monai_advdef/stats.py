@@ -91,7 +91,7 @@ def summarize(df: pd.DataFrame, by: Sequence[str] = (), *, resamples: int = 2000
     :func:`bootstrap_interval`). Cases whose value is undefined are not counted."""
     cases = per_case(df, by).dropna(subset="value")
     rows = []
-    for key, group in cases.groupby(list(by)) if by else [((), cases)]:
+    for key, group in cases.groupby(list(by)) if by else [((), cases)][: len(cases)]:
         values, patients = group["value"].to_numpy(), group["patient"].to_numpy()
         low, high = bootstrap_interval(values, patients, resamples=resamples, seed=seed)
         centre = {"mean": values.mean(), "std": values.std(), "median": np.median(values), "p5": np.percentile(values, 5)}

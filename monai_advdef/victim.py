@@ -251,7 +251,7 @@ class Victim:
     def _predict(self, network: Callable[..., Any]) -> Callable[[Tensor], Tensor]:
         return lambda x: logits_of(network, x, self.normalize, self.network)
 
-    def _outputs(self, x: Images, network: Callable[..., Any], generators: Generators, *, heads: bool = False) -> list[Logits]:
+    def _outputs(self, x: Tensor, network: Callable[..., Any], generators: Generators, *, heads: bool = False) -> list[Logits]:
         """Logits of the deployed head, or of all; a network that draws sees one case at a time, each from its own generator."""
         if generators is None or not self.random:
             return self._heads(x, network, heads)
@@ -261,14 +261,14 @@ class Victim:
                 parts.append(self._heads(case, network, heads))
         return [torch.cat(part) for part in zip(*parts)]
 
-    def _heads(self, x: Images, network: Callable[..., Any], heads: bool) -> list[Logits]:
+    def _heads(self, x: Tensor, network: Callable[..., Any], heads: bool) -> list[Logits]:
         predict = self._predict(network)
         outputs = self._all_heads(x) if heads else [predict(x) if self.inferer is None else self.inferer(x, predict)]
         for logits in outputs:
             check_finite(logits, self.network)
         return outputs
 
-    def _all_heads(self, x: Images) -> list[Logits]:
+    def _all_heads(self, x: Tensor) -> list[Logits]:
         """Logits of every head, the deployed one first, each (B, K, \\*S) in float32."""
         forward = getattr(self.network, "forward_heads", None)
         if forward is None or not (self.inferer is None or type(self.inferer) is SimpleInferer):

@@ -23,6 +23,7 @@ from monai.transforms import (
     Invertd,
     LoadImaged,
     MapLabelValued,
+    MapTransform,
     NormalizeIntensityd,
     Orientationd,
     RandGridDistortiond,
@@ -37,8 +38,8 @@ from monai.transforms import (
 from PIL import Image
 
 from monai_advdef.audit.dataset import AsDeployed, AuditDataset
-from monai_advdef.audit.grid import OnFileGrid
-from monai_advdef.audit.label_files import LabelFiles
+from monai_advdef.audit.scoring.grid import OnFileGrid
+from monai_advdef.audit.scoring.label_files import LabelFiles
 from monai_advdef.errors import DataError
 
 BOTH = ["image", "label"]
@@ -214,6 +215,23 @@ def test_values_are_mapped_as_the_bundle_maps_them(tmp_path):
         LabelFiles([entry], Compose(loading()), classes=["one", "two"])({"case": "a"})
 
 
+class Kidneys(MapTransform):
+    """A transform of a bundle's own that asks for every key, and looks at the image."""
+
+    def __call__(self, data: Any) -> dict[str, Any]:
+        found = {key: data[key] for key in self.keys}
+        return {**data, "label": found["label"] * (found["image"].max() > 0)}
+
+
+def test_a_transform_of_the_bundles_own_gets_the_image_too(tmp_path):
+    entry = write(tmp_path)
+    out = scored(entry, Compose([*loading(), Kidneys(BOTH), *FLIP]))
+    assert (
+        np.array_equal(out["label"][0].numpy(), np.asarray(nib.load(entry["label"]).dataobj))
+        and dice(out["pred"], out["label"]) == 1
+    )
+
+
 def test_images_put_together_from_several_files(tmp_path):
     """The operations are those of the first of them, which stand under its own name."""
     entry = write(tmp_path)
@@ -310,3 +328,19 @@ def test_channels_last_arrays(tmp_path):
 
         out = scored(entry, chain, None, logits=logits, names=["x"])
         assert np.array_equal(out["label"][0].numpy(), mask[..., 0]) and np.array_equal(out["pred"], out["label"])
+
+
+def test_pictures_show_what_lies_on_the_grid_of_the_attacked_image(tmp_path):
+    """Where a preprocessing resamples behind its scaling, the attacked image has the voxels before that."""
+    entry = write(tmp_path)
+    head = loading() + FLIP
+    chain = Compose([*head, *INTENSITY, Spacingd(BOTH, (1.5, 1.6, 2.9), mode=("bilinear", "nearest"))])
+    data = AuditDataset([entry], chain, Compose(head))[0]
+    data["pred"] = perfect(data["fed"])
+    names = ["one", "two"]
+    out = OnFileGrid(AsDeployed(None), chain, LabelFiles([entry], chain, classes=names), classes=names)(data)
+    assert out["network_pred"].shape != out["shown_pred"].shape == out["image"].shape
+    truth = shapes(world(SHAPE, out["image"].affine))
+    for name in ("shown_pred", "shown_label"):
+        assert dice(out[name][0] == 1, truth == 1) > 0.85
+    assert not [k for k in scored(entry, Compose(head)) if k.startswith("shown")]

@@ -150,3 +150,13 @@ def test_another_process_finds_the_same():
     words += f"print(*(t.identity(t.MADE[n][0]()) for n in {names!r}))"
     there = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": "7"})
     assert there.stdout.split() == [identity(MADE[name][0]()) for name in names], there.stderr
+
+
+def test_what_an_object_knows_of_the_case_at_hand_decides_nothing():
+    class Tail:
+        fleeting = ("held",)
+
+        def __init__(self, scale, held):
+            self.scale, self.held = scale, held
+
+    assert identity(Tail(1, "a")) == identity(Tail(1, "b")) != identity(Tail(2, "a"))

@@ -31,6 +31,10 @@ def test_summary_against_numpy():
     )
 
 
+def test_summary_of_cases_without_a_value_has_no_row():
+    assert stats.summarize(frame([float("nan")] * 2)).empty
+
+
 def test_interval_against_the_exact_bootstrap_distribution():
     """Four patients: all 4^4 resamples are enumerated; percentiles of the sampled bootstrap must come near theirs."""
     values, patients = np.array([0.9, 0.8, 0.1, 0.5, 0.55, 0.3]), np.array(list("aabccd"))

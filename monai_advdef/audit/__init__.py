@@ -7,18 +7,14 @@ from types import ModuleType
 from typing import Any
 
 from monai_advdef.audit.dataset import AsDeployed, AuditDataset
-from monai_advdef.audit.grid import OnFileGrid
 from monai_advdef.audit.handler import TailHandler
 from monai_advdef.audit.isolation import isolated
-from monai_advdef.audit.label_files import LabelFiles
 from monai_advdef.audit.module import Given
 from monai_advdef.audit.outcome import Audit
-from monai_advdef.audit.own_metric import OwnMetric
 from monai_advdef.audit.reading import AuditOptions, Fact, Reading
 from monai_advdef.audit.run import audit
-from monai_advdef.audit.scores import GridHandler
+from monai_advdef.audit.scoring import GridHandler, LabelFiles, OnFileGrid, OwnMetric, References, WithReference
 from monai_advdef.audit.socket import read_cases
-from monai_advdef.audit.stability import References, WithReference
 from monai_advdef.audit.tail import Divided, NotDifferentiable, Tail, divided
 from monai_advdef.audit.weights import load_weights, loaded_network
 

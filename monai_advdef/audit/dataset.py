@@ -11,6 +11,7 @@ from monai.data import Dataset, MetaTensor
 from monai.transforms import Compose, MapTransform
 from torch import Tensor
 
+from monai_advdef.audit.forms import background_first, masks_of_map
 from monai_advdef.errors import DataError
 from monai_advdef.switches import as_written
 
@@ -32,6 +33,8 @@ class AuditDataset(Dataset):
             network's input.
         image_key, label_key: the chain's names.
         labelled: false: cases have no label; the chain then goes without it.
+        classes, activation: of the network. Where a sigmoid head has several classes and the label is a class map, ``label`` holds a
+            mask per class and ``given`` what the chain made of it; a mask of the background counts as not annotated.
 
     Raises:
         DataError: no case; when a case is read, the chain fails on it, naming the case.
@@ -47,12 +50,15 @@ class AuditDataset(Dataset):
         image_key: str = "image",
         label_key: str = "label",
         labelled: bool = True,
+        classes: Sequence[str] = (),
+        activation: str = "softmax",
     ) -> None:
         if not cases:
             raise DataError("there is no case to audit on; name the files with --images and --labels")
         super().__init__([dict(case) for case in cases], None)
         self.preprocessing, self.head = as_chain(preprocessing), as_chain(head)
         self.image_key, self.label_key, self.labelled = image_key, label_key, labelled
+        self.classes, self.activation = list(classes), activation
         if not labelled:
             for chain in (self.preprocessing, self.head):
                 let_missing(chain)
@@ -67,9 +73,23 @@ class AuditDataset(Dataset):
         if self.labelled:
             if self.label_key not in fed:
                 raise DataError(f"{name}: the preprocessing gives no {self.label_key!r}; name its key with label_key")
-            item["label"] = fed[self.label_key]
+            item |= self._masks(fed[self.label_key], name)
+        carried = {k: v for k, v in fed.items() if isinstance(v, MetaTensor) and k not in (self.image_key, self.label_key)}
         files = {key: case[key] for key in (self.image_key, self.label_key) if key in case}
-        return {**item, "files": files, "case": name, "patient": str(case.get("patient", name))}
+        return {**carried, **item, "files": files, "case": name, "patient": str(case.get("patient", name))}
+
+    def _masks(self, label: Any, name: str) -> dict[str, Any]:
+        """The label as it is attacked, and, where that is another form, as it was given."""
+        if self.activation != "sigmoid" or len(self.classes) < 2:
+            return {"label": label}
+        try:
+            masks = label if len(label) > 1 else masks_of_map(torch.as_tensor(label), self.classes)
+        except ValueError as error:
+            raise DataError(f"{name}: {error}") from error
+        found = MetaTensor(masks).copy_meta_from(label) if isinstance(label, MetaTensor) else MetaTensor(masks)
+        if background_first(self.classes, self.activation):
+            found.meta["annotated"] = torch.tensor([1.0, 0.0] + [1.0] * (len(self.classes) - 1))
+        return {"label": found, "given": label}
 
     def _made(self, chain: Chain, case: dict[str, Any], name: str) -> Mapping[str, Any]:
         try:
@@ -128,7 +148,7 @@ class AsDeployed:
             return dict(data)
         held = {self.keys["image"]: data["fed"], self.keys["pred"]: _with_meta(data["pred"], data["fed"])}
         if "label" in data:
-            held[self.keys["label"]] = data["label"]
+            held[self.keys["label"]] = data.get("given", data["label"])
         others = {key: value for key, value in data.items() if key not in ("image", "label", "pred", "fed", *held)}
         made = self.postprocessing({**others, **held})
         return {**data, **{name: made[self.keys[name]] for name in ("label", "pred") if self.keys[name] in made}}

@@ -60,7 +60,7 @@ class TailHandler:
         engine.state.moved = list(self.moved)
         if self.moved:
             logger.warning(
-                "%d attacked images would be cropped elsewhere by the deployed preprocessing than the clean ones; they are scored "
-                "within the box of the clean image",
+                "%d attacked images would be cropped elsewhere by the deployed chain than the clean ones; they are scored %s",
                 len(self.moved),
+                "so, too" if getattr(self.tail, "follows", False) else "within the box of the clean image",
             )

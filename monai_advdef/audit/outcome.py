@@ -11,12 +11,14 @@ from typing import Any
 import monai
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from monai_advdef import __version__
 from monai_advdef import gates as gating
 from monai_advdef.audit.plan import Plan
 from monai_advdef.audit.reading import Fact, Reading
+from monai_advdef.handlers.cell import outward
 from monai_advdef.neighbours import cannot_write, whole
 from monai_advdef.suite import Suite
 
@@ -63,16 +65,21 @@ class Audit:
 def print_plan(made: Audit, console: Console) -> None:
     """What was recovered, and what the audit will cost."""
     assert made.reading is not None and made.plan is not None
-    shown = Table("what", "value", "where from", title=f"{made.reading.kind} {made.reading.name}", title_justify="left")
-    for fact in made.facts:
-        shown.add_row(fact.field, fact.value, fact.source)
-    for name, value in made.threat.items():
-        shown.add_row(name, str(value), "threat model")
-    for name, value in made.plan.lines():
-        shown.add_row(name, value, f"suite {made.suite.name}")
-    console.print(shown)
+    title = f"{made.reading.kind} {made.reading.name}"
+    rows = [(fact.field, fact.value, fact.source) for fact in made.facts]
+    rows += [(name, str(value), "threat model") for name, value in made.threat.items()]
+    rows += [(name, value, f"suite {made.suite.name}") for name, value in made.plan.lines()]
+    if console.is_terminal:
+        shown = Table("what", "value", "where from", title=title, title_justify="left")
+        for row in rows:
+            shown.add_row(*map(escape, row))
+        console.print(shown)
+    else:  # a line each, for logs
+        console.print(
+            title, *(f"{name}: {value} ({source})" for name, value, source in rows), sep="\n", markup=False, soft_wrap=True
+        )
     for note in made.notes:
-        console.print(f"note: {note}", highlight=False)
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
 
 
 def write_audit(made: Audit) -> Path:
@@ -101,7 +108,7 @@ def write_audit(made: Audit) -> Path:
     path = made.folder / FILE
     try:
         with whole(path) as new:
-            new.write_text(json.dumps(held, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+            new.write_text(json.dumps(outward(held), indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
     except OSError as error:
         raise cannot_write(path, error, "what the audit found") from error
     return path

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 from rich.console import Console
@@ -17,9 +18,10 @@ from monai_advdef.audit.building import built, unwrapped, workflow
 from monai_advdef.audit.isolation import SOCKET
 from monai_advdef.audit.kinds import read_model
 from monai_advdef.audit.outcome import Audit, print_plan, write_audit
-from monai_advdef.audit.own_metric import OwnMetric, explain
 from monai_advdef.audit.plan import TimeLeft, default_device, timed
+from monai_advdef.audit.privacy import Mask, Person, hidden_groups, masking, pseudonyms, write_key
 from monai_advdef.audit.reading import AuditOptions, Fact, Reading
+from monai_advdef.audit.scoring import OwnMetric, explain
 from monai_advdef.audit.socket import plugged, write_socket
 from monai_advdef.audit.tail import NotDifferentiable
 from monai_advdef.audit.threats import recovered
@@ -27,13 +29,15 @@ from monai_advdef.bundle import workflows
 from monai_advdef.errors import DataError, nearest
 from monai_advdef.handlers import RecordHandler
 from monai_advdef.handlers.guard import Suspect
-from monai_advdef.handlers.options import names_of
+from monai_advdef.handlers.options import names_of, unit
 from monai_advdef.neighbours import check_writable
 from monai_advdef.progress import Steps, Terminal
 from monai_advdef.records import read_records, read_verdicts
 from monai_advdef.report import build, build_evidence
+from monai_advdef.report.subgroups import read_groups
 from monai_advdef.study import quiet
 from monai_advdef.suite import load_suite
+from monai_advdef.threat import ThreatModel
 from monai_advdef.victim import Victim
 
 logger = logging.getLogger(__name__)
@@ -69,17 +73,27 @@ class _Course:
         self.model, self.cases, self.options, self.console = model, cases, options, console
         self.gates = gating.parse_gates(options.gates, labels=not options.unlabelled)
         self.margin = gating.check_margin(options.margin)
+        if options.baseline:
+            gating.check_baseline(options.baseline)
+        if options.groups:
+            read_groups(options.groups)
         self.suite = load_suite(options.suite)
         self.folder = Path(options.output_dir).expanduser().resolve()
         self.device = options.device or default_device()
         self.files: list[Path] = []
         self.overrides: dict[str, Any] = {}
         self.made = Audit(self.folder, suite=self.suite)
+        self.people: list[Person] = []
+        self.mask: Mask | None = None
 
     def run(self) -> Audit:
-        """All of it."""
+        """All of it; what is recorded and logged meanwhile names no patient, see :mod:`monai_advdef.audit.privacy`."""
         quiet()
         check_writable(output_dir=self.folder)
+        with masking(lambda text: text if self.mask is None else self.mask(text)):
+            return self._run()
+
+    def _run(self) -> Audit:
         reading = self.made.reading = read_model(self.model, self.options, self.cases)
         self._configure(reading)
         self._plan()
@@ -104,6 +118,8 @@ class _Course:
         config[SOCKET]["labelled"] = not self.options.unlabelled
         if self.options.limit:
             config[SOCKET]["cases"] = config[SOCKET]["cases"][: self.options.limit]
+        socket = config[SOCKET]
+        socket["cases"] = self._hide(socket["cases"], socket["image_key"], [*socket["classes"], socket["name"], socket["task"]])
         found = recovered(config, reading, self.options, every=every)
         config[SOCKET] |= found.division()
         config["threat_def"] = {"_target_": "monai_advdef.ThreatModel", **found.threat()}
@@ -115,6 +131,13 @@ class _Course:
             self.files, self.overrides = [*write_socket(config, self.folder), *common], {}
         except TypeError:  # a network from Python: its parts are no text
             self.files, self.overrides = common, config
+
+    def _hide(self, cases: Sequence[Mapping[str, Any]], image_key: str, keep: Sequence[str]) -> list[dict[str, Any]]:
+        """The cases under pseudonyms; from here on their names and files are masked in all that is written and logged."""
+        made, self.people = pseudonyms(cases, image_key=image_key)
+        write_key(self.folder, self.people)
+        self.mask = Mask(self.people, folders=[self.options.dataset_dir] if self.options.dataset_dir else [], keep=keep)
+        return made
 
     def _ours(self, reading: Reading) -> dict[str, Any]:
         """What is given to a bundle in our dialect."""
@@ -139,6 +162,8 @@ class _Course:
         dataset, handler, evaluator = (built(parser, name) for name in ("validate::dataset", "attack_def", "validate::evaluator"))
         if not len(dataset):
             raise DataError("there is no case to audit on; name the files with --images and --labels")
+        if self.mask is None:  # a bundle in our dialect: its cases keep their names, from which random starts are drawn
+            self._hide(dataset.data, "image", built(parser, "record_def").classes)
         with unwrapped():
             batch = next(iter(evaluator.data_loader))
         image, label = (batch[key].to(self.device) for key in ("image", "label"))
@@ -149,8 +174,15 @@ class _Course:
         victim: Victim = handler.view.victim(evaluator.network, inferer, self.device)
         handler.threat.around(image.float())
         self.made.threat = {name: value for name, value in asdict(handler.threat).items() if name != "region"}
+        self._check_gates(handler.threat, built(parser, "record_def").classes)
         cases = self.options.limit or len(dataset)
         self.made.plan = timed(victim, image.float()[:1], self.suite.count(handler.threat), min(cases, len(dataset)))
+
+    def _check_gates(self, threat: ThreatModel, classes: Sequence[str]) -> None:
+        """Refuse a gate on a number that will not be recorded, before the work."""
+        attacks = [self.suite.name, *(member.label for member in self.suite.attacks)]
+        sizes, labels = [float(np.max(threat.eps))], not self.options.unlabelled
+        gating.check_plan(self.gates, sizes=sizes, unit=unit(threat), classes=classes, attacks=attacks, labels=labels)
 
     def _evaluate_all(self) -> None:
         clean = self._evaluate("clean", self.files)
@@ -196,7 +228,8 @@ class _Course:
         if self.options.junit:
             assert self.made.reading is not None
             gating.write_junit(self.options.junit, results, checks, name=self.made.reading.name)
-        build(self.folder, groups=self.options.groups or None)
+        groups = hidden_groups(self.options.groups, self.people, self.folder) if self.options.groups else None
+        build(self.folder, groups=groups)
         build_evidence(self.folder)
-        self.console.print(gating.in_words(verdicts, results), highlight=False)
-        self.console.print(f"card: {self.made.card}")
+        self.console.print(gating.in_words(verdicts, results), highlight=False, markup=False, soft_wrap=True)
+        self.console.print(f"card: {self.made.card}", highlight=False, markup=False, soft_wrap=True)

@@ -10,11 +10,12 @@ from typing import Any
 import yaml
 
 from monai_advdef.audit.isolation import SOCKET, isolated
+from monai_advdef.audit.privacy import private
 from monai_advdef.audit.reading import Reading
 from monai_advdef.errors import DataError
 from monai_advdef.neighbours import whole
 
-MODEL, CASES = "model.yaml", "cases.json"
+MODEL, CASES = "model.yaml", "cases.json"  # the cases, with the paths of their files, lie in the private folder
 DEFAULTS: dict[str, Any] = {
     "name": "model",
     "kind": "model",
@@ -53,7 +54,7 @@ def plugged(reading: Reading, output_dir: str, device: str) -> dict[str, Any]:
 
 
 def write_socket(config: dict[str, Any], folder: Path) -> list[Path]:
-    """Write ``model.yaml`` and ``cases.json`` below a folder and return the configuration files; live objects cannot be written.
+    """Write ``model.yaml`` and ``private/cases.json`` below a folder and return the configuration files.
 
     Raises:
         TypeError: the configuration holds objects.
@@ -61,9 +62,10 @@ def write_socket(config: dict[str, Any], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     cases = config[SOCKET]["cases"]
     if isinstance(cases, Sequence) and not isinstance(cases, str):
-        with whole(folder / CASES) as new:
+        path = private(folder) / CASES
+        with whole(path) as new:
             new.write_text(json.dumps(cases, indent=1, ensure_ascii=False), encoding="utf-8")
-        cases = {"_target_": "monai_advdef.audit.read_cases", "path": str(folder / CASES)}
+        cases = {"_target_": "monai_advdef.audit.read_cases", "path": str(path)}
     text = json.dumps({**config, SOCKET: {**config[SOCKET], "cases": cases}})
     with whole(folder / MODEL) as new:
         new.write_text(HEAD + yaml.safe_dump(json.loads(text), sort_keys=False, width=130, allow_unicode=True), encoding="utf-8")

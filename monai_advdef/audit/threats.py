@@ -10,8 +10,8 @@ from monai_advdef.audit.building import built
 from monai_advdef.audit.dataset import AuditDataset
 from monai_advdef.audit.isolation import SOCKET
 from monai_advdef.audit.reading import AuditOptions, Reading
-from monai_advdef.audit.recovery import Recovered, recover
 from monai_advdef.audit.tail.dividing import split
+from monai_advdef.audit.tail.recovery import Recovered, recover
 
 LOOKED_AT = 4  # cases whose tail and range are looked at beforehand; the tail of the rest is held against the chain as they come
 
@@ -24,11 +24,13 @@ def recovered(config: dict[str, Any], reading: Reading, options: AuditOptions, *
         every: look at all cases.
 
     Raises:
-        DataError: see :func:`monai_advdef.audit.recovery.recover`.
+        DataError: see :func:`monai_advdef.audit.tail.recovery.recover`.
     """
     parser = ConfigParser(config=config)
     socket = config[SOCKET]
     chain = built(parser, f"{SOCKET}::preprocessing")
+    if hasattr(chain, "recovered"):  # it is divided already, and knows its units
+        return chain.recovered(unit=options.unit, eps=options.eps, value_range=options.value_range)
     cases = built(parser, f"{SOCKET}::cases")
     parts = split(chain, socket["image_key"], reads=socket["reads"])
     shown = cases if every else cases[:LOOKED_AT]

@@ -60,11 +60,13 @@ def imported(statements: list[str]) -> dict[str, str]:
     names = dict(known.ALWAYS)
     for statement in statements:
         node = ast.parse(statement.strip()).body[0]
-        alias = node.names[0] if isinstance(node, (ast.Import, ast.ImportFrom)) else None
-        if isinstance(node, ast.ImportFrom) and alias:
-            names[alias.asname or alias.name] = f"{node.module}.{alias.name}"
-        elif alias:
-            names[alias.asname or alias.name.split(".")[0]] = alias.name if alias.asname else alias.name.split(".")[0]
+        if not isinstance(node, (ast.Import, ast.ImportFrom)):
+            continue
+        alias = node.names[0]
+        name, dotted = alias.asname or alias.name.split(".")[0], alias.name if alias.asname else alias.name.split(".")[0]
+        if isinstance(node, ast.ImportFrom):
+            name, dotted = alias.asname or alias.name, f"{node.module}.{alias.name}"
+        names[name] = dotted if names.get(name, dotted) == dotted else f"{names[name]} and {dotted}"
     return names
 
 

@@ -43,29 +43,36 @@ NUMPY = frozenset(
 TORCH = frozenset(
     f"{_SHAPES} {_MATHS} tensor as_tensor from_numpy cat zeros_like ones_like full_like softmax sigmoid relu unsqueeze "
     "flatten clamp float16 float32 float64 bfloat16 half float double int8 int16 int32 int64 uint8 int long short bool device "
-    "dtype Tensor Size cuda.is_available cuda.device_count backends.mps.is_available permute reshape movedim einsum bitwise_and bitwise_or".split()
+    "dtype Tensor Size cuda.is_available cuda.device_count backends.mps.is_available permute reshape movedim einsum bitwise_and "
+    "bitwise_or".split()
 )
 # Where a class or function may be defined to be named, or to be built by a ``_target_``: modules with all below them.
 HOMES = (
     "monai.transforms monai.networks monai.inferers monai.metrics monai.handlers monai.engines monai.optimizers monai.utils.enums "
-    "torch.nn torch.optim torch.utils.data.dataset torch.utils.data.dataloader torch.utils.data.sampler ignite.metrics ignite.engine "
-    "monai_advdef.networks monai_advdef.transforms monai_advdef.defenses monai_advdef.data.transforms monai_advdef.data.ct "
+    "torch.nn torch.optim torch.utils.data.dataset torch.utils.data.dataloader torch.utils.data.sampler ignite.metrics "
+    "ignite.engine monai_advdef.networks monai_advdef.transforms monai_advdef.defenses monai_advdef.data.transforms "
+    "monai_advdef.data.ct "
     "monai_advdef.data.mri monai_advdef.data.pictures monai_advdef.dicom.transforms"
 ).split()
 APPS = re.compile(r"monai\.apps\.\w+(\.\w+)*\.(transforms|networks|inferers?|engines|handlers|interaction|metrics)(\.|$)")
-HELPERS = frozenset(
-    "monai.utils." + name for name in "set_determinism first ensure_tuple ensure_tuple_rep ensure_list".split()
-) | frozenset(
-    "monai.data." + name
-    for name in (
-        "Dataset CacheDataset SmartCacheDataset DataLoader ThreadDataLoader NPZDictItemDataset MetaTensor load_decathlon_datalist "
-        "load_decathlon_properties partition_dataset partition_dataset_classes select_cross_validation_folds list_data_collate "
-        "decollate_batch pad_list_data_collate ITKReader NibabelReader NumpyReader PILReader NrrdReader PydicomReader NibabelGPUReader"
-    ).split()
+HELPERS = (
+    frozenset(["monai_advdef.audit.torchscript.scripted"])
+    | frozenset("monai.utils." + name for name in "set_determinism first ensure_tuple ensure_tuple_rep ensure_list".split())
+    | frozenset(
+        "monai.data." + name
+        for name in (
+            "Dataset CacheDataset SmartCacheDataset DataLoader ThreadDataLoader NPZDictItemDataset MetaTensor "
+            "load_decathlon_datalist "
+            "load_decathlon_properties partition_dataset partition_dataset_classes select_cross_validation_folds list_data_collate "
+            "decollate_batch pad_list_data_collate ITKReader NibabelReader NumpyReader PILReader NrrdReader PydicomReader "
+            "NibabelGPUReader"
+        ).split()
+    )
 )
 # of what these homes hold, what writes, fetches, starts something or hands out what is not its own
 ACTS = re.compile(
-    r"sav(e|er|ing)(?![a-z])|saveima|writ|download|export|persist|lmdb|pickl|onnx|trt|mlflow|clearml|tensorboard|hub|spawn|register|remote",
+    r"sav(e|er|ing)(?![a-z])|saveima|writ|download|export|persist|lmdb|pickl|onnx|trt|mlflow|clearml|tensorboard|hub|spawn|register|"
+    r"remote",
     re.I,
 )
 BY_TARGET_ONLY = re.compile(r"LoadImage|SaveImage|PatchInferer")  # they look classes up by name, which only a definition lets see
@@ -78,6 +85,8 @@ METHODS = frozenset(
     "get items keys values copy "
     # arrays, tensors, networks
     "to cpu cuda float half double int long bool type astype shape dtype ndim size numel item tolist numpy clone detach device "
-    "str loc iloc columns sum mean std min max any all argmax argmin reshape view permute transpose squeeze unsqueeze flatten T repeat expand flip clamp "
+    "str loc iloc columns sum mean std min max any all argmax argmin reshape view permute transpose squeeze unsqueeze "
+    "flatten T repeat "
+    "expand flip clamp "
     "clip round abs softmax sigmoid value read".split()
 )

@@ -16,7 +16,7 @@ from monai_advdef.checks.run import run_checks
 from monai_advdef.defenses import DefendedInferer
 from monai_advdef.handlers import AttackHandler, AttackNotApplied, RecordHandler
 from monai_advdef.handlers.batches import batch_images, network_of
-from monai_advdef.handlers.cell import Engine, case_seeds
+from monai_advdef.handlers.cell import Engine, case_seeds, outward
 from monai_advdef.records import add_verdicts
 from monai_advdef.suite import Suite
 from monai_advdef.switches import as_written
@@ -120,8 +120,8 @@ class ChecksHandler:
         columns = self.records.columns
         about = {name: columns[name] for name in ("attack", "defense", "adaptive", "unit")}
         about["eps"] = columns["eps"] if columns["eps"] < float("inf") else "no bound"
-        plain = [verdict.plain() for verdict in self.verdicts]
-        add_verdicts(self.records.folder, self.records.fingerprint, {**about, "cases": names, "verdicts": plain})
+        plain = outward([verdict.plain() for verdict in self.verdicts])
+        add_verdicts(self.records.folder, self.records.fingerprint, {**about, "cases": outward(names), "verdicts": plain})
         engine.state.verdicts = plain  # type: ignore[attr-defined]
         self._held = []
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from monai_advdef import stats
-from monai_advdef.comparison.measures import OWN, STABILITY, Measure, measure
+from monai_advdef.comparison.measures import OVERLAPS, OWN, STABILITY, Measure, measure
 from monai_advdef.comparison.pairing import common_cases, common_classes, common_conditions, pair
 from monai_advdef.comparison.sides import Condition, Side, read_side
 from monai_advdef.errors import DataError
@@ -168,7 +168,7 @@ def _measure(sides: Sequence[Side], metric: str | None) -> Measure:
         raise DataError(f"scores are about different things ({told}); audit all with labels, or all with --labels none")
     own = references == {OWN}
     name = metric or (STABILITY if own else "dice")
-    if own and name in ("dice", "iou"):
+    if own and name in OVERLAPS:
         raise DataError(f"there were no labels, so there is no {name}: each model was compared with itself; leave --metric away")
     try:
         return measure(name)

@@ -9,13 +9,18 @@ import pandas as pd
 
 from monai_advdef.errors import nearest
 
-HIGHER = ("dice", "iou", "nsd", "component_recall", "component_precision", "region_dice", "region_nsd", "stability")
-LOWER = ("hd95_mm", "region_hd95_mm")
-NEARER = ("volume_error_ml", "volume_change_ml", "volume_change_percent", "region_volume_error_ml")
+HIGHER = ("dice", "iou", "nsd", "component_recall", "component_precision", "network_dice", "region_dice", "stability")
+LOWER = ("hd95_mm", "hd95_px", "region_hd95_mm")
+NEARER = (
+    *("volume_change_ml", "volume_change_percent", "volume_change_px", "volume_error_ml", "region_volume_error_ml"),
+    *("area_change_mm2", "area_change_percent", "area_change_px"),
+)
 DROP = "drop"
 """Not recorded: the clean Dice minus that under attack, case by case."""
 STABILITY = "stability"
 """The Dice with the model's own clean prediction, where there are no labels; recorded as ``dice``."""
+OVERLAPS = ("dice", "iou", "network_dice", "region_dice", DROP)
+"""What is called so of labels only; without them it is stability."""
 OWN = "own prediction"
 """In the column ``reference`` of records: there were no labels."""
 UNITS = {

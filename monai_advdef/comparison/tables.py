@@ -101,4 +101,4 @@ def _escaped(text: str) -> str:
 
 
 def _fraction(measure: str) -> bool:
-    return not measure.endswith(("_mm", "_ml", "_percent"))
+    return not measure.endswith(("_mm", "_ml", "_percent", "_px", "_mm2"))

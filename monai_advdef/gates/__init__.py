@@ -6,7 +6,7 @@ A gate is written as in ``dice[spleen]@5HU/standard >= 0.6``; :mod:`monai_advdef
 
 from __future__ import annotations
 
-from monai_advdef.gates.baseline import MARGIN, check_margin, evaluate_baseline
+from monai_advdef.gates.baseline import MARGIN, check_baseline, check_margin, evaluate_baseline
 from monai_advdef.gates.evaluate import GateResult, evaluate_gates
 from monai_advdef.gates.expression import Gate, parse_gate, parse_gates
 from monai_advdef.gates.junit import junit, write_junit
@@ -18,6 +18,7 @@ __all__ = [
     "MEANING",
     "Gate",
     "GateResult",
+    "check_baseline",
     "check_margin",
     "check_plan",
     "doubtful",

@@ -35,6 +35,16 @@ def check_margin(margin: float) -> float:
     return float(margin)
 
 
+def check_baseline(baseline: str | Path) -> None:
+    """Find out before the work whether the records of an earlier audit can be read.
+
+    Raises:
+        DataError: there are no records, or they are of several models.
+        RecordError: a file is damaged.
+    """
+    read_side(baseline)
+
+
 def evaluate_baseline(
     folder: str | Path,
     baseline: str | Path,

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from monai_advdef.comparison.measures import DROP, STABILITY, Measure, measure, unit_of
+from monai_advdef.comparison.measures import DROP, OVERLAPS, STABILITY, Measure, measure, unit_of
 from monai_advdef.errors import DataError
 
 EXAMPLES = ("dice@5HU >= 0.6", "dice[spleen]@5HU/standard >= 0.5", "p10(dice)@8 >= 0.4", "dice@clean >= 0.8", "drop@5HU <= 0.2")
@@ -209,7 +209,7 @@ class _Reader:
             self.fail(name_at, "a drop is the clean number minus that under attack; write the size of the attack, as in drop@5HU")
         if gate.measure == STABILITY and gate.eps is None:
             self.fail(name_at, "stability is 1 on clean images by definition: the reference is the clean prediction")
-        if not labels and gate.measure in ("dice", "iou", DROP):
+        if not labels and gate.measure in OVERLAPS:
             self.fail(
                 name_at, f"there are no labels, so there is no {gate.measure}: the reference is the model's own; use stability"
             )

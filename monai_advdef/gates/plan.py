@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from monai_advdef.comparison.measures import DROP, STABILITY, recorded, same_unit
+from monai_advdef.comparison.measures import OVERLAPS, STABILITY, recorded, same_unit
 from monai_advdef.errors import DataError, nearest
 from monai_advdef.gates.expression import EXAMPLES, Gate
 
@@ -16,7 +16,7 @@ def check_plan(
     sizes: Sequence[float],
     unit: str,
     classes: Sequence[str],
-    measures: Sequence[str],
+    measures: Sequence[str] = (),
     attacks: Sequence[str] = (),
     labels: bool = True,
 ) -> None:
@@ -27,7 +27,7 @@ def check_plan(
         sizes: what will be attacked, in ``unit``.
         unit: of the images: ``"HU"``, ``"grey level"``, ``"sigma"``, ``"% of the range"``.
         classes: names of the foreground classes (and regions).
-        measures: the metrics that will be recorded, as ``("dice", "iou", "nsd", "hd95_mm")``.
+        measures: the metrics that will be recorded, as ``("dice", "iou", "nsd", "hd95_mm")``; empty: not compared.
         attacks: suites and attacks that will be run; empty: not compared.
         labels: whether there are labels.
 
@@ -42,9 +42,9 @@ def check_plan(
             _refuse(gate, f"{gate.eps:g} {unit} will not be attacked (but {told})", "change the gate, or --eps")
         if gate.measure == STABILITY and labels:
             _refuse(gate, "stability is for audits without labels, and there are labels", "the measure is dice")
-        if gate.measure in ("dice", "iou", DROP) and not labels:
+        if gate.measure in OVERLAPS and not labels:
             _refuse(gate, f"there are no labels, so there is no {gate.measure}", "the measure is stability")
-        if recorded(gate.measure) not in measures:
+        if measures and recorded(gate.measure) not in measures:
             _refuse(gate, f"{gate.measure} will not be measured", f"measured are {', '.join(measures)}")
         if gate.structure and gate.structure.casefold() not in (name.casefold() for name in classes):
             _refuse(gate, f"this model has no class {gate.structure!r}", nearest(gate.structure, classes))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import platform
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from monai_advdef.handlers.cases import Cases
 from monai_advdef.handlers.identity import digest, identity, structure, weights_hash
 from monai_advdef.metrics import class_map, masks_to_classes
 
+MASK: ContextVar[Callable[[str], str]] = ContextVar("mask", default=str)
+"""What is done to every text that is recorded; an audit masks names and paths, and what is computed knows nothing of it."""
 Engine = Any  # a MONAI evaluator or trainer: an ignite engine with a network and an inferer
 
 
@@ -108,6 +111,15 @@ def announced(engine: Engine) -> dict[str, Any]:
     return getattr(engine.state, "measuring", {})
 
 
+def outward(value: Any) -> Any:
+    """A plain value (mappings, lists, text, numbers) as it may be recorded: every text in it but keys is masked, see ``MASK``."""
+    if isinstance(value, str):
+        return MASK.get()(value)
+    if isinstance(value, Mapping):
+        return {key: outward(item) for key, item in value.items()}
+    return [outward(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 def case_names(batch: Mapping[str, Any], image_key: str) -> list[str]:
     """What every case of a collated batch is called by itself; see :class:`monai_advdef.handlers.cases.Cases`."""
     return Cases(None, image_key).names(batch)
@@ -151,7 +163,7 @@ def defense_identity(defense: Any) -> str:
 
 def inferer_identity(inferer: Any) -> str:
     """What tells the inferer inside a defended one, or an inferer by itself, from another one."""
-    return identity(inferer.inferer if isinstance(inferer, DefendedInferer) else inferer, without=("progress",))
+    return identity(inferer.inferer if isinstance(inferer, DefendedInferer) else inferer, without=("progress", "held_grid"))
 
 
 def networks_of(engine: Engine) -> Any:
@@ -199,8 +211,9 @@ def provenance() -> dict[str, Any]:
 
     import monai_advdef
 
+    program = "python -m monai.bundle" if "monai/bundle" in sys.argv[0] else Path(sys.argv[0]).name
     return {
-        "command": " ".join(["python -m monai.bundle" if "monai/bundle" in sys.argv[0] else Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": outward(" ".join([program, *sys.argv[1:]])),
         "versions": {
             "monai_advdef": monai_advdef.__version__,
             "monai": monai.__version__,

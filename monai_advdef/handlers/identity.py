@@ -2,7 +2,8 @@
 
 Values count by content, tensors by shape, type and entries, files by what they hold. A function counts by its code, its defaults and
 what it reads from outside; an object by its class and its attributes; a network also by its structure. Of what is installed
-(MONAI, torch, this package) the name is enough. Where a computation runs (its device, training mode) decides nothing.
+(MONAI, torch, this package) the name is enough. Where a computation runs (its device, training mode) decides nothing, nor do the
+attributes that a class names as ``fleeting``: what it knows of the case at hand.
 """
 
 from __future__ import annotations
@@ -231,7 +232,7 @@ class Walk:
         if isinstance(value, (Sequence, Mapping, Set)):
             self._add_many(value)
         if held or "__init__" in vars(kind) or not installed(kind.__module__):
-            self._add_many({name: item for name, item in held.items() if name not in self.without})
+            self._add_many({name: item for name, item in held.items() if name not in self._passed_over(kind)})
             return
         try:
             self.note("pickled", pickle.dumps(value, protocol=4))
@@ -241,9 +242,12 @@ class Walk:
                 "function, or an object whose attributes are plain values and tensors"
             ) from error
 
+    def _passed_over(self, kind: type) -> frozenset[str]:
+        return self.without | frozenset(getattr(kind, "fleeting", ()))
+
     def _add_network(self, module: nn.Module) -> None:
         made = {name.rpartition("_")[0] for name in module._parameters if name.endswith(("_orig", "_g"))}  # anew by a hook
-        own = {k: v for k, v in vars(module).items() if k not in _OF_MODULES | self.without | made}
+        own = {k: v for k, v in vars(module).items() if k not in _OF_MODULES | self._passed_over(type(module)) | made}
         state = {**module._parameters, **module._buffers}
         self.add(["network", type(module), own, state if self.weights else sorted(state)])
         self.add([list(getattr(module, name).values()) for name in _HOOKS])

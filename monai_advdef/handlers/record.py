@@ -31,6 +31,7 @@ from monai_advdef.handlers.cell import (
     network_identity,
     networks_of,
     not_annotated,
+    outward,
     postprocessing_identity,
     provenance,
     weights_of,
@@ -153,7 +154,7 @@ class RecordHandler:
         check_writable(output_dir=self.folder, **({"gallery": self.gallery.folder} if self.gallery else {}))
         clear_leftovers(self.folder)
         clear_leftovers(self.folder / "gallery")
-        facts = {"config": self.cell, "weights": self.cell["weights"], "data": told["data"], **provenance()}
+        facts = {"config": outward(self.cell), "weights": self.cell["weights"], "data": told["data"], **provenance()}
         self._writer = RecordWriter(self.records, self.fingerprint, facts)
         if self.gallery:
             about = {k: self.columns[k] for k in ("fingerprint", "attack", "suite", "defense", "adaptive", "eps", "unit")}
@@ -163,8 +164,7 @@ class RecordHandler:
 
     def _describe(self, engine: Engine, adaptive: bool) -> dict[str, Any]:
         """The evaluation: for people, and under ``identity`` as the digests of all that decides its numbers."""
-        attack, defense = self.attack, defense_of(engine)
-        loader = engine.state.dataloader
+        attack, defense, loader = self.attack, defense_of(engine), engine.state.dataloader
         self.cases = Cases(getattr(loader, "dataset", None), self.image_key)
         names: list[str] = []
         length, whole = engine.state.epoch_length, len(loader) if hasattr(loader, "__len__") else None
@@ -206,7 +206,7 @@ class RecordHandler:
         readings, engine.state.readings = getattr(engine.state, "readings", None), None  # type: ignore[attr-defined]
         bare = self._bare(engine) if self.undefended else None
         for i, (item, output) in enumerate(zip(items_of(engine.state.batch), items_of(engine.state.output))):
-            name, image = self.cases.name(item), item[self.image_key]
+            name, image = outward(self.cases.name(item)), item[self.image_key]
             prediction, label = (entry(output, getattr(self, key), key, "the output") for key in ("pred_key", "label_key"))
             values = self._values(prediction, label)
             near, drawn = (output.get(f"network_{n}", x) for n, x in (("pred", prediction), ("label", label)))  # on the image's grid
@@ -221,13 +221,13 @@ class RecordHandler:
             values |= readings[i] if readings else {}
             hidden = not_annotated(item.get(self.label_key, label), self.classes)
             values = {(c, m): v for (c, m), v in values.items() if c not in hidden}
-            about = {"case": name, "patient": str(item.get("patient", name)), **self.columns, **_effort(attacked, i)}
+            about = {"case": name, "patient": outward(str(item.get("patient", name))), **self.columns, **_effort(attacked, i)}
             rows = [{**about, "class": c, "metric": m, "value": v} for (c, m), v in values.items()]
             self._writer.add(rows + member_rows(attacked, i, about, self.classes, hidden))
             if self.gallery:
                 mean = float(np.mean([v for (_, m), v in values.items() if m == "dice"]))
                 clean = image if attacked is None else attacked.clean[i]
-                self.gallery.offer(name, mean, clean, image, drawn, near)
+                self.gallery.offer(name, mean, clean, image, output.get("shown_label", drawn), output.get("shown_pred", near))
 
     def completed(self, engine: Engine) -> None:
         """Close the table and write gallery and card."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from monai_advdef.audit.bundles.config import SEP, Config
+from monai_advdef.audit.bundles.config import SEP, Config, NotBuilt
 from monai_advdef.audit.bundles.labels import label_of, listed_pairs, patterns
+from monai_advdef.audit.bundles.scans import scans_of
 from monai_advdef.audit.reading import AuditOptions
 from monai_advdef.data.layouts.rows import bare
 from monai_advdef.data.listing import normal
@@ -28,6 +30,7 @@ FOLDERS = (
     "root_dir",
 )
 ENDINGS = tuple(".nii .nii.gz .nrrd .mha .mhd .dcm .jpg .jpeg .png .tif .tiff .bmp .npy .npz .gif .mgz .hdr .img".split())
+PICKLED = (".npy", ".npz")
 LABELS = ("label", "seg", "mask", "gt")
 
 
@@ -67,13 +70,32 @@ def _beside(config: Config, id: str, told: Path, folder: Path) -> bool:
     return False
 
 
-def own_cases(config: Config, data_id: str, options: AuditOptions) -> Cases:
+def scans(options: AuditOptions, image_key: str, instead: str = "") -> Cases:
+    """A case of every image of the folder, without labels.
+
+    Args:
+        instead: why the bundle's own list is not used.
+
+    Raises:
+        NoList: no image is there.
+    """
+    found, source = scans_of(options)
+    if not found:
+        raise NoList(f"{instead or options.dataset_dir}: no image is there; say by --images what they are called")
+    notes = [f"{instead}; in its place, the cases are {source}: {len(found)}"] if instead else []
+    return Cases([{image_key: str(path)} for path in found], source, notes)
+
+
+def own_cases(config: Config, data_id: str, options: AuditOptions, label_key: str = "label") -> Cases:
     """The bundle's own list, every file found below the folder of the user.
 
     Raises:
         NoList: it is no list of dictionaries with files, or its files are not there.
     """
-    data = config.value(data_id, data=True)
+    try:
+        data = config.value(data_id, data=True)
+    except NotBuilt as error:
+        raise NoList(str(error)) from error
     where = config.source(data_id)
     if not isinstance(data, Sequence) or isinstance(data, str):
         raise NoList(f"{where} is a {type(data).__name__}, not a list of files")
@@ -82,8 +104,9 @@ def own_cases(config: Config, data_id: str, options: AuditOptions) -> Cases:
     if not all(isinstance(item, Mapping) for item in data):
         raise NoList(f"{where} is not a list of cases {{key: file}}, it holds a {type(data[0]).__name__}")
     folder = Path(options.dataset_dir).expanduser().resolve()
-    found, lost = Files(folder, config.root), []
-    items = [{key: found.of(value) for key, value in item.items()} for item in data]
+    found = Files(folder, config.root, options.trust)
+    held = [{_text(key): value for key, value in item.items()} for item in data]
+    items = [{k: found.of(v) for k, v in item.items() if not (options.unlabelled and k == label_key)} for item in held]
     lost = found.lost
     if lost:
         raise NoList(f"{where} names {len(lost)} files that are not in {folder}: {some([Path(p).name for p in lost])}")
@@ -94,11 +117,15 @@ def own_cases(config: Config, data_id: str, options: AuditOptions) -> Cases:
     return Cases(items, where, notes)
 
 
+def _text(key: Any) -> str:
+    return str(key.value if isinstance(key, Enum) else key)
+
+
 class Files:
     """The files that a list names, where they are on this machine."""
 
-    def __init__(self, folder: Path, root: Path) -> None:
-        self.folder, self.root = folder, root
+    def __init__(self, folder: Path, root: Path, trust: bool) -> None:
+        self.folder, self.root, self.trust = folder, root, trust
         self.lost: list[str] = []
         self.outside: list[Path] = []
 
@@ -117,6 +144,11 @@ class Files:
                 return str(self.folder.joinpath(*tail))
         for place in (told, self.root / told):
             if place.is_file():
+                if place.suffix.lower() in PICKLED and not self.trust:
+                    raise DataError(
+                        f"{place} lies outside {self.folder}, and arrays of numpy may hold code; put it with the data, "
+                        "or audit it with --trust"
+                    )
                 self.outside.append(place.resolve())
                 return str(place.resolve())
         self.lost.append(str(told))

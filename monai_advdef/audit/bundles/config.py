@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import glob
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -19,7 +20,12 @@ from monai_advdef.errors import DataError, nearest, reading, reason
 SEP = "::"
 LOCATOR = ComponentLocator(excludes=["monai.bundle"])
 _ABSENT = object()
+_ASIDE = "_aside_"
 Guard = Callable[["Config", Iterable[str], bool], None]
+
+
+class NotBuilt(DataError):
+    """A part of a configuration that fails when it is built or evaluated, with the reason."""
 
 
 class Config:
@@ -49,7 +55,7 @@ class Config:
             parser.resolve_macro_and_relative_ids()
         self.tree: dict[str, Any] = parser.get()
         self.edits: list[str] = []
-        self.replaced: dict[str, str] = {}
+        self.more_imports: list[str] = []  # what changed expressions need
 
     def _within(self, config: Any) -> Any:
         """The same with macros of other files made absolute; one that leaves the bundle is refused."""
@@ -128,7 +134,7 @@ class Config:
 
     def imports(self) -> list[str]:
         """Every import statement of the files, without its ``$``."""
-        found: list[str] = []
+        found: list[str] = list(self.more_imports)
 
         def walk(node: Any) -> None:
             if isinstance(node, str) and _is_import(node):
@@ -160,9 +166,7 @@ class Config:
             self.guard(self, [id], data)
         needed = self.needed_imports([id])
         require_packages(needed, self.source(id))
-        given: dict[str, Any] = {}
-        if data and self.guard is not None:
-            given = {name: SimpleNamespace(read_csv=_local_table) for s in needed for name in bound_by(s) if "pandas" in s}
+        given = {name: IN_DATA[s.split()[1]] for s in needed for name in bound_by(s) if data and s.split()[1] in IN_DATA}
         statements = [f"${s}" for s in needed if not (bound_by(s) & given.keys())]
         parser = ConfigParser({**_without_imports(self.tree), "imports": statements}, globals=given)
         parser.locator = LOCATOR
@@ -176,7 +180,15 @@ class Config:
             root = error
             while root.__cause__ is not None and isinstance(root, (RuntimeError, KeyError)):
                 root = root.__cause__  # type: ignore[assignment]
-            raise DataError(f"{self.source(id)} cannot be built: {type(root).__name__}: {reason(root)}") from error
+            raise NotBuilt(f"{self.source(id)} cannot be built: {type(root).__name__}: {reason(root)}") from error
+
+    def evaluated(self, text: str) -> Any:
+        """What an expression or reference comes to that stands nowhere by itself."""
+        self.tree[_ASIDE] = text
+        try:
+            return self.value(_ASIDE)
+        finally:
+            del self.tree[_ASIDE]
 
     def overlay(self) -> dict[str, Any]:
         """The changes, by id; below a macro the whole of what it stands for."""
@@ -240,6 +252,11 @@ def _without_imports(node: Any) -> Any:
     return None if isinstance(node, str) and _is_import(node) else deepcopy(node)
 
 
+def _sorted_glob(pattern: Any, **options: Any) -> list[str]:
+    """``glob.glob`` in the order of the names."""
+    return sorted(glob.glob(str(pattern), **options))
+
+
 def _local_table(path: Any, *args: Any, **options: Any) -> Any:
     """``pandas.read_csv`` of a file of this machine, never of an address."""
     import pandas
@@ -247,3 +264,8 @@ def _local_table(path: Any, *args: Any, **options: Any) -> Any:
     if not Path(path).is_file():
         raise DataError(f"{path}: no such file; give the folder of the data by --dataset_dir")
     return pandas.read_csv(Path(path), *args, **options)
+
+
+# What takes the place of modules in lists of data: tables of this machine alone, and files in an order that is always the same, so
+# that lists of images and of labels belong together
+IN_DATA = {"pandas": SimpleNamespace(read_csv=_local_table), "glob": SimpleNamespace(glob=_sorted_glob, iglob=_sorted_glob)}

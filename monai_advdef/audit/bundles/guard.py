@@ -11,7 +11,7 @@ from monai.data.image_reader import ImageReader
 
 from monai_advdef.audit.bundles.config import SEP, Config
 from monai_advdef.audit.bundles.packages import CALLED
-from monai_advdef.audit.bundles.settle import SAFE, dotted
+from monai_advdef.audit.bundles.settle import dotted
 from monai_advdef.audit.trust import LOCATED, Impure, Missing, check_expression, check_target, components, imported, refusal
 from monai_advdef.errors import DataError
 
@@ -27,7 +27,7 @@ def require_pure(config: Config, ids: Iterable[str], data: bool = False) -> None
     Raises:
         DataError: what does more, with its file, its key and the remedy; or a package that is not installed.
     """
-    modules = imported([*config.imports(), SAFE])
+    modules = imported(config.imports())
     for id, value in config.reach(ids).items():
         for at, item in components(value, id):
             try:

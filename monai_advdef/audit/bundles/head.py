@@ -8,10 +8,10 @@ from typing import Any
 from monai_advdef.audit.bundles.chain import keys_of, parts, target
 from monai_advdef.audit.bundles.config import SEP, Config
 from monai_advdef.audit.bundles.folder import Bundle
+from monai_advdef.audit.forms import is_background
 from monai_advdef.audit.reading import AuditOptions
 from monai_advdef.errors import DataError
 
-BACKGROUND = ("background", "bg", "bck", "everything else", "other", "others", "none", "bkg")
 COUNTS = ("out_channels", "num_classes", "out_classes", "num_class", "n_classes")
 
 
@@ -62,7 +62,7 @@ def _at(value: Any, at: int) -> Any:
     return (value[at] if at < len(value) else None) if isinstance(value, list) else value
 
 
-def channels_of(config: Config, network: str, bundle: Bundle) -> tuple[int, str]:
+def channels_of(config: Config, network: str, bundle: Bundle, options: AuditOptions) -> tuple[int, str]:
     """How many channels the network puts out, and where it was read.
 
     Raises:
@@ -77,20 +77,25 @@ def channels_of(config: Config, network: str, bundle: Bundle) -> tuple[int, str]
     told = bundle.outputs().get("num_channels")
     if isinstance(told, int):
         return told, "network_data_format in configs/metadata.json"
+    if options.classes and options.activation:
+        return len(options.classes) + (options.activation == "softmax"), "--classes, --activation"
     raise DataError(
         f"{config.source(network)}: nothing tells how many channels the network puts out; add num_channels to metadata.json"
     )
 
 
-def classes(bundle: Bundle, channels: int, kind: str, options: AuditOptions) -> tuple[list[str], str, list[str]]:
+def classes(bundle: Bundle, channels: int, kind: str, options: AuditOptions, told: Any = None) -> tuple[list[str], str, list[str]]:
     """The names of the foreground channels in their order, where they were read, and what is to be told.
+
+    Args:
+        told: names of all channels, in place of those of the metadata.
 
     Raises:
         ValueError: ``options.classes`` of another number.
     """
-    told = bundle.outputs().get("channel_def")
+    told = told or bundle.outputs().get("channel_def")
     names = _names(told, channels)
-    first = 1 if kind == "softmax" or (names and names[0].lower() in BACKGROUND and channels > 1) else 0
+    first = 1 if kind == "softmax" else 0
     count = channels - first
     if options.classes:
         if len(options.classes) != count:
@@ -100,7 +105,9 @@ def classes(bundle: Bundle, channels: int, kind: str, options: AuditOptions) -> 
         return list(options.classes), "--classes", []
     source = "channel_def in configs/metadata.json"
     if names:
-        return _apart(names[first:]), source, []
+        own = kind == "sigmoid" and is_background(names[0])
+        told_of = f"channel 0 is a region of its own, {names[0]!r}: it is scored, too, and counts in means over the classes"
+        return _apart(names[first:]), source, [told_of] * own
     notes = [f"metadata.json names {len(told)} classes, the network puts out {channels} channels: they are numbered"] if told else []
     return [f"class {i}" for i in range(first, channels)] if count > 1 else ["foreground"], "numbered", notes
 

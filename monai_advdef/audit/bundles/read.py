@@ -5,22 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigExpression
 from torch import nn
 
-from monai_advdef.audit.bundles.cases import Cases, NoList, data_of, filled, named, own_cases, point_at, with_labels
-from monai_advdef.audit.bundles.chain import SAVERS, parts, target, without
+from monai_advdef.audit.bundles.cases import Cases, NoList, data_of, filled, named, own_cases, point_at, scans, with_labels
+from monai_advdef.audit.bundles.chain import SAVERS, keys_of, parts, target, without
 from monai_advdef.audit.bundles.choose import Choice, choices
 from monai_advdef.audit.bundles.config import SEP, Config
+from monai_advdef.audit.bundles.facts import shortened, told_parts
 from monai_advdef.audit.bundles.folder import Bundle, find_scripts, open_bundle
 from monai_advdef.audit.bundles.guard import require_pure
 from monai_advdef.audit.bundles.head import activation, channels_of, classes
 from monai_advdef.audit.bundles.keys import keys_read
 from monai_advdef.audit.bundles.labelling import label_too
 from monai_advdef.audit.bundles.labels import listed_pairs
+from monai_advdef.audit.bundles.one_head import Head, OneHead, head_of
+from monai_advdef.audit.bundles.packages import require_packages
 from monai_advdef.audit.bundles.promptable import Promptable, require_promptless
-from monai_advdef.audit.bundles.settle import SAFE, settle
-from monai_advdef.audit.bundles.weights import find_weights, read_weights
+from monai_advdef.audit.bundles.regions import label_on_input, spread_label
+from monai_advdef.audit.bundles.settle import settle
+from monai_advdef.audit.bundles.spare import one_chain, without_spare
+from monai_advdef.audit.bundles.weights import Weights, find_weights, read_weights
 from monai_advdef.audit.plan import default_device
 from monai_advdef.audit.reading import AuditOptions, Reading
 from monai_advdef.errors import DataError
@@ -38,7 +42,20 @@ def read_bundle(path: Path, options: AuditOptions) -> Reading:
         DataError: no bundle; nothing in it that can be audited, with the reason for each of its configurations; code or files that
             are not run without ``trust``; weights or data that are not there or do not fit.
     """
-    bundle = open_bundle(Path(path).expanduser().resolve(), Path(options.output_dir).expanduser().resolve() / "unpacked")
+    unpack_to = Path(options.output_dir).expanduser().resolve() / "unpacked"
+    return read_workflow(open_bundle(Path(path).expanduser().resolve(), unpack_to), options)
+
+
+def read_workflow(bundle: Bundle, options: AuditOptions, network: dict[str, Any] | None = None, kind: str = KIND) -> Reading:
+    """Read an opened bundle.
+
+    Args:
+        network: the definition of a network that brings its own weights, in place of the bundle's.
+        kind: of the reading.
+
+    Raises:
+        DataError: see :func:`read_bundle`.
+    """
     if options.trust:
         find_scripts(bundle.root)
     refused: list[DataError] = []
@@ -47,7 +64,7 @@ def read_bundle(path: Path, options: AuditOptions) -> Reading:
         found = sorted(found, key=lambda choice: not choice.use)
     for choice in found:
         try:
-            return _Reader(bundle, choice, options).read([str(error) for error in refused])
+            return _Reader(bundle, choice, options, network, kind).read([str(error) for error in refused])
         except (NoList, Promptable) as error:
             refused.append(error)
     promptable = [error for error in refused if isinstance(error, Promptable)]
@@ -64,12 +81,13 @@ def _remedy(options: AuditOptions) -> str:
 class _Reader:
     """One of the configurations of a bundle, read part by part."""
 
-    def __init__(self, bundle: Bundle, choice: Choice, options: AuditOptions) -> None:
-        self.bundle, self.choice, self.options = bundle, choice, options
+    def __init__(self, bundle: Bundle, choice: Choice, options: AuditOptions, network: dict[str, Any] | None, kind: str) -> None:
+        self.bundle, self.choice, self.options, self.network = bundle, choice, options, network
         self.evaluator = choice.evaluator
         self.config = Config(choice.files, bundle.root, bundle.metadata, None if options.trust else require_pure)
         self.device = options.device or default_device()
-        self.made = Reading(name=bundle.name, kind=KIND, root=bundle.root, files=list(choice.files))
+        self.head: Head | None = None
+        self.made = Reading(name=bundle.name, kind=kind, root=bundle.root, files=list(choice.files))
         if "bundle_root" in self.config.tree:
             self.config.put("bundle_root", str(bundle.root))
 
@@ -82,12 +100,24 @@ class _Reader:
         made.notes += require_promptless(config, self.evaluator, transform)
         image_key, label_key = keys_read(config, self.evaluator)
         cases = self._cases(data, image_key, label_key)
-        self._prepare(transform, image_key, label_key, cases)
+        self.head = head_of(self.bundle, config, self.evaluator)
+        channels = self._channels()
+        self._prepare(transform, image_key, label_key, cases, channels[0])
+        if self.network is not None:
+            config.put(config.follow(f"{self.evaluator}{SEP}network"), self.network)
         ids = self._ids(transform)
+        if self.head is not None:
+            made.notes += self._take_head(ids, (image_key, label_key), cases)
         self._check(ids)
-        deployed = self._deployed(ids, image_key, label_key, cases)
-        made.overlay = {**config.overlay(), "imports": self._imports(ids), "deployed": deployed}
+        deployed = self._deployed(ids, (image_key, label_key), cases, channels)
+        about = {"_meta_": self.bundle.metadata} if any(id.startswith("_meta_") for id in config.reach(ids.values())) else {}
+        made.overlay = {**about, **config.overlay(), "imports": self._imports(ids), "deployed": deployed}
         return made
+
+    def _channels(self) -> tuple[int, str]:
+        if self.head is not None:
+            return len(self.head.channels), self.head.source
+        return channels_of(self.config, f"{self.evaluator}{SEP}network", self.bundle, self.options)
 
     def _data_ids(self) -> tuple[str, str]:
         """Where the list of data and the preprocessing stand; what is no list may still be replaced by the user's files."""
@@ -107,7 +137,7 @@ class _Reader:
         pairs = listed_pairs(options) if options.images and options.labels and not options.unlabelled else None
         if pairs is not None:
             return Cases(pairs.items(image_key, label_key), pairs.name, pairs.notes)
-        cases = self._listed(data, image_key, label_key)
+        cases = scans(options, image_key) if options.unlabelled and options.images else self._listed(data, image_key, label_key)
         cases.items = filled(cases.items, image_key, label_key, not options.unlabelled and not self.choice.use)
         return cases if options.unlabelled else with_labels(cases, image_key, label_key, options)
 
@@ -117,30 +147,31 @@ class _Reader:
             if not data:
                 raise NoList(f"{self.config.source(self.evaluator)}: its data are not a list of files")
             point_at(self.config, self.options, data)
-            return own_cases(self.config, data, self.options)
+            return own_cases(self.config, data, self.options, label_key)
         except NoList as error:
+            if self.options.unlabelled and self._loads_one(image_key):
+                return scans(self.options, image_key, str(error))
             found = None if self.options.labels else listed_pairs(self.options)
-            if found is None or self._several(image_key):
+            if found is None or not self._loads_one(image_key):
                 raise
             notes = [f"{error}; in its place, {note}" for note in found.notes[:1]] + found.notes[1:]
             return Cases(found.items(image_key, label_key), found.name, notes)
 
-    def _several(self, image_key: str) -> bool:
-        """Whether the chain loads images under several keys, so that one file a case cannot be enough."""
-        try:
-            _, transform = data_of(self.config, self.evaluator)
-        except NoList:
-            return False
-        loads = [item for item in parts(self.config, transform) or () if target(item).startswith("LoadImage")]
-        return bool(loads) and not any(image_key in str(item.get("keys")) or "@" in str(item.get("keys")) for item in loads)
+    def _loads_one(self, image_key: str) -> bool:
+        """Whether the chain loads one image a case from a file, so that a list of the user's files can take the place of its own."""
+        _, transform = self._data_ids()
+        items = parts(self.config, transform)
+        loads = [keys_of(self.config, item) for item in items or () if "Load" in target(item)]
+        return items is None or any(image_key in keys for keys in loads)
 
-    def _prepare(self, transform: str, image_key: str, label_key: str, cases: Cases) -> None:
+    def _prepare(self, transform: str, image_key: str, label_key: str, cases: Cases, channels: int) -> None:
         """Chains without savers and random transforms; with the label, where only the image is loaded."""
         config, made = self.config, self.made
         post = self._post()
         gone = [*without(config, transform, SAVERS), *(without(config, post, SAVERS) if post else [])]
         if gone:
             made.notes.append(f"{', '.join(dict.fromkeys(gone))} is left out: an audit saves what it needs itself")
+        made.notes += one_chain(config, transform, post) + without_spare(config, transform, [post])
         items = parts(config, transform)
         random = [target(item) for item in items or () if target(item).startswith("Rand")]
         if random:
@@ -149,14 +180,11 @@ class _Reader:
                 "give a configuration whose evaluation does not"
             )
         if not self.options.unlabelled:
-            made.notes += label_too(config, transform, image_key, label_key, cases.items, self._channels()[0])
+            made.notes += label_too(config, transform, image_key, label_key, cases.items, channels)
 
     def _post(self) -> str | None:
         id = f"{self.evaluator}{SEP}postprocessing"
         return id if self.config.get(id) is not None else None
-
-    def _channels(self) -> tuple[int, str]:
-        return channels_of(self.config, f"{self.evaluator}{SEP}network", self.bundle)
 
     def _ids(self, transform: str) -> dict[str, str]:
         """What the socket refers to: its name there, and the id."""
@@ -167,46 +195,55 @@ class _Reader:
                 ids[name] = f"{at}{SEP}{key}"
         return {name: self.config.follow(id) for name, id in ids.items()}
 
+    def _take_head(self, ids: dict[str, str], keys: tuple[str, str], cases: Cases) -> list[str]:
+        """One map of several: what comes after the network reads all of them, and is left out."""
+        head = self.head
+        assert head is not None
+        left = [part for part in ("postprocessing", "key_metric") if ids.pop(part, None)]
+        told = f"the network puts out several maps; {head.key} is audited ({', '.join(head.channels)})"
+        notes = [told + (f", and {' and '.join(left)} of all of them left out" if left else "")]
+        return notes if self.options.unlabelled else notes + label_on_input(self.config, ids["preprocessing"], keys, cases.items[0])
+
     def _check(self, ids: dict[str, str]) -> None:
         notes = settle(self.config, ids.values(), self.device, self.options.trust)
         self.made.notes += notes
+        require_packages(self.config.needed_imports(ids.values()), self.config.name_of(self.choice.files[0]))
         if self.config.guard is not None:
             self.config.guard(self.config, ids.values(), False)
 
     def _imports(self, ids: dict[str, str]) -> list[str]:
         """The statements that the parts need; what else a bundle imports is not imported."""
-        needed = self.config.needed_imports(ids.values())
-        uses = any("load_weights(" in str(v) for v in self.config.reach(ids.values()).values() if ConfigExpression.is_expression(v))
-        return [f"${s}" for s in [*needed, *([SAFE] if uses else [])]]
+        return [f"${s}" for s in self.config.needed_imports(ids.values())]
 
-    def _deployed(self, ids: dict[str, str], image_key: str, label_key: str, cases: Cases) -> dict[str, Any]:
+    def _deployed(self, ids: dict[str, str], keys: tuple[str, str], cases: Cases, counted: tuple[int, str]) -> dict[str, Any]:
         made, config = self.made, self.config
+        (image_key, label_key), (channels, where) = keys, counted
         network = config.value(ids["network"])
         if not isinstance(network, nn.Module):
             raise DataError(f"{config.source(ids['network'])} is a {type(network).__name__}, not a network of torch; correct it")
         weights = self._weights(network)
-        channels, where = self._channels()
         post = ids.get("postprocessing")
-        kind, kind_from = activation(config, post, channels, self.options)
-        names, names_from, notes = classes(self.bundle, channels, kind, self.options)
-        made.notes += [*weights.notes, *notes, *cases.notes]
+        if self.head is None:
+            kind, kind_from = activation(config, post, channels, self.options)
+        else:
+            kind, kind_from = self.head.activation, self.head.source
+        names, names_from, notes = classes(self.bundle, channels, kind, self.options, self.head.channels if self.head else None)
+        made.notes += [*(weights.notes if weights else ()), *notes, *cases.notes]
         items = named(cases.items, image_key)
-        made.tell("network", type(network).__name__, config.source(ids["network"]))
-        made.tell("checkpoint", weights.path.name + (f", {weights.key}" if weights.key else ""), weights.source)
-        made.tell("channels", f"{channels}, {kind}", f"{where}; {kind_from}")
-        made.tell("classes", ", ".join(names[:12]) + (f", ... ({len(names)})" if len(names) > 12 else ""), names_from)
-        for part in ("preprocessing", "inferer", "postprocessing", "key_metric"):
-            made.tell(
-                part.replace("_", " "),
-                self._told(ids.get(part)),
-                config.source(ids[part]) if part in ids else "the evaluator has none",
-            )
+        if kind == "sigmoid" and not self.options.unlabelled:
+            made.notes += spread_label(config, (ids["preprocessing"], post), keys, items[0], names)
+        found = {"network": (type(network).__name__, config.source(ids["network"]))}
+        if weights is not None:
+            found["checkpoint"] = (weights.path.name + (f", {weights.key}" if weights.key else ""), weights.source)
+        found["channels"] = (f"{channels}, {kind}", f"{where}; {kind_from}")
+        found["classes"] = (shortened(names), names_from)
+        for name, (value, source) in {**found, **told_parts(config, ids)}.items():
+            made.tell(name, value, source)
         made.tell("cases", str(len(items)), cases.source)
         return {
             "name": self.bundle.name,
-            "kind": KIND,
-            "network": f"@{ids['network']}",
-            "checkpoint": weights.socket(self.options.trust),
+            "kind": made.kind,
+            **self._network(ids, weights),
             "inferer": f"@{ids['inferer']}" if "inferer" in ids else {"_target_": "SimpleInferer"},
             "preprocessing": f"@{ids['preprocessing']}",
             "postprocessing": f"@{post}" if post else None,
@@ -220,21 +257,19 @@ class _Reader:
             "key_metric": f"@{ids['key_metric']}" if "key_metric" in ids else None,
         }
 
-    def _weights(self, network: nn.Module) -> Any:
+    def _network(self, ids: dict[str, str], weights: Weights | None) -> dict[str, Any]:
+        """Network and checkpoint of the socket."""
+        network, checkpoint = f"@{ids['network']}", weights.socket(self.options.trust) if weights is not None else None
+        if self.head is None:
+            return {"network": network, "checkpoint": checkpoint}
+        whole = "inferer" not in ids or target(self.config.get(ids["inferer"])) == "SimpleInferer"
+        given = {"key": self.head.key, "activation": self.head.activation, "whole": whole, "checkpoint": checkpoint}
+        return {"network": {"_target_": f"{OneHead.__module__}.OneHead", "network": network, **given}, "checkpoint": None}
+
+    def _weights(self, network: nn.Module) -> Weights | None:
+        if self.network is not None:
+            return None
         path, key, source, notes = find_weights(self.config, self.evaluator)
         found = read_weights(path, key, network, source, self.options)
         self.made.notes += notes
         return found
-
-    def _told(self, id: str | None) -> str:
-        """A part in words: the class names of a chain, or the class with its arguments."""
-        if id is None:
-            return "none"
-        items = parts(self.config, id) if id.endswith(("preprocessing", "postprocessing", "transform", "transforms")) else None
-        if items is not None:
-            return " > ".join(target(item) for item in items)
-        node = self.config.get(id)
-        if isinstance(node, dict) and "_target_" in node:
-            given = ", ".join(f"{k}={v}" for k, v in node.items() if not k.startswith("_") and not isinstance(v, dict))
-            return f"{target(node)}({given})"
-        return ", ".join(map(str, node)) if isinstance(node, dict) else str(node)

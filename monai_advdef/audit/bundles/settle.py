@@ -23,6 +23,10 @@ WITHOUT_EFFECT = {
     "SwinUNETR": {"img_size": "since MONAI 1.5"},
     "": {"meta_keys": "since MONAI 0.9", "meta_key_postfix": "since MONAI 0.9", "image_only": "since MONAI 1.3"},
 }
+RENAMED: dict[str, tuple[str, dict[str, str]]] = {  # arguments under their new names; those with "=" are given
+    "SplitChanneld": ("SplitDimd", {"channel_dim": "dim"}),
+    "AddChanneld": ("EnsureChannelFirstd", {"=channel_dim": "no_channel"}),
+}
 _SPECIAL = ("_target_", "_requires_", "_disabled_", "_desc_", "_mode_")
 
 
@@ -41,6 +45,7 @@ def settle(config: Config, ids: Iterable[str], device: str, trust: bool) -> list
                 new, asked = _rewritten(item, device, trust)
                 if new != item:
                     config.put(at, new)
+                    config.more_imports += [SAFE] * ("load_weights(" in new)
                     moved += [at] * asked
                     notes += [f"{config.source(at)}: the file that torch.load reads is read as tensors, on the CPU"] * (
                         "load_weights" in new
@@ -121,14 +126,15 @@ def _arguments(config: Config, at: str, item: dict[str, Any]) -> list[str]:
     Raises:
         DataError: an argument that it does not take and that may have had an effect, or a target that is not there.
     """
+    notes = _renamed(config, at, item)
+    item = config.get(at)
     name = dotted(item)
-    notes = []
     if isinstance(item.get("pretrained"), (bool, str)) and item["pretrained"] and _own(name):
         value = config.value(f"{at}{SEP}pretrained") if isinstance(item["pretrained"], str) else True
         if value:
             config.put(f"{at}{SEP}pretrained", False)
             notes.append(f"{config.source(at)}: pretrained weights are not fetched, for the checkpoint replaces them")
-    if not _own(name):
+    if not _own(name) and "." in name:
         return notes
     built = pydoc.locate(name)
     if built is None:
@@ -152,6 +158,18 @@ def _arguments(config: Config, at: str, item: dict[str, Any]) -> list[str]:
         config.put(at, {k: v for k, v in config.get(at).items() if k != key})
         notes.append(f"{config.source(at)}: {short} takes no {key!r} ({gone}), which had no effect; it is left out")
     return notes
+
+
+def _renamed(config: Config, at: str, item: dict[str, Any]) -> list[str]:
+    """A transform under the name that MONAI gave it later."""
+    old = str(item["_target_"]).rsplit(".", 1)[-1]
+    if old not in RENAMED or ("." in item["_target_"] and not _own(item["_target_"])):
+        return []
+    new, arguments = RENAMED[old]
+    kept = {arguments.get(k, k): v for k, v in item.items() if arguments.get(k, k)}
+    fixed = {k: v for k, v in arguments.items() if k.startswith("=")}
+    config.put(at, {**kept, "_target_": new, **{k[1:]: v for k, v in fixed.items()}})
+    return [f"{config.source(at)}: {old} is called {new} since MONAI 1.3"]
 
 
 def _own(name: str) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from monai_advdef.audit.bundles.chain import target
 from monai_advdef.audit.bundles.config import SEP, Config
 from monai_advdef.audit.reading import AuditOptions
+from monai_advdef.audit.weights import WRAPPERS as STRIPPED
 from monai_advdef.audit.weights import load_weights
 from monai_advdef.data.notes import some
 from monai_advdef.errors import DataError
@@ -118,6 +119,10 @@ def read_weights(path: Path, wanted: str, network: nn.Module, source: str, optio
         bare = {k.removeprefix(wrapper): v for k, v in state.items() if k.startswith(wrapper)}
         if bare.keys() == names.keys():
             _require_shapes(bare, names, path)
+            if wrapper in STRIPPED:
+                return Weights(
+                    path, key, source, (f"{path.name}: the names of the weights begin with {wrapper!r}, which is left out",)
+                )
             return _written(bare, path, source, options, f"the names of the weights begin with {wrapper!r}, which was left out")
     missing, extra = sorted(names.keys() - state.keys()), sorted(state.keys() - names.keys())
     raise DataError(

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from monai.transforms import Compose, ConcatItemsd, CopyItemsd, MapTransform, ScaleIntensity
+from monai.transforms import Compose, ConcatItemsd, CopyItemsd, EnsureChannelFirst, MapTransform, ScaleIntensity
 from monai.utils import ensure_tuple
 
-from monai_advdef.audit.tail.kinds import Kind, NotDifferentiable, flat, kind_of, name_of, plain, type_for
-from monai_advdef.audit.tail.tail import REMEDY, Tail
+from monai_advdef.audit.tail.kinds import Kind, flat, kind_of, plain, told_apart, type_for
+from monai_advdef.audit.tail.tail import Tail
 from monai_advdef.audit.tail.units import PerSigmad, Times, Timesd
 
 LEAVING = (Kind.READS, Kind.IDLE, Kind.TYPES, Kind.SHAPES, Kind.CROPS)  # the values of an image
@@ -33,7 +33,7 @@ def divided(
     key: str = "image",
     *,
     reads: Sequence[str] = (),
-    per_sigma: Mapping[str, bool] | None = None,
+    per_sigma: Mapping[str, Any] | None = None,
     at_input: float | None = None,
 ) -> Divided:
     """Divide a preprocessing before its first transform that may change intensities of the image.
@@ -63,7 +63,9 @@ def divided(
 
 
 def split(preprocessing: Any, key: str = "image", *, reads: Sequence[str] = ()) -> Divided:
-    """The two parts as :func:`divided` gives them, whether or not the tail has a gradient."""
+    """The two parts as :func:`divided` gives them, whether or not the tail has a gradient; or those that a preprocessing offers."""
+    if hasattr(preprocessing, "head") and hasattr(preprocessing, "tail"):
+        return Divided(preprocessing.head, preprocessing.tail)
     chain = flat(preprocessing)
     feeds = _feeds(chain, key)
     lazy = preprocessing.lazy if isinstance(preprocessing, Compose) else False
@@ -77,8 +79,7 @@ def split(preprocessing: Any, key: str = "image", *, reads: Sequence[str] = ()) 
             head += [] if made & set(t.keys) else [t]
         elif not tail and (i <= reading or kind_of(t) in LEAVING or type(t).__name__ in reads):
             head.append(t)
-        elif name_of(plain(t)) == "EnsureChannelFirst":
-            _require_channels_apart(t, tail)
+        elif type(plain(t)) is EnsureChannelFirst and not told_apart(tail):
             head.append(t)
         else:
             sources = sources if tail else feeds[i]
@@ -88,12 +89,15 @@ def split(preprocessing: Any, key: str = "image", *, reads: Sequence[str] = ()) 
                 head.append(t)  # of a label, too
     if sources != [key]:
         head.append(ConcatItemsd(sources, key) if len(sources) > 1 else CopyItemsd(sources, 1, [key]))
-    return Divided(Compose(head, lazy=lazy), Tail(tail, key=key, sources=sources, lazy=lazy, dictionary=_dictionary(chain)))
+    end = Tail(tail, key=key, sources=sources, lazy=lazy, dictionary=_dictionary(chain))
+    end.crops_before = [t for t in head if kind_of(t) is Kind.CROPS and getattr(t, "source_key", key) == key]
+    return Divided(Compose(head, lazy=lazy), end)
 
 
-def _feeds(chain: Sequence[Any], key: str) -> list[list[str]]:
+def _feeds(chain: Sequence[Any], key: str) -> list[list[Any]]:
     """Before each transform, the keys that the image is going to be made of, in the order of its channels."""
-    now, found = [key], []
+    now: list[Any] = [key]
+    found: list[list[Any]] = []
     for t in reversed(chain):
         if isinstance(t, ConcatItemsd) and t.name in now:
             now = [k for name in now for k in (t.keys if name == t.name else [name])]
@@ -128,12 +132,3 @@ def _last_reader(chain: Sequence[Any], feeds: Sequence[Sequence[str]]) -> int:
     if readers:
         return readers[-1]
     return places[0] if places and kind_of(chain[places[0]]) is Kind.ASKED and isinstance(chain[places[0]], MapTransform) else -1
-
-
-def _require_channels_apart(transform: Any, tail: Sequence[Any]) -> None:
-    """Refuse to bring channels to the front behind a statistic by channel, which then was one by row."""
-    for t in tail:
-        if kind_of(t) is not Kind.SCALES or getattr(plain(t), "channel_wise", False):
-            raise NotDifferentiable(
-                f"{name_of(transform)} stands behind {name_of(t)}, which tells channels apart already; put it before, or {REMEDY}"
-            )

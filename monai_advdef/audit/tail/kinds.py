@@ -29,6 +29,8 @@ from monai.utils import ensure_tuple_rep, get_equivalent_dtype
 from monai_advdef.audit.tail.intensity import KNOWN
 from monai_advdef.errors import DataError
 
+REMEDY = "attack the input of the network, and say so"
+
 
 class NotDifferentiable(ValueError):
     """A preprocessing whose end cannot be made a part of the victim; the message names the transform and why."""
@@ -111,6 +113,11 @@ def flat(preprocessing: Any) -> list[Any]:
                 "with the preprocessing of the evaluation or inference, which draws nothing"
             )
     return found
+
+
+def told_apart(transforms: Sequence[Any]) -> Any:
+    """The first of some transforms that tells a channel from an axis of space, or ``None``."""
+    return next((t for t in transforms if kind_of(t) is not Kind.SCALES or getattr(plain(t), "channel_wise", False)), None)
 
 
 def type_for(transform: Any, key: str) -> torch.dtype | None:

@@ -11,8 +11,9 @@ from monai.transforms import Transform
 from torch import Tensor
 
 from monai_advdef.audit.dataset import AsDeployed
-from monai_advdef.audit.label_files import CASE, decided, on_grid, settled
-from monai_advdef.audit.way_back import WayBack, file_grid, grid_of, inverts, same_grid, steps
+from monai_advdef.audit.forms import decided, settled
+from monai_advdef.audit.scoring.label_files import CASE, on_grid
+from monai_advdef.audit.scoring.way_back import WayBack, file_grid, grid_of, inverts, resampled, same_grid, steps
 from monai_advdef.dicom.series_subject import Grid
 from monai_advdef.errors import DataError
 from monai_advdef.metrics import class_map
@@ -54,14 +55,15 @@ class OnFileGrid(Transform):
     highest one (softmax), or all from .5 on (sigmoid). The label is the file's own content, which no spatial transform has touched.
 
     Beside them are kept, on the network's grid and as the network and the preprocessing gave them, ``network_pred`` and
-    ``network_label``; what the model's own postprocessing left of the two, untouched under its own keys in ``left``, and in the form
-    of the others as ``own_pred`` and ``own_label`` (where it left them on two grids, those of the network's grid).
+    ``network_label`` (for pictures also ``shown_pred`` and ``shown_label``, where the attacked image lies on another grid); what the
+    model's own postprocessing left of the two, untouched under its own keys in ``left``, and in the form of the others as
+    ``own_pred`` and ``own_label`` (where it left them on two grids, those of the network's grid).
 
     Args:
         own: the model's postprocessing as it is deployed.
         preprocessing: the model's, whole.
-        labels: where the label on the file's grid comes from: :class:`~monai_advdef.audit.label_files.LabelFiles`, or
-            :class:`~monai_advdef.audit.stability.References`.
+        labels: where the label on the file's grid comes from: :class:`~monai_advdef.audit.scoring.label_files.LabelFiles`, or
+            :class:`~monai_advdef.audit.scoring.stability.References`.
         classes: names of the foreground classes.
         activation: ``"softmax"`` or ``"sigmoid"``.
 
@@ -81,7 +83,7 @@ class OnFileGrid(Transform):
     ) -> None:
         self.own, self.labels, self.classes, self.activation = own, labels, list(classes), activation
         self.way = WayBack(preprocessing, image_key=own.keys["image"])
-        self.inverted = inverts(own.postprocessing, own.keys["pred"])
+        self.inverted, self.label_inverted = (inverts(own.postprocessing, own.keys[key]) for key in ("pred", "label"))
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """One case, decollated: ``image``, ``fed``, ``label``, ``case``, and ``pred``, the logits (K, \\*S) of the network."""
@@ -95,7 +97,16 @@ class OnFileGrid(Transform):
             own = {OWN_PRED: near[NETWORK_PRED], OWN_LABEL: near[NETWORK_LABEL]}
         keys = self.own.keys
         untouched = {keys["pred"]: left["pred"], keys["label"]: left["label"], keys["image"]: data["fed"]}
-        return {**left, "pred": made.pred, "label": label, **near, **own, LEFT: untouched}
+        shown = self._shown(data, near)
+        return {**left, "pred": made.pred, "label": label, **near, **own, **shown, LEFT: untouched}
+
+    def _shown(self, data: Mapping[str, Any], near: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """For pictures, where the voxels of the attacked image are others than the network's."""
+        image, fed = data["image"], data["fed"]
+        if not isinstance(image, MetaTensor) or same_grid(grid_of(image), grid_of(fed)):
+            return {}
+        onto = grid_of(image)
+        return {k.replace("network", "shown"): self.settled(resampled(x, fed, onto, nearest=True)) for k, x in near.items()}
 
     def _labelled(self, data: Mapping[str, Any], pred: MetaTensor) -> MetaTensor:
         """The label on the file's grid, which is the prediction's."""
@@ -112,7 +123,7 @@ class OnFileGrid(Transform):
         return label
 
     def settled(self, x: Tensor, name: str = "the prediction") -> Tensor:
-        """Masks or scores in one form; see :func:`~monai_advdef.audit.label_files.settled`."""
+        """Masks or scores in one form; see :func:`~monai_advdef.audit.forms.settled`."""
         return settled(x, self.classes, self.activation, name, hard=name == "the label")
 
     def of_logits(self, logits: Tensor) -> Tensor:

@@ -146,7 +146,7 @@ class WayBack:
         if not self.moving:
             return _put(x, fed)
         if self.untraced and file is not None and all(op.get("class") == ToTensord.__name__ for op in fed.applied_operations):
-            return _resampled(x, fed, file, nearest)
+            return resampled(x, fed, file, nearest=nearest)  # what was done to the image is forgotten, not where it lies
         why = ""
         for key in self._keys():
             try:
@@ -178,11 +178,11 @@ def _of_monai(transform: Any) -> bool:
     return type(transform).__module__.startswith("monai.transforms.")
 
 
-def _resampled(x: Tensor, fed: MetaTensor, file: Grid, nearest: bool) -> MetaTensor:
-    """By the two affines alone: ``ToTensord`` forgets what was done to an image, but not where it lies."""
-    undo = SpatialResample(mode="nearest" if nearest else "bilinear", padding_mode="zeros", dtype=np.float64)
-    found = undo(_put(x, fed), dst_affine=torch.as_tensor(file.affine), spatial_size=file.shape[: x.ndim - 1])
-    return MetaTensor(found.as_subclass(Tensor).float(), affine=torch.as_tensor(file.affine))
+def resampled(x: Tensor, fed: MetaTensor, to: Grid, *, nearest: bool) -> MetaTensor:
+    """What lies on the grid of ``fed`` on another one, by the two affines alone."""
+    move = SpatialResample(mode="nearest" if nearest else "bilinear", padding_mode="zeros", dtype=np.float64)
+    found = move(_put(x, fed), dst_affine=torch.as_tensor(to.affine), spatial_size=to.shape[: x.ndim - 1])
+    return MetaTensor(found.as_subclass(Tensor).float(), affine=torch.as_tensor(to.affine))
 
 
 def _put(x: Tensor, fed: MetaTensor) -> MetaTensor:

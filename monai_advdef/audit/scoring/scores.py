@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from ignite.engine import Events
 from monai.data import MetaTensor
-from scipy.ndimage import find_objects
 from torch import Tensor
 
-from monai_advdef.audit.grid import OWN_LABEL, OWN_PRED
-from monai_advdef.audit.surfaces import components_found, surfaces
-from monai_advdef.audit.way_back import grid_of, in_pixels
+from monai_advdef.audit.forms import background_first
+from monai_advdef.audit.scoring.grid import OWN_LABEL, OWN_PRED
+from monai_advdef.audit.scoring.surfaces import Structure, components_found, structures, surfaces
+from monai_advdef.audit.scoring.way_back import grid_of, in_pixels
 from monai_advdef.dicom.units import check_voxel_size, unit_of_meta
 from monai_advdef.handlers.batches import entry
 from monai_advdef.handlers.cell import Engine, add_readings, announce, items_of
@@ -35,7 +35,7 @@ class GridHandler:
     and ``component_precision``, ``volume_change_ml`` (predicted minus labelled), ``volume_change_percent`` of what is labelled,
     ``structure_ml`` (what is labelled). Of an image of unknown size, as pictures are, everything is in pixels: ``hd95_px``,
     ``area_change_px``, ``structure_px``; of a plane of known size areas are in mm2. ``network_dice`` is the Dice of what the
-    bundle's own postprocessing left. See :mod:`monai_advdef.audit.surfaces` for what each is, and whose.
+    bundle's own postprocessing left. See :mod:`monai_advdef.audit.scoring.surfaces` for what each is, and whose.
 
     Rule for empty masks: both empty is an ``nsd``, recall and precision of 1 and a distance of 0; only one of them, 0 and the
     diagonal of the field of view. Where nothing is labelled there is no change in per cent. List it before the ``RecordHandler``.
@@ -107,7 +107,8 @@ class GridHandler:
         pred, label, own_pred, own_label = (entry(output, key, f"{n}_key", "the output") for n, key in keys.items())
         values = self.measure(pred, label)
         own, file = (self._dice(*pair) for pair in ((own_pred, own_label), (pred, label)))
-        self.pairs += list(zip(own, file))
+        first = int(background_first(self.classes, self.activation))
+        self.pairs += list(zip(own, file))[first:]
         return values | {(name, "network_dice"): value for name, value in zip(self.classes, own)}
 
     def _dice(self, pred: Tensor, label: Tensor) -> list[float]:
@@ -119,20 +120,17 @@ class GridHandler:
         """Values by (class, metric) of one case: prediction and label (1, \\*S) or (K, \\*S)."""
         found, true = (torch.as_tensor(x).as_subclass(Tensor).cpu().numpy() for x in (pred, label))
         spacing, unit = voxel_size(label)
-        reach = math.dist([0.0] * len(spacing), [s * n for s, n in zip(spacing, true.shape[1:])])
-        boxes = [_boxes(x, len(self.classes), self.activation) for x in (found, true)]
         values: Values = {}
-        for k, name in enumerate(self.classes):
-            at = _union([x[k] for x in boxes])
-            one, other = (_mask(x, k, self.activation, at) for x in (found, true))
+        reach = math.dist([0.0] * len(spacing), [s * n for s, n in zip(spacing, true.shape[1:])])
+        maps = self.activation == "softmax"
+        both = (structures(x, len(self.classes), maps=maps) for x in (found, true))
+        for name, one, other in zip(self.classes, *both):
             values |= {(name, metric): value for metric, value in self._structure(one, other, spacing, unit, reach).items()}
         return values
 
-    def _structure(
-        self, found: np.ndarray, true: np.ndarray, spacing: tuple[float, ...], unit: str, reach: float
-    ) -> dict[str, float]:
+    def _structure(self, found: Structure, true: Structure, spacing: tuple[float, ...], unit: str, reach: float) -> dict[str, float]:
         values: dict[str, float] = {}
-        predicted, labelled = int(found.sum()), int(true.sum())
+        predicted, labelled = len(found), len(true)
         if self.distances:
             if predicted and labelled:
                 apart = surfaces(found, true, spacing)
@@ -160,20 +158,3 @@ def voxel_size(label: Tensor) -> tuple[tuple[float, ...], str]:
     affine = unit_of_meta(label.meta) * grid_of(label).affine  # of a plane, too, whatever plane of the patient it is
     check_voxel_size(affine, str(label.meta["filename_or_obj"]))
     return tuple(np.linalg.norm(affine[:3, :3], axis=0)[: label.ndim - 1].tolist()), "mm"
-
-
-def _boxes(x: np.ndarray, classes: int, activation: str) -> list[tuple[slice, ...] | None]:
-    """Where each class lies."""
-    if activation == "softmax":
-        return list(find_objects(x[0].astype(np.int32, copy=False), max_label=classes))
-    return [find_objects(mask.astype(np.int32), max_label=1)[0] for mask in x]
-
-
-def _union(boxes: Sequence[tuple[slice, ...] | None]) -> tuple[slice, ...]:
-    """The smallest box around those that there are; where there are none, no voxel."""
-    there = [box for box in boxes if box is not None]
-    return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*there)) or (slice(0),)
-
-
-def _mask(x: np.ndarray, k: int, activation: str, at: tuple[slice, ...]) -> np.ndarray:
-    return x[0][at] == k + 1 if activation == "softmax" else x[k][at] > 0

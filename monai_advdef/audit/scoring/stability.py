@@ -16,7 +16,7 @@ from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from monai_advdef.audit.grid import OnFileGrid
+from monai_advdef.audit.scoring.grid import OnFileGrid
 from monai_advdef.handlers.cell import inferer_identity, network_identity
 from monai_advdef.handlers.identity import Unidentified, digest, identity
 from monai_advdef.neighbours import check_writable, whole
@@ -27,7 +27,7 @@ REFERENCE = "reference"
 
 
 class References:
-    """The clean predictions that :class:`WithReference` keeps, as labels of :class:`~monai_advdef.audit.grid.OnFileGrid`."""
+    """The clean predictions that :class:`WithReference` keeps, as labels of :class:`~monai_advdef.audit.scoring.grid.OnFileGrid`."""
 
     def __call__(self, data: Mapping[str, Any]) -> MetaTensor:
         """The deployed clean prediction on the file's grid, class map (1, \\*S) or masks (K, \\*S)."""
@@ -120,6 +120,9 @@ class WithReference(Dataset):
 
     def _predicted(self, item: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The clean prediction of a case on the network's grid, as the own postprocessing leaves it, and on the file's grid."""
+        hold = getattr(getattr(self.inferer, "prepare", None), "hold", None)
+        if hold is not None:  # a tail that moves voxels must know their grid
+            hold(*(item[key][None].to(self.device) for key in ("image", "fed")))
         with eval_mode(self.network), torch.no_grad():
             logits = self.inferer(_plain(item["image"])[None].to(self.device), self.network)
         logits = _plain(logits)[0].cpu()

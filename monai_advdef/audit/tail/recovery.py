@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
@@ -13,8 +13,21 @@ from torch import Tensor
 from monai_advdef.audit.reading import Fact
 from monai_advdef.audit.tail import Divided, NotDifferentiable
 from monai_advdef.audit.tail.scale import local_scale
+from monai_advdef.audit.tail.stated import (
+    BUDGETS,
+    GREY,
+    HU,
+    PERCENT,
+    RANGES,
+    SHARE,
+    SIGMA,
+    Stated,
+    of_chain,
+    of_files,
+    spelt,
+    window,
+)
 from monai_advdef.audit.tail.units import brightness_free, sigma
-from monai_advdef.audit.units import BUDGETS, GREY, HU, PERCENT, RANGES, SHARE, SIGMA, Stated, of_chain, of_files, spelt, window
 from monai_advdef.errors import DataError
 
 Item = Mapping[str, Any]  # of an audit's data set: image, fed, case, files
@@ -82,9 +95,9 @@ def recover(
 ) -> Recovered:
     """The threat model of images: what is given, else what is stated, else what the files, the chain and the values show.
 
-    A default range never excludes a case: where one lies outside, or not all were looked at, it is each image's own. Where the tail
-    has no gradient, or is not equal to what the deployed chain makes, eps moves the network's input by as much as the image's eps
-    moves it at the median case.
+    A default range never excludes a case: where one lies outside, or not all of HU were looked at, it is each image's own. Where the
+    tail has no gradient, or is not equal to what the deployed chain makes, eps moves the network's input by as much as the image's
+    eps moves it at the median case.
 
     Args:
         parts: of :func:`monai_advdef.audit.tail.dividing.split`.
@@ -108,7 +121,9 @@ def recover(
     seen = _look(parts, items, budget, found.unit, per_sigma, fallback=False)
     if seen.lacking:
         seen = _look(parts, items, budget, found.unit, per_sigma, fallback=True, lacking=seen.lacking)
-        return _at_input(found, budget, seen)
+        made = _at_input(found, budget, seen)
+        unused = () if value_range is None else ("--range is of the image, and is not used at the network's input",)
+        return replace(made, notes=(*made.notes, *unused))
     if eps is None and found.unit == GREY and max(span[1] for span in seen.spans.values()) > 255:
         budget = BUDGETS[GREY] * 257  # of 65535, where the first case was a dark one
     wide, notes = _range(found.unit, seen, complete, value_range)
@@ -237,7 +252,7 @@ def _range(unit: str, seen: _Seen, complete: bool, given: Sequence[float] | None
     if unit not in RANGES:
         return "image", []
     wide = (0.0, 65535.0) if unit == GREY and high > 255 else RANGES[unit]
-    if complete and wide[0] <= low and high <= wide[1]:
+    if (complete or unit != HU) and wide[0] <= low and high <= wide[1]:
         return wide, []
     why = "not every case was looked at"
     if complete:

@@ -12,12 +12,11 @@ from monai.data import MetaTensor
 from monai.transforms import AsDiscreted, Compose, Invertd, SaveImaged, allow_missing_keys_mode
 from torch import Tensor
 
-from monai_advdef.audit.way_back import file_grid, grid_of, moves, steps
+from monai_advdef.audit.forms import settled
+from monai_advdef.audit.scoring.way_back import file_grid, grid_of, moves, steps
 from monai_advdef.data.volume_files import whole_values
 from monai_advdef.dicom.series_subject import Grid, check_same_grid, turned_onto
 from monai_advdef.errors import DataError, reason
-from monai_advdef.handlers.cell import label_map, masks_of
-from monai_advdef.metrics import masks_to_classes
 
 CASE = "case"
 
@@ -64,6 +63,22 @@ class LabelFiles:
         plain.to_onehot = [None] * len(plain.to_onehot)
         return plain
 
+    def _read(self, entry: Mapping[str, Any], image: Any, what: str) -> Any:
+        """What the chain makes of the label; with the image, too, where a transform of the bundle's own cannot do without."""
+        with allow_missing_keys_mode(self.chain):
+            try:
+                return self.chain(dict(entry))[self.label_key]
+            except Exception as error:  # of any reader and transform
+                first = error
+        try:
+            if image is not None and isinstance(_root(first), KeyError):
+                return self.chain({**entry, self.image_key: image})[self.label_key]
+        except Exception as error:
+            first = error
+        raise DataError(
+            f"{what} cannot be read as the bundle reads it ({_told(_root(first))}); check the file and the transforms of the label"
+        ) from first
+
     def own(self, data: Mapping[str, Any], left: Mapping[str, Any]) -> Any:
         """What the bundle's own postprocessing left of the label."""
         return left.get("label")
@@ -83,14 +98,7 @@ class LabelFiles:
         for file in _files(entry[self.label_key]):
             if not os.path.exists(file):
                 raise DataError(f"{file}, the label of case {case!r}, does not exist; fetch it, or correct the data list")
-        try:
-            with allow_missing_keys_mode(self.chain):
-                found = self.chain(entry)[self.label_key]
-        except Exception as error:  # of any reader and transform
-            raise DataError(
-                f"{name}, the label of case {case!r}, cannot be read as the bundle reads it without the image ({_root(error)}); "
-                "check the file and the transforms of the label"
-            ) from error
+        found = self._read(entry, data.get("files", {}).get(self.image_key), f"{name}, the label of case {case!r},")
         if not isinstance(found, MetaTensor):
             raise DataError(f"{name}: the transforms of the label make a {type(found).__name__} of it, which has lost its affine")
         read, made = file_grid(found), tuple(found.shape[1:])
@@ -105,35 +113,6 @@ class LabelFiles:
         except ValueError as error:
             raise DataError(f"{name}: {error}") from error
         return MetaTensor(values).copy_meta_from(found)
-
-
-def settled(x: Tensor, classes: Sequence[str], activation: str, name: str, *, hard: bool = False) -> Tensor:
-    """Masks or scores in one form, on the CPU: a class map (1, \\*S) (softmax), a mask per class (K, \\*S) (sigmoid).
-
-    Args:
-        x: class map, one-hot with or without the background, scores with it; or of a sigmoid head masks or probabilities.
-        classes: names of the foreground classes.
-        activation: ``"softmax"`` or ``"sigmoid"``.
-        name: what an error calls it.
-        hard: refuse scores.
-
-    Raises:
-        ValueError: another number of channels, values that are no classes.
-    """
-    n, x = len(classes), torch.as_tensor(x).as_subclass(Tensor).detach().cpu()
-    small = torch.uint8 if n < 255 else torch.int16
-    if activation == "sigmoid":
-        if len(x) != n:
-            raise ValueError(f"{name} has {len(x)} channels for {n} classes that may overlap ({', '.join(classes)}); give one each")
-        return masks_of(x, name).to(small) if hard else (x >= 0.5).to(small)
-    if len(x) == n > 1:  # without the background
-        return masks_to_classes(torch.cat([torch.zeros_like(x[:1]), masks_of(x, name)])[None], name)[0].to(small)
-    return label_map(x, name, n + 1, hard=hard or decided(x))[None].to(small)
-
-
-def decided(x: Tensor) -> bool:
-    """Whether these are masks, or a class map, and no scores."""
-    return bool((x == x.round()).all()) if len(x) == 1 else bool(((x == 0) | (x == 1)).all())
 
 
 def on_grid(label: MetaTensor, grid: Grid, image: str) -> MetaTensor:
@@ -163,7 +142,11 @@ def _named(value: Any) -> str:
     return ", ".join(_files(value)) or "the label"
 
 
-def _root(error: BaseException) -> str:
+def _root(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
+    return error
+
+
+def _told(error: BaseException) -> str:
     return reason(error) if isinstance(error, Exception) else type(error).__name__

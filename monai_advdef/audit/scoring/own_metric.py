@@ -13,9 +13,11 @@ from ignite.engine import Engine as Ignite
 from ignite.engine import Events
 from torch import Tensor
 
-from monai_advdef.audit.grid import LEFT, OWN_LABEL, OWN_PRED
-from monai_advdef.audit.scores import APART
+from monai_advdef.audit.forms import background_first
+from monai_advdef.audit.scoring.grid import LEFT, OWN_LABEL, OWN_PRED
+from monai_advdef.audit.scoring.scores import APART
 from monai_advdef.handlers.cell import Engine, items_of
+from monai_advdef.switches import as_written
 
 SAME = 5e-4  # by which a way of counting hits the model's own number
 
@@ -47,11 +49,13 @@ class OwnMetric:
         inverted: the model's postprocessing inverts the label.
     """
 
+    @as_written
     def __init__(
         self, metrics: Mapping[str, Any] | None, classes: Sequence[str], *, activation: str = "softmax", inverted: bool = False
     ) -> None:
         self.metrics, self.inverted = dict(metrics or {}), inverted
         self.classes = len(classes) + 1 if activation == "softmax" else None
+        self.background = activation == "softmax" or background_first(classes, activation)
         self.scores: list[OwnScore] = []
         self._shadow = Ignite(lambda engine, batch: batch)
         for name, metric in self.metrics.items():
@@ -82,7 +86,7 @@ class OwnMetric:
     def completed(self, engine: Engine) -> None:
         """Read the metrics."""
         self._shadow.fire_event(Events.EPOCH_COMPLETED)
-        counted = ways_of_counting(self._table, background=self.classes is not None)
+        counted = ways_of_counting(self._table, background=self.background)
         for name, metric in self.metrics.items():
             value = torch.as_tensor(self._shadow.state.metrics[name]).double()
             self.scores.append(OwnScore(name, float(value.nanmean()), type(metric).__name__, counted, self.inverted))
