@@ -23,8 +23,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from monai_advdef.audit import Given, audit
-from monai_advdef.audit.masking import Mask, masking
-from monai_advdef.audit.privacy import Person, content, hidden_groups, pseudonyms, read_key, write_key
+from monai_advdef.audit.privacy import Mask, Person, content, hidden_groups, masking, pseudonyms, read_key, write_key
 from monai_advdef.data import write_phantoms
 from monai_advdef.errors import DataError
 from monai_advdef.handlers.cell import outward, provenance
@@ -266,7 +265,5 @@ def test_nothing_that_an_audit_writes_or_logs_tells_a_name(tmp_path, cases, made
     assert not [word for word in planted if word in caplog.text]
     table = pd.read_parquet(out / "records")
     assert set(table["case"]) == {c["case"] for c in made} and set(table["patient"]) == {c["patient"] for c in made}
-    assert list(out.glob("mlartifacts/**/*.parquet")) or list(out.glob("mlruns/**/*.parquet")), (
-        "the runs are tracked below the folder"
-    )
+    assert [*out.glob("mlartifacts/**/*.parquet"), *out.glob("mlruns/**/*.parquet")], "runs are tracked below the folder"
     assert "by sex" in (out / "card.html").read_text(encoding="utf-8")

@@ -31,9 +31,9 @@ from torch import nn
 from monai_advdef import PreparedInferer, ThreatModel, Victim, run
 from monai_advdef.attacks import FGSM
 from monai_advdef.audit import AuditDataset, divided
-from monai_advdef.audit.recovery import recover
 from monai_advdef.audit.tail.dividing import split
-from monai_advdef.audit.units import of_dataset, of_metadata, of_words
+from monai_advdef.audit.tail.recovery import recover
+from monai_advdef.audit.tail.stated import of_dataset, of_metadata, of_words
 from monai_advdef.errors import DataError
 
 READ = [LoadImaged(["image", "label"]), EnsureChannelFirstd(["image", "label"])]
@@ -102,8 +102,9 @@ def test_what_metadata_states(image, unit):
 def test_what_a_data_set_states():
     assert of_dataset({"modality": {"0": "CT"}}).unit == "HU"
     assert of_dataset({"channel_names": {"0": "T2", "1": "ADC"}}).source == "channel_names T2, ADC in dataset.json"
+    assert of_dataset({"channel_names": {"0": "CT", "1": "PET"}}).unit == "% of range"
     assert of_dataset({"channel_names": {"0": "R", "1": "G"}}) is None and of_dataset(None) is None and of_metadata({}) is None
-    assert [of_words(w) for w in ("CTA", "contrast", "spectral CT", "MRI T1w", "histopathology")] == [
+    assert [of_words(w) for w in ("octal", "contrast", "spectral CT", "MRI T1w", "histopathology")] == [
         "",
         "",
         "HU",

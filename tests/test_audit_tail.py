@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor, list_data_collate
+from monai.inferers import SimpleInferer
 from monai.transforms import (
     Affine,
     AsChannelLast,
@@ -59,9 +60,11 @@ from monai.transforms import (
 )
 from PIL import Image
 
+from monai_advdef import PreparedInferer
 from monai_advdef.audit import NotDifferentiable, Tail, divided
 from monai_advdef.audit.tail.proof import gradient_error
 from monai_advdef.errors import DataError
+from monai_advdef.handlers.cell import inferer_identity
 
 SIZES = {2: (9, 11), 3: (6, 7, 8)}
 
@@ -315,3 +318,12 @@ def test_a_box_cut_before_the_intensities_is_told_where_the_attack_moves_it():
     assert clean.shape == (1, 1, 4, 6) and parts.tail.moved(clean) == []
     (moved,) = parts.tail.moved(clean - 3)
     assert moved == "CropForegroundd in front of it would cut [1:4, 0:6] of this image, where it cuts [0:4, 0:6] of the clean one"
+
+
+def test_what_a_tail_does_is_told_by_its_transforms_and_not_by_the_case_at_hand():
+    def inferer(*transforms):
+        return PreparedInferer(SimpleInferer(), Tail(transforms))
+
+    one, two = inferer(ScaleIntensity(), Flip(0)), inferer(ScaleIntensity(), Flip(0))
+    two.prepare.hold(image(2)[None])
+    assert inferer_identity(one) == inferer_identity(two) != inferer_identity(inferer(ScaleIntensity(), Flip(1)))

@@ -162,7 +162,7 @@ KINDS = {
 
 def by_differences(tail, x, w):
     """A gradient without autograd, of MONAI's own transforms in double precision, voxel by voxel."""
-    image = MetaTensor(torch.as_tensor(x)[None], affine=tail.held.affine)
+    image = MetaTensor(torch.as_tensor(x)[None], affine=tail.held_grid.like.affine)
 
     def fed(v):
         out = MetaTensor(torch.as_tensor(v, dtype=torch.float32)[None], affine=image.affine)

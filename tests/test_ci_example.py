@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from monai_advdef.audit.privacy import FOLDER
+from monai_advdef.audit.privacy.people import FOLDER
 from monai_advdef.commands import parser
 from monai_advdef.gates import check_margin, check_plan, parse_gates
 from monai_advdef.suite import load_suite

@@ -177,6 +177,22 @@ def test_each_side_with_a_defence_of_its_own(tmp_path):
         compare([tmp_path / "bare", tmp_path / "naive"])
 
 
+def test_without_labels_stability_is_compared_and_never_with_accuracy(tmp_path, three):
+    folder, sides = three
+    for name in ("a", "b"):
+        values = {"clean": np.ones((COUNT, 2)), "worst": sides[name]["worst"]}
+        write_audit(tmp_path / name, values, reference="own prediction", weights=name)
+    found = compare([tmp_path / "a", tmp_path / "b"])
+    assert found.measure == "stability" and [r.condition for r in found.rows] == ["standard (worst case), 5 HU"]
+    assert found.rows[0].difference == pytest.approx((sides["a"]["worst"] - sides["b"]["worst"]).mean())
+    assert any("which says nothing about accuracy" in note for note in found.notes)
+    assert "stability, higher is better" in text_table(found) and "Dice" not in text_table(found)
+    with pytest.raises(DataError, match="scores are about different things"):
+        compare([folder / "a", tmp_path / "b"])
+    with pytest.raises(DataError, match="so there is no dice: each model was compared with itself"):
+        compare([tmp_path / "a", tmp_path / "b"], metric="dice")
+
+
 class Page(HTMLParser):
     """Everything that a page would fetch, and its text."""
 

@@ -242,3 +242,20 @@ def test_several_defences_have_their_lines(tmp_path):
         ("under attack", "none"),
     }
     assert words.defence("FR(30,5,80)") in told["tested"]["defenses"]
+
+
+def test_a_suite_is_told_with_the_attacks_it_is_made_of(tmp_path):
+    """And an audit's page is called by the model where the task has no name."""
+    suite = {**ATTACK, "suite": "smoke", "model": "spleen_ct", "task": "segmentation", "fingerprint": "bb"}
+    tables = [frame([0.4, 0.3], **{**suite, "attack": "worst"}), frame([0.4, 0.5], **{**suite, "attack": "PGD dice"})]
+    tables += [frame([0.6, 0.3], **{**suite, "attack": "Square", "steps": 100})]
+    for name, rows in (("aa", [frame([0.9, 0.8], fingerprint="aa", model="spleen_ct", task="segmentation")]), ("bb", tables)):
+        with RecordWriter(tmp_path / "records", name, {}) as writer:
+            writer.add([line for table in rows for line in table.to_dict("records")])
+    (tmp_path / "audit.json").write_text('{"model": {"kind": "MONAI bundle"}}', encoding="utf-8")
+    text = forms(tmp_path)
+    told = json.loads(text["json"])
+    assert told["title"] == "Spleen ct, MONAI bundle" and told["suites"] == {"smoke": ["PGD-10 dice", "Square-100"]}
+    assert "Suite smoke tries PGD-10 dice, Square-100." in text["html"] and "Suite smoke tries" in text["md"]
+    assert not any("gradients that are hidden" in line for line in told["does_not_cover"]), "Square needs none"
+    assert [e["attacks"] for e in told["results"]] == [[], ["smoke (worst case)"]]

@@ -23,6 +23,7 @@ from monai.transforms import (
     Invertd,
     LoadImaged,
     MapLabelValued,
+    MapTransform,
     NormalizeIntensityd,
     Orientationd,
     RandGridDistortiond,
@@ -212,6 +213,23 @@ def test_values_are_mapped_as_the_bundle_maps_them(tmp_path):
     assert np.array_equal(after, label)
     with pytest.raises(DataError, match=r"mask\.nii\.gz: the label holds class 205, known are 0\.\.2"):
         LabelFiles([entry], Compose(loading()), classes=["one", "two"])({"case": "a"})
+
+
+class Kidneys(MapTransform):
+    """A transform of a bundle's own that asks for every key, and looks at the image."""
+
+    def __call__(self, data: Any) -> dict[str, Any]:
+        found = {key: data[key] for key in self.keys}
+        return {**data, "label": found["label"] * (found["image"].max() > 0)}
+
+
+def test_a_transform_of_the_bundles_own_gets_the_image_too(tmp_path):
+    entry = write(tmp_path)
+    out = scored(entry, Compose([*loading(), Kidneys(BOTH), *FLIP]))
+    assert (
+        np.array_equal(out["label"][0].numpy(), np.asarray(nib.load(entry["label"]).dataobj))
+        and dice(out["pred"], out["label"]) == 1
+    )
 
 
 def test_images_put_together_from_several_files(tmp_path):

@@ -117,3 +117,13 @@ def test_records_that_are_none(tmp_path, old):
         with pytest.raises(DataError, match="--margin must be"):
             check_margin(margin)  # type: ignore[arg-type]
     assert check_margin(0) == 0.0
+
+
+def test_without_labels_stability_is_compared(tmp_path, old):
+    values = {"clean": np.ones((COUNT, 2)), "worst": scores(0.9, 0.6, cases=COUNT)["worst"]}
+    for name in ("new", "old"):
+        write_audit(tmp_path / name, values, reference="own prediction", weights=name)
+    (found,) = evaluate_baseline(tmp_path / "new", tmp_path / "old")
+    assert found.passed and found.name == "baseline: stability, standard (worst case), 5 HU"
+    (found,) = evaluate_baseline(tmp_path / "new", old)
+    assert not found.passed and "this audit scored against own prediction, the baseline against labels" in found.reason

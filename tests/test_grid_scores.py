@@ -16,7 +16,7 @@ from scipy.ndimage import binary_erosion, distance_transform_edt, label
 
 from monai_advdef.audit.scoring.grid import OWN_LABEL, OWN_PRED
 from monai_advdef.audit.scoring.scores import GridHandler
-from monai_advdef.audit.scoring.surfaces import components_found, surfaces
+from monai_advdef.audit.scoring.surfaces import Structure, components_found, structures, surfaces
 
 SPACING = (0.9, 1.4, 2.5)
 
@@ -41,6 +41,10 @@ def pair(seed: int, shape: tuple[int, ...] = (17, 14, 12)) -> tuple[np.ndarray, 
     return masks[0], masks[1]
 
 
+def of(mask: np.ndarray) -> Structure:
+    return structures(mask[None], 1, maps=False)[0]
+
+
 def brute(a: np.ndarray, b: np.ndarray, spacing: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Distances between surfaces by distance transforms of the whole field of view."""
     edges = [m & ~binary_erosion(m) for m in (a, b)]
@@ -53,7 +57,7 @@ def brute(a: np.ndarray, b: np.ndarray, spacing: tuple[float, ...]) -> tuple[np.
 def test_surfaces_by_brute_force_and_by_monai(seed, dims):
     a, b = pair(seed, (17, 14, 12)[:dims])
     spacing, tolerance = SPACING[:dims], 2.0
-    found, expected = surfaces(a, b, spacing), brute(a, b, spacing)
+    found, expected = surfaces(of(a), of(b), spacing), brute(a, b, spacing)
     assert np.allclose(np.sort(found.predicted), np.sort(expected[0])) and np.allclose(np.sort(found.labelled), np.sort(expected[1]))
     assert found.hausdorff() == pytest.approx(max(np.percentile(d, 95) for d in expected))
     x, y = (torch.from_numpy(m)[None, None].float() for m in (a, b))
@@ -65,14 +69,16 @@ def test_surfaces_by_brute_force_and_by_monai(seed, dims):
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("share", [0.0, 0.3])
-def test_components_one_by_one(seed, share):
+@pytest.mark.parametrize("dense", [0, 30, 10**9])
+def test_components_one_by_one(seed, share, dense, monkeypatch):
+    monkeypatch.setattr("monai_advdef.audit.scoring.surfaces.DENSE", dense)
     a, b = pair(seed)
 
-    def of(mask: np.ndarray, other: np.ndarray) -> float:
+    def share_found(mask: np.ndarray, other: np.ndarray) -> float:
         parts, count = label(mask, np.ones((3, 3, 3)))
         return float(np.mean([(other[parts == k]).mean() > share for k in range(1, count + 1)]))
 
-    assert components_found(a, b, share) == pytest.approx((of(b, a), of(a, b)))
+    assert components_found(of(a), of(b), share) == pytest.approx((share_found(b, a), share_found(a, b)))
 
 
 def test_a_component_hangs_together_over_corners():
@@ -80,8 +86,8 @@ def test_a_component_hangs_together_over_corners():
     a[0, 0] = a[1, 1] = a[3, 3] = True
     b = np.zeros_like(a)
     b[1, 1] = True
-    assert components_found(b, a, 0.0) == (0.5, 1.0)  # the corner's two pixels are one component, and found
-    assert components_found(b, a, 0.5) == (0.0, 1.0)  # by half of it, not by more
+    assert components_found(of(b), of(a), 0.0) == (0.5, 1.0)  # the corner's two pixels are one component, and found
+    assert components_found(of(b), of(a), 0.5) == (0.0, 1.0)  # by half of it, not by more
 
 
 def test_a_volume_class_by_class():
@@ -101,7 +107,7 @@ def test_a_volume_class_by_class():
         assert values[name, "volume_change_ml"] == pytest.approx(voxel * (a.sum() - int(b.sum())))
         assert values[name, "volume_change_percent"] == pytest.approx(100 * (a.sum() / b.sum() - 1))
         assert values[name, "structure_ml"] == pytest.approx(voxel * b.sum())
-        assert (values[name, "component_recall"], values[name, "component_precision"]) == components_found(a, b, 0.0)
+        assert (values[name, "component_recall"], values[name, "component_precision"]) == components_found(of(a), of(b), 0.0)
     empty = {m: v for (n, m), v in values.items() if n == "four"}
     ones = dict.fromkeys(["nsd", "component_recall", "component_precision"], 1.0)
     assert empty == {**ones, **dict.fromkeys(["hd95_mm", "volume_change_ml", "volume_change_percent", "structure_ml"], 0.0)}

@@ -296,3 +296,23 @@ def test_a_table_that_is_not_there(given: Any) -> None:
     (data / "train.csv").unlink()
     with pytest.raises(DataError, match=r"train\.csv: no such file"):
         read(bundle, data)
+
+
+def test_scans_of_ones_own_without_labels(given: Any, tmp_path: Path) -> None:
+    bundle, _ = given("spleen")
+    scans = tmp_path / "scans"
+    for i in range(2):
+        volume(scans / f"patient{i}.nii.gz", spleen.case(i)[0])
+    reading = read(bundle, scans, labels="none")
+    assert [c.keys() for c in reading.overlay["deployed"]["cases"]] == [{"case", "patient", "image"}] * 2
+    assert any("in its place, the cases are the images of scans/: 2" in note for note in reading.notes)
+    assert len(read(bundle, scans, labels="none", images=["{case}1.nii.gz"]).overlay["deployed"]["cases"]) == 1
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no image is there; say by --images"):
+        read(bundle, tmp_path / "empty", labels="none")
+
+
+def test_the_list_of_the_bundle_without_its_labels(given: Any) -> None:
+    bundle, data = given("spleen")
+    reading = read(bundle, data, labels="none")
+    assert [c.keys() for c in reading.overlay["deployed"]["cases"]] == [{"case", "patient", "image"}] * 2

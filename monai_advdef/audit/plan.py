@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -46,9 +47,11 @@ class Plan:
 def timed(victim: Victim, image: Tensor, passes: int, cases: int) -> Plan:
     """The plan, from one look at one case."""
     with victim.frozen():
-        begun = time.perf_counter()
-        logits, _, _ = victim.gradient(image, lambda logits: logits.float().flatten(1).mean(1))
-        seconds = time.perf_counter() - begun
+        seconds = math.inf
+        for _ in range(2):  # the first look warms up, and an nnU-Net is proved equal to its predictor on it
+            begun = time.perf_counter()
+            logits, _, _ = victim.gradient(image, lambda logits: logits.float().flatten(1).mean(1))
+            seconds = min(seconds, time.perf_counter() - begun)
     held = 4 * (image.numel() * 3 + logits.numel() * 3)
     return Plan(cases, passes, seconds, 4 * image.numel() // len(image), held)
 

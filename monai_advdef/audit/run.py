@@ -17,10 +17,9 @@ from monai_advdef import gates as gating
 from monai_advdef.audit.building import built, unwrapped, workflow
 from monai_advdef.audit.isolation import SOCKET
 from monai_advdef.audit.kinds import read_model
-from monai_advdef.audit.masking import Mask, masking
 from monai_advdef.audit.outcome import Audit, print_plan, write_audit
 from monai_advdef.audit.plan import TimeLeft, default_device, timed
-from monai_advdef.audit.privacy import Person, hidden_groups, pseudonyms, write_key
+from monai_advdef.audit.privacy import Mask, Person, hidden_groups, masking, pseudonyms, write_key
 from monai_advdef.audit.reading import AuditOptions, Fact, Reading
 from monai_advdef.audit.scoring import OwnMetric, explain
 from monai_advdef.audit.socket import plugged, write_socket

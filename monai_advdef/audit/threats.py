@@ -10,8 +10,8 @@ from monai_advdef.audit.building import built
 from monai_advdef.audit.dataset import AuditDataset
 from monai_advdef.audit.isolation import SOCKET
 from monai_advdef.audit.reading import AuditOptions, Reading
-from monai_advdef.audit.recovery import Recovered, recover
 from monai_advdef.audit.tail.dividing import split
+from monai_advdef.audit.tail.recovery import Recovered, recover
 
 LOOKED_AT = 4  # cases whose tail and range are looked at beforehand; the tail of the rest is held against the chain as they come
 
@@ -24,7 +24,7 @@ def recovered(config: dict[str, Any], reading: Reading, options: AuditOptions, *
         every: look at all cases.
 
     Raises:
-        DataError: see :func:`monai_advdef.audit.recovery.recover`.
+        DataError: see :func:`monai_advdef.audit.tail.recovery.recover`.
     """
     parser = ConfigParser(config=config)
     socket = config[SOCKET]

@@ -11,15 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from monai_advdef.audit.bundles.cases import named
+from monai_advdef.audit.bundles.cases import named, scans
 from monai_advdef.audit.bundles.choose import choices
 from monai_advdef.audit.bundles.folder import Bundle, open_bundle
 from monai_advdef.audit.bundles.head import classes as class_names
 from monai_advdef.audit.bundles.labels import listed_pairs
 from monai_advdef.audit.bundles.read import read_workflow
 from monai_advdef.audit.reading import AuditOptions, Reading
-from monai_advdef.data.layouts.patterns import as_patterns, images_by_pattern
-from monai_advdef.data.layouts.rows import bare
 from monai_advdef.errors import DataError, reading
 
 KIND = "TorchScript"
@@ -160,15 +158,13 @@ def _plain(path: Path, network: dict[str, Any], metadata: dict[str, Any], option
 
 
 def _cases(options: AuditOptions) -> tuple[list[dict[str, Any]], str]:
-    folder = Path(options.dataset_dir).expanduser().resolve()
-    if options.unlabelled and (patterns := as_patterns(options.images)):
-        files = [p for pattern in patterns for p in images_by_pattern(folder, pattern)]
-        return [{"case": bare(p), "patient": bare(p), IMAGE: str(p)} for p in files], f"--images {', '.join(patterns)}"
+    if options.unlabelled and options.dataset_dir:
+        found = scans(options, IMAGE)
+        return found.items, found.source
     pairs = listed_pairs(options) if options.dataset_dir else None
     if pairs is None:
         raise DataError(
             f"dataset_dir {options.dataset_dir!r}: which files are images and which labels is not told; say --images and --labels "
             "('imagesTr/{case}.nii.gz' and 'labelsTr/{case}.nii.gz')"
         )
-    items = pairs.items(IMAGE, LABEL)
-    return [{k: v for k, v in item.items() if k != LABEL} for item in items] if options.unlabelled else items, pairs.name
+    return pairs.items(IMAGE, LABEL), pairs.name

@@ -128,6 +128,7 @@ def _told(gate: Gate, value: float, interval: tuple[float, float] | None, scores
     on = f"{words.count(len(scores.values), 'image')} of {words.count(scores.values['patient'].nunique(), 'patient')}"
     left = f", {words.count(scores.undefined, 'image')} without a value left out" if scores.undefined else ""
     where = "without an attack" if gate.eps is None else f"under {scores.attack}"
+    where += ", against the model's own clean prediction" if scores.own else ""
     return f"{gate.number} is {number(value)}{around}, {on} {where}{left}"
 
 

@@ -33,6 +33,7 @@ class Scores:
         undefined: how many cases have no value, on the clean image neither.
         fingerprints: of the evaluations that they come from.
         scope: the rows around them, at the size of the gate.
+        own: whether the reference is the model's own clean prediction.
     """
 
     values: pd.DataFrame
@@ -40,6 +41,7 @@ class Scores:
     undefined: int
     fingerprints: frozenset[str]
     scope: Scope
+    own: bool
 
 
 class Numbers:
@@ -73,7 +75,7 @@ class Numbers:
             Missing: they are not in the records, or not all of them.
         """
         scope = self.scope if gate.eps is None else self._at(gate)
-        self._check_reference(gate)
+        own = self._own(gate)
         every = self._of(gate, scope.every)
         clean = stats.clean(every)
         attacked = clean.iloc[:0] if gate.eps is None else self._attacked(gate, scope, every)
@@ -83,11 +85,11 @@ class Numbers:
         undefined = _undefined(rows, clean, gate)
         used = frozenset(pd.concat([rows, clean])["fingerprint"])
         if gate.eps is None:
-            return Scores(self._restored(gate, stats.per_case(clean)).dropna(), "no attack", undefined, used, scope)
+            return Scores(self._restored(gate, stats.per_case(clean)).dropna(), "no attack", undefined, used, scope, own)
         values = self._restored(gate, _lowest(attacked))
         if gate.measure == DROP:
             values = _drop(clean, values)
-        return Scores(values.dropna(), _named(attacked), undefined, used, scope)
+        return Scores(values.dropna(), _named(attacked), undefined, used, scope, own)
 
     def _restored(self, gate: Gate, cases: pd.DataFrame) -> pd.DataFrame:
         known = cases[[*INDEX, "value"]]
@@ -111,13 +113,15 @@ class Numbers:
         eps, unit, norm = mine.iloc[0]
         return replace(self.scope, eps=float(eps), unit=str(unit), norm=str(norm))
 
-    def _check_reference(self, gate: Gate) -> None:
+    def _own(self, gate: Gate) -> bool:
+        """Whether there were no labels; then Dice is called stability."""
         rows = self.scope.every
         own = "reference" in rows and bool((rows["reference"] == OWN).any())
         if own and gate.measure in OVERLAPS:
             raise Missing(f"there were no labels, so there is no {gate.measure}: the reference is the model's own; use stability")
         if not own and gate.measure == STABILITY:
             raise Missing("stability is for audits without labels, and these records were scored against labels; use dice")
+        return own
 
     def _of(self, gate: Gate, rows: pd.DataFrame) -> pd.DataFrame:
         """The rows of the gate's measure, class and defence, with values of which the lowest is the worst."""

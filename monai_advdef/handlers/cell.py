@@ -163,7 +163,7 @@ def defense_identity(defense: Any) -> str:
 
 def inferer_identity(inferer: Any) -> str:
     """What tells the inferer inside a defended one, or an inferer by itself, from another one."""
-    return identity(inferer.inferer if isinstance(inferer, DefendedInferer) else inferer, without=("progress",))
+    return identity(inferer.inferer if isinstance(inferer, DefendedInferer) else inferer, without=("progress", "held_grid"))
 
 
 def networks_of(engine: Engine) -> Any:

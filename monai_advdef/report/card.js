@@ -111,7 +111,7 @@
     return found;
   };
 
-  const paint = (canvas, plane, colour, lines) => {
+  const paint = (canvas, plane, colour, lines, smooth = true) => {
     const small = document.createElement("canvas");
     [small.width, small.height] = [plane.w, plane.h];
     const pixels = new ImageData(plane.w, plane.h);
@@ -121,6 +121,7 @@
     canvas.width = Math.round(plane.w * plane.sw * scale);
     canvas.height = Math.round(plane.h * plane.sh * scale);
     const context = canvas.getContext("2d");
+    context.imageSmoothingEnabled = smooth;
     context.imageSmoothingQuality = "high";
     context.drawImage(small, 0, 0, canvas.width, canvas.height);
     for (const [path, style, dash] of lines) {
@@ -162,7 +163,7 @@
       const white = [truth, "#fff", []], cyan = [found, "#19e3ff", [12, 9]];
       paint(panels[0], plane, (i) => tone(i, 0), [white]);
       paint(panels[1], plane, (i) => tone(i, told.gain * d[i]), [white, cyan]);
-      paint(panels[2], plane, signed, []);
+      paint(panels[2], plane, signed, [], false);
       const where = `${name} slice ${s + 1} of ${plane.n}`;
       ["clean image", "attacked image", "signed difference"].forEach((what, i) => {
         panels[i].setAttribute("aria-label", `${told.name}, ${what}, ${where}`);

@@ -101,7 +101,7 @@ def render(
     told = {
         "style": Markup((HERE / "card.css").read_text(encoding="utf-8")),
         "script": Markup((HERE / "card.js").read_text(encoding="utf-8")),
-        "title": f"{words.title(scope.every['task'].iloc[0])}, {scope.every['model'].iloc[0]}",
+        "title": words.evaluation(str(scope.every["task"].iloc[0]), str(scope.every["model"].iloc[0]), audit.kind),
         "subtitle": _subtitle(scope, facts),
         "metric": scope.metric_name,
         "heading": scope.heading,

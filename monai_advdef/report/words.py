@@ -99,6 +99,13 @@ def title(task: str) -> str:
     return words[:1].upper() + words[1:]
 
 
+def evaluation(task: str, model: str, kind: str = "") -> str:
+    """What was evaluated, as a title: ``Skin lesion segmentation, UNet``; by the model and its kind where the task has no name."""
+    known = title(task) if task != "segmentation" else title(model)
+    of = model if task != "segmentation" else kind
+    return f"{known}, {of}" if of else known
+
+
 def shorten(text: str, length: int) -> str:
     """The text, cut at ``length`` characters with an ellipsis."""
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"

@@ -10,6 +10,7 @@ from typing import Any
 
 from monai_advdef.audit.bundles.config import SEP, Config, NotBuilt
 from monai_advdef.audit.bundles.labels import label_of, listed_pairs, patterns
+from monai_advdef.audit.bundles.scans import scans_of
 from monai_advdef.audit.reading import AuditOptions
 from monai_advdef.data.layouts.rows import bare
 from monai_advdef.data.listing import normal
@@ -69,7 +70,23 @@ def _beside(config: Config, id: str, told: Path, folder: Path) -> bool:
     return False
 
 
-def own_cases(config: Config, data_id: str, options: AuditOptions) -> Cases:
+def scans(options: AuditOptions, image_key: str, instead: str = "") -> Cases:
+    """A case of every image of the folder, without labels.
+
+    Args:
+        instead: why the bundle's own list is not used.
+
+    Raises:
+        NoList: no image is there.
+    """
+    found, source = scans_of(options)
+    if not found:
+        raise NoList(f"{instead or options.dataset_dir}: no image is there; say by --images what they are called")
+    notes = [f"{instead}; in its place, the cases are {source}: {len(found)}"] if instead else []
+    return Cases([{image_key: str(path)} for path in found], source, notes)
+
+
+def own_cases(config: Config, data_id: str, options: AuditOptions, label_key: str = "label") -> Cases:
     """The bundle's own list, every file found below the folder of the user.
 
     Raises:
@@ -88,7 +105,8 @@ def own_cases(config: Config, data_id: str, options: AuditOptions) -> Cases:
         raise NoList(f"{where} is not a list of cases {{key: file}}, it holds a {type(data[0]).__name__}")
     folder = Path(options.dataset_dir).expanduser().resolve()
     found = Files(folder, config.root, options.trust)
-    items = [{_text(key): found.of(value) for key, value in item.items()} for item in data]
+    held = [{_text(key): value for key, value in item.items()} for item in data]
+    items = [{k: found.of(v) for k, v in item.items() if not (options.unlabelled and k == label_key)} for item in held]
     lost = found.lost
     if lost:
         raise NoList(f"{where} names {len(lost)} files that are not in {folder}: {some([Path(p).name for p in lost])}")

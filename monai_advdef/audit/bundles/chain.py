@@ -53,8 +53,8 @@ def _joined(config: Config, expression: str) -> list[dict[str, Any]] | None:
         if isinstance(node, ast.List) and not node.elts:
             return []
         if isinstance(node, ast.IfExp):
-            test = _back(ast.unparse(node.test), names)
-            return of(node.body if _truth(config, test) else node.orelse)
+            test = config.evaluated("$" + _back(ast.unparse(node.test), names))
+            return of(node.body if test else node.orelse)
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("list", "copy.deepcopy", "deepcopy") and len(node.args) == 1:
             return of(node.args[0])
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
@@ -75,14 +75,6 @@ def _back(text: str, names: dict[str, str]) -> str:
     return text
 
 
-def _truth(config: Config, test: str) -> bool:
-    config.tree["_test_"] = "$" + test
-    try:
-        return bool(config.value("_test_"))
-    finally:
-        del config.tree["_test_"]
-
-
 def keys_of(config: Config, item: dict[str, Any]) -> list[str]:
     """The keys of a dictionary transform as text, references followed."""
     told = item.get("keys", ())
@@ -90,8 +82,8 @@ def keys_of(config: Config, item: dict[str, Any]) -> list[str]:
     found: list[str] = []
     for key in told if isinstance(told, (list, tuple)) else ():
         if isinstance(key, str) and key.startswith(("@", "$")):
-            value = config.value(key[1:]) if key.startswith("@") else None
-            found += [str(v) for v in value] if isinstance(value, (list, tuple)) else [] if value is None else [str(value)]
+            value = config.evaluated(key)
+            found += [str(v) for v in value] if isinstance(value, (list, tuple)) else [str(value)]
         else:
             found.append(str(key))
     return found

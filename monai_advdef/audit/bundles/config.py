@@ -20,6 +20,7 @@ from monai_advdef.errors import DataError, nearest, reading, reason
 SEP = "::"
 LOCATOR = ComponentLocator(excludes=["monai.bundle"])
 _ABSENT = object()
+_ASIDE = "_aside_"
 Guard = Callable[["Config", Iterable[str], bool], None]
 
 
@@ -180,6 +181,14 @@ class Config:
             while root.__cause__ is not None and isinstance(root, (RuntimeError, KeyError)):
                 root = root.__cause__  # type: ignore[assignment]
             raise NotBuilt(f"{self.source(id)} cannot be built: {type(root).__name__}: {reason(root)}") from error
+
+    def evaluated(self, text: str) -> Any:
+        """What an expression or reference comes to that stands nowhere by itself."""
+        self.tree[_ASIDE] = text
+        try:
+            return self.value(_ASIDE)
+        finally:
+            del self.tree[_ASIDE]
 
     def overlay(self) -> dict[str, Any]:
         """The changes, by id; below a macro the whole of what it stands for."""

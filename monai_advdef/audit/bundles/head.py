@@ -84,13 +84,16 @@ def channels_of(config: Config, network: str, bundle: Bundle, options: AuditOpti
     )
 
 
-def classes(bundle: Bundle, channels: int, kind: str, options: AuditOptions) -> tuple[list[str], str, list[str]]:
+def classes(bundle: Bundle, channels: int, kind: str, options: AuditOptions, told: Any = None) -> tuple[list[str], str, list[str]]:
     """The names of the foreground channels in their order, where they were read, and what is to be told.
+
+    Args:
+        told: names of all channels, in place of those of the metadata.
 
     Raises:
         ValueError: ``options.classes`` of another number.
     """
-    told = bundle.outputs().get("channel_def")
+    told = told or bundle.outputs().get("channel_def")
     names = _names(told, channels)
     first = 1 if kind == "softmax" else 0
     count = channels - first

@@ -30,8 +30,9 @@ def label_too(config: Config, transform: str, image: str, label: str, cases: lis
             f"{config.source(transform)}: its preprocessing is for images alone, and how a label would follow is not told; "
             "audit it with --labels none, or add the label to its keys"
         )
-    values, axes = _values(str(cases[0][label]))
-    mapped = _mapping(values, channels, label, str(cases[0][label]))
+    first = cases[0][label]
+    values, axes = _values(str(first[0] if isinstance(first, list) else first))
+    mapped = [] if isinstance(first, list) else _mapping(values, channels, label, str(first))
     made: list[dict[str, Any]] = []
     for item in items:
         twins = twin(config, item, image, label, axes)

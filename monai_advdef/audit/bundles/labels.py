@@ -45,7 +45,7 @@ class Pairs:
                 "case": row.case,
                 "patient": row.patient,
                 image_key: [str(p) for p in row.images] if len(row.images) > 1 else str(row.images[0]),
-                label_key: str(row.masks[0]),
+                label_key: [str(p) for p in row.masks] if len(row.masks) > 1 else str(row.masks[0]),
             }
             for row in self.rows
         ]
@@ -121,9 +121,6 @@ def listed_pairs(options: AuditOptions) -> Pairs | None:
 def _pairs(name: str, listed: Listed) -> Pairs:
     if listed.problems or not listed.rows:
         raise DataError("\n  ".join(listed.problems) or f"{name}: no labelled case is there")
-    several = [row.case for row in listed.rows if len(row.masks) > 1]
-    if several:
-        raise DataError(f"{name}: {some(several)} have several label files; join them, for the network has one")
     held_out = [row for row in listed.rows if row.section == "test"] or [row for row in listed.rows if row.section.startswith("val")]
     rows = held_out or listed.rows
     notes = [f"the cases are those of {name}: {len(rows)}", *listed.notes]

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from monai_advdef.audit.bundles.cases import Cases, NoList, data_of, filled, named, own_cases, point_at, with_labels
+from monai_advdef.audit.bundles.cases import Cases, NoList, data_of, filled, named, own_cases, point_at, scans, with_labels
 from monai_advdef.audit.bundles.chain import SAVERS, keys_of, parts, target, without
 from monai_advdef.audit.bundles.choose import Choice, choices
 from monai_advdef.audit.bundles.config import SEP, Config
@@ -18,9 +18,10 @@ from monai_advdef.audit.bundles.head import activation, channels_of, classes
 from monai_advdef.audit.bundles.keys import keys_read
 from monai_advdef.audit.bundles.labelling import label_too
 from monai_advdef.audit.bundles.labels import listed_pairs
+from monai_advdef.audit.bundles.one_head import Head, OneHead, head_of
 from monai_advdef.audit.bundles.packages import require_packages
 from monai_advdef.audit.bundles.promptable import Promptable, require_promptless
-from monai_advdef.audit.bundles.regions import spread_label
+from monai_advdef.audit.bundles.regions import label_on_input, spread_label
 from monai_advdef.audit.bundles.settle import settle
 from monai_advdef.audit.bundles.spare import one_chain, without_spare
 from monai_advdef.audit.bundles.weights import Weights, find_weights, read_weights
@@ -85,6 +86,7 @@ class _Reader:
         self.evaluator = choice.evaluator
         self.config = Config(choice.files, bundle.root, bundle.metadata, None if options.trust else require_pure)
         self.device = options.device or default_device()
+        self.head: Head | None = None
         self.made = Reading(name=bundle.name, kind=kind, root=bundle.root, files=list(choice.files))
         if "bundle_root" in self.config.tree:
             self.config.put("bundle_root", str(bundle.root))
@@ -98,16 +100,24 @@ class _Reader:
         made.notes += require_promptless(config, self.evaluator, transform)
         image_key, label_key = keys_read(config, self.evaluator)
         cases = self._cases(data, image_key, label_key)
-        channels = channels_of(config, f"{self.evaluator}{SEP}network", self.bundle, self.options)
+        self.head = head_of(self.bundle, config, self.evaluator)
+        channels = self._channels()
         self._prepare(transform, image_key, label_key, cases, channels[0])
         if self.network is not None:
             config.put(config.follow(f"{self.evaluator}{SEP}network"), self.network)
         ids = self._ids(transform)
+        if self.head is not None:
+            made.notes += self._take_head(ids, (image_key, label_key), cases)
         self._check(ids)
         deployed = self._deployed(ids, (image_key, label_key), cases, channels)
         about = {"_meta_": self.bundle.metadata} if any(id.startswith("_meta_") for id in config.reach(ids.values())) else {}
         made.overlay = {**about, **config.overlay(), "imports": self._imports(ids), "deployed": deployed}
         return made
+
+    def _channels(self) -> tuple[int, str]:
+        if self.head is not None:
+            return len(self.head.channels), self.head.source
+        return channels_of(self.config, f"{self.evaluator}{SEP}network", self.bundle, self.options)
 
     def _data_ids(self) -> tuple[str, str]:
         """Where the list of data and the preprocessing stand; what is no list may still be replaced by the user's files."""
@@ -127,7 +137,7 @@ class _Reader:
         pairs = listed_pairs(options) if options.images and options.labels and not options.unlabelled else None
         if pairs is not None:
             return Cases(pairs.items(image_key, label_key), pairs.name, pairs.notes)
-        cases = self._listed(data, image_key, label_key)
+        cases = scans(options, image_key) if options.unlabelled and options.images else self._listed(data, image_key, label_key)
         cases.items = filled(cases.items, image_key, label_key, not options.unlabelled and not self.choice.use)
         return cases if options.unlabelled else with_labels(cases, image_key, label_key, options)
 
@@ -137,8 +147,10 @@ class _Reader:
             if not data:
                 raise NoList(f"{self.config.source(self.evaluator)}: its data are not a list of files")
             point_at(self.config, self.options, data)
-            return own_cases(self.config, data, self.options)
+            return own_cases(self.config, data, self.options, label_key)
         except NoList as error:
+            if self.options.unlabelled and self._loads_one(image_key):
+                return scans(self.options, image_key, str(error))
             found = None if self.options.labels else listed_pairs(self.options)
             if found is None or not self._loads_one(image_key):
                 raise
@@ -183,6 +195,15 @@ class _Reader:
                 ids[name] = f"{at}{SEP}{key}"
         return {name: self.config.follow(id) for name, id in ids.items()}
 
+    def _take_head(self, ids: dict[str, str], keys: tuple[str, str], cases: Cases) -> list[str]:
+        """One map of several: what comes after the network reads all of them, and is left out."""
+        head = self.head
+        assert head is not None
+        left = [part for part in ("postprocessing", "key_metric") if ids.pop(part, None)]
+        told = f"the network puts out several maps; {head.key} is audited ({', '.join(head.channels)})"
+        notes = [told + (f", and {' and '.join(left)} of all of them left out" if left else "")]
+        return notes if self.options.unlabelled else notes + label_on_input(self.config, ids["preprocessing"], keys, cases.items[0])
+
     def _check(self, ids: dict[str, str]) -> None:
         notes = settle(self.config, ids.values(), self.device, self.options.trust)
         self.made.notes += notes
@@ -202,8 +223,11 @@ class _Reader:
             raise DataError(f"{config.source(ids['network'])} is a {type(network).__name__}, not a network of torch; correct it")
         weights = self._weights(network)
         post = ids.get("postprocessing")
-        kind, kind_from = activation(config, post, channels, self.options)
-        names, names_from, notes = classes(self.bundle, channels, kind, self.options)
+        if self.head is None:
+            kind, kind_from = activation(config, post, channels, self.options)
+        else:
+            kind, kind_from = self.head.activation, self.head.source
+        names, names_from, notes = classes(self.bundle, channels, kind, self.options, self.head.channels if self.head else None)
         made.notes += [*(weights.notes if weights else ()), *notes, *cases.notes]
         items = named(cases.items, image_key)
         if kind == "sigmoid" and not self.options.unlabelled:
@@ -219,8 +243,7 @@ class _Reader:
         return {
             "name": self.bundle.name,
             "kind": made.kind,
-            "network": f"@{ids['network']}",
-            "checkpoint": weights.socket(self.options.trust) if weights is not None else None,
+            **self._network(ids, weights),
             "inferer": f"@{ids['inferer']}" if "inferer" in ids else {"_target_": "SimpleInferer"},
             "preprocessing": f"@{ids['preprocessing']}",
             "postprocessing": f"@{post}" if post else None,
@@ -233,6 +256,15 @@ class _Reader:
             "reads": [],
             "key_metric": f"@{ids['key_metric']}" if "key_metric" in ids else None,
         }
+
+    def _network(self, ids: dict[str, str], weights: Weights | None) -> dict[str, Any]:
+        """Network and checkpoint of the socket."""
+        network, checkpoint = f"@{ids['network']}", weights.socket(self.options.trust) if weights is not None else None
+        if self.head is None:
+            return {"network": network, "checkpoint": checkpoint}
+        whole = "inferer" not in ids or target(self.config.get(ids["inferer"])) == "SimpleInferer"
+        given = {"key": self.head.key, "activation": self.head.activation, "whole": whole, "checkpoint": checkpoint}
+        return {"network": {"_target_": f"{OneHead.__module__}.OneHead", "network": network, **given}, "checkpoint": None}
 
     def _weights(self, network: nn.Module) -> Weights | None:
         if self.network is not None:

@@ -28,12 +28,7 @@ def spread_label(config: Config, chains: tuple[str, str | None], keys: tuple[str
     count, label = len(names), keys[1]
     if count == 1:
         return []
-    try:
-        made = config.value(transform)(dict(case))
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(f"{config.source(transform)} fails on the case {case['case']}: {reason(error)}; correct it") from error
+    made = _made(config, transform, case)
     channels = int(made[label].shape[0])
     if channels == count:
         return []
@@ -48,6 +43,28 @@ def spread_label(config: Config, chains: tuple[str, str | None], keys: tuple[str
         _only_once(config, post, label)
     told = "the channel of its number" if behind else "the channel of its number less 1"
     return [f"labels are class numbers and the network has a channel a region: class k is {told}"]
+
+
+def label_on_input(config: Config, transform: str, keys: tuple[str, str], case: Case) -> list[str]:
+    """Let a label that covers only the middle of the network's input cover all of it, as background; returns what is to be told."""
+    made, items = _made(config, transform, case), parts(config, transform)
+    image, label = (tuple(made[key].shape[1:]) for key in keys)
+    if image == label or items is None or any(m > n for n, m in zip(image, label)):
+        return []
+    put_parts(config, transform, [*items, {"_target_": "SpatialPadd", "keys": keys[1], "spatial_size": list(image)}])
+    return [f"the label covers {label} of the network's input {image}, as its prediction does; around them both are background"]
+
+
+def _made(config: Config, transform: str, case: Case) -> Any:
+    """What a preprocessing makes of a case."""
+    try:
+        return config.value(transform)(dict(case))
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"{config.source(transform)} fails on the case {case.get('case', '')}: {reason(error)}; correct it"
+        ) from error
 
 
 def _only_once(config: Config, post: str, label: str) -> None:

@@ -16,8 +16,8 @@ from monai_advdef.audit.nnunet.library import own, quiet
 from monai_advdef.audit.nnunet.normalisation import LEAST, moments
 from monai_advdef.audit.nnunet.plan import Plan
 from monai_advdef.audit.nnunet.tail import SCALE, Tail, cropped, nonzero_box
-from monai_advdef.audit.recovery import Recovered
-from monai_advdef.audit.units import BUDGETS, GREY, HU, PERCENT, RANGES, SIGMA, spelt
+from monai_advdef.audit.tail.recovery import Recovered
+from monai_advdef.audit.tail.stated import BUDGETS, GREY, HU, PERCENT, RANGES, SIGMA, spelt
 from monai_advdef.errors import DataError
 
 

@@ -63,6 +63,22 @@ class LabelFiles:
         plain.to_onehot = [None] * len(plain.to_onehot)
         return plain
 
+    def _read(self, entry: Mapping[str, Any], image: Any, what: str) -> Any:
+        """What the chain makes of the label; with the image, too, where a transform of the bundle's own cannot do without."""
+        with allow_missing_keys_mode(self.chain):
+            try:
+                return self.chain(dict(entry))[self.label_key]
+            except Exception as error:  # of any reader and transform
+                first = error
+        try:
+            if image is not None and isinstance(_root(first), KeyError):
+                return self.chain({**entry, self.image_key: image})[self.label_key]
+        except Exception as error:
+            first = error
+        raise DataError(
+            f"{what} cannot be read as the bundle reads it ({_told(_root(first))}); check the file and the transforms of the label"
+        ) from first
+
     def own(self, data: Mapping[str, Any], left: Mapping[str, Any]) -> Any:
         """What the bundle's own postprocessing left of the label."""
         return left.get("label")
@@ -82,14 +98,7 @@ class LabelFiles:
         for file in _files(entry[self.label_key]):
             if not os.path.exists(file):
                 raise DataError(f"{file}, the label of case {case!r}, does not exist; fetch it, or correct the data list")
-        try:
-            with allow_missing_keys_mode(self.chain):
-                found = self.chain(entry)[self.label_key]
-        except Exception as error:  # of any reader and transform
-            raise DataError(
-                f"{name}, the label of case {case!r}, cannot be read as the bundle reads it without the image ({_root(error)}); "
-                "check the file and the transforms of the label"
-            ) from error
+        found = self._read(entry, data.get("files", {}).get(self.image_key), f"{name}, the label of case {case!r},")
         if not isinstance(found, MetaTensor):
             raise DataError(f"{name}: the transforms of the label make a {type(found).__name__} of it, which has lost its affine")
         read, made = file_grid(found), tuple(found.shape[1:])
@@ -133,7 +142,11 @@ def _named(value: Any) -> str:
     return ", ".join(_files(value)) or "the label"
 
 
-def _root(error: BaseException) -> str:
+def _root(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
+    return error
+
+
+def _told(error: BaseException) -> str:
     return reason(error) if isinstance(error, Exception) else type(error).__name__

@@ -17,6 +17,7 @@ from monai_advdef.audit.forms import background_first
 from monai_advdef.audit.scoring.grid import LEFT, OWN_LABEL, OWN_PRED
 from monai_advdef.audit.scoring.scores import APART
 from monai_advdef.handlers.cell import Engine, items_of
+from monai_advdef.switches import as_written
 
 SAME = 5e-4  # by which a way of counting hits the model's own number
 
@@ -48,6 +49,7 @@ class OwnMetric:
         inverted: the model's postprocessing inverts the label.
     """
 
+    @as_written
     def __init__(
         self, metrics: Mapping[str, Any] | None, classes: Sequence[str], *, activation: str = "softmax", inverted: bool = False
     ) -> None:

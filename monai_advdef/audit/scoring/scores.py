@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from ignite.engine import Events
 from monai.data import MetaTensor
-from scipy.ndimage import find_objects
 from torch import Tensor
 
 from monai_advdef.audit.forms import background_first
 from monai_advdef.audit.scoring.grid import OWN_LABEL, OWN_PRED
-from monai_advdef.audit.scoring.surfaces import components_found, surfaces
+from monai_advdef.audit.scoring.surfaces import Structure, components_found, structures, surfaces
 from monai_advdef.audit.scoring.way_back import grid_of, in_pixels
 from monai_advdef.dicom.units import check_voxel_size, unit_of_meta
 from monai_advdef.handlers.batches import entry
@@ -121,20 +120,17 @@ class GridHandler:
         """Values by (class, metric) of one case: prediction and label (1, \\*S) or (K, \\*S)."""
         found, true = (torch.as_tensor(x).as_subclass(Tensor).cpu().numpy() for x in (pred, label))
         spacing, unit = voxel_size(label)
-        reach = math.dist([0.0] * len(spacing), [s * n for s, n in zip(spacing, true.shape[1:])])
-        boxes = [_boxes(x, len(self.classes), self.activation) for x in (found, true)]
         values: Values = {}
-        for k, name in enumerate(self.classes):
-            at = _union([x[k] for x in boxes])
-            one, other = (_mask(x, k, self.activation, at) for x in (found, true))
+        reach = math.dist([0.0] * len(spacing), [s * n for s, n in zip(spacing, true.shape[1:])])
+        maps = self.activation == "softmax"
+        both = (structures(x, len(self.classes), maps=maps) for x in (found, true))
+        for name, one, other in zip(self.classes, *both):
             values |= {(name, metric): value for metric, value in self._structure(one, other, spacing, unit, reach).items()}
         return values
 
-    def _structure(
-        self, found: np.ndarray, true: np.ndarray, spacing: tuple[float, ...], unit: str, reach: float
-    ) -> dict[str, float]:
+    def _structure(self, found: Structure, true: Structure, spacing: tuple[float, ...], unit: str, reach: float) -> dict[str, float]:
         values: dict[str, float] = {}
-        predicted, labelled = int(found.sum()), int(true.sum())
+        predicted, labelled = len(found), len(true)
         if self.distances:
             if predicted and labelled:
                 apart = surfaces(found, true, spacing)
@@ -162,20 +158,3 @@ def voxel_size(label: Tensor) -> tuple[tuple[float, ...], str]:
     affine = unit_of_meta(label.meta) * grid_of(label).affine  # of a plane, too, whatever plane of the patient it is
     check_voxel_size(affine, str(label.meta["filename_or_obj"]))
     return tuple(np.linalg.norm(affine[:3, :3], axis=0)[: label.ndim - 1].tolist()), "mm"
-
-
-def _boxes(x: np.ndarray, classes: int, activation: str) -> list[tuple[slice, ...] | None]:
-    """Where each class lies."""
-    if activation == "softmax":
-        return list(find_objects(x[0].astype(np.int32, copy=False), max_label=classes))
-    return [find_objects(mask.astype(np.int32), max_label=1)[0] for mask in x]
-
-
-def _union(boxes: Sequence[tuple[slice, ...] | None]) -> tuple[slice, ...]:
-    """The smallest box around those that there are; where there are none, no voxel."""
-    there = [box for box in boxes if box is not None]
-    return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*there)) or (slice(0),)
-
-
-def _mask(x: np.ndarray, k: int, activation: str, at: tuple[slice, ...]) -> np.ndarray:
-    return x[0][at] == k + 1 if activation == "softmax" else x[k][at] > 0

@@ -33,7 +33,7 @@ def divided(
     key: str = "image",
     *,
     reads: Sequence[str] = (),
-    per_sigma: Mapping[str, bool] | None = None,
+    per_sigma: Mapping[str, Any] | None = None,
     at_input: float | None = None,
 ) -> Divided:
     """Divide a preprocessing before its first transform that may change intensities of the image.

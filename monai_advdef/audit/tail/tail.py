@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,6 +18,16 @@ from monai_advdef.audit.tail.steps import Items, alone, box_of, cropped, require
 from monai_advdef.types import Images
 
 TOLERANCE = 1e-5  # of the range of the network's input, or of 1 where that is smaller
+
+
+@dataclass
+class Grid:
+    """Where the clean images lie: an empty image with their affine, their size, and the boxes that are cut behind and in front."""
+
+    like: MetaTensor
+    size: tuple[int, ...]
+    boxes: list[Box | None]  # of each transform of the tail
+    before: list[list[Box]]  # of each image, what the crops of the head would cut of it now
 
 
 class Tail(nn.Module):
@@ -53,11 +64,8 @@ class Tail(nn.Module):
         self.dictionary = dictionary or any(isinstance(t, MapTransform) for t in self.transforms)
         self.kinds = [kind_of(t) for t in self.transforms]
         self.spatial = any(kind in (Kind.SHAPES, Kind.CROPS, Kind.ASKED) for kind in self.kinds)
-        self.held: MetaTensor | None = None  # an empty image with the affine of the clean one
-        self.size: tuple[int, ...] = ()
-        self.boxes: list[Box | None] = []
         self.crops_before: list[Any] = []  # by the image's values, in the head
-        self.before: list[list[Box]] = []  # what these would cut of the clean images now
+        self.held_grid: Grid | None = None
 
     def forward(self, image: Images) -> Tensor:
         """What the network is fed (B, C', \\*S'), in float32.
@@ -84,8 +92,7 @@ class Tail(nn.Module):
                 raise ValueError(
                     "cases of one batch lie on different grids, or are cropped elsewhere; give them one by one: batch_size 1"
                 )
-        self.held, self.boxes, self.size = held, boxes, tuple(image.shape[1:])
-        self.before = [self._before(case) for case in image.detach()]
+        self.held_grid = Grid(held, tuple(image.shape[1:]), boxes, [self._before(case) for case in image.detach()])
 
     def require_gradient(self) -> None:
         """Raise ``NotDifferentiable`` for a transform to whole numbers, which rounds, and one that finds the channels too late."""
@@ -101,13 +108,14 @@ class Tail(nn.Module):
 
     def moved(self, image: Images) -> list[str]:
         """In words, where the deployed chain would crop these images (B, C, \\*S) elsewhere than the clean one; mostly nothing."""
-        words = []
-        for case, before in zip(image.detach().as_subclass(Tensor).float(), self.before):
+        words: list[str] = []
+        grid = self._require_held(image)
+        for case, before in zip(image.detach().as_subclass(Tensor).float(), grid.before):
             pairs = zip(self.crops_before, before, self._before(case))
             words += [f"{name_of(t)} in front of it {_elsewhere(held, now)}" for t, held, now in pairs if not same(held, now)]
-            boxes: list[Box | None] = list(self.boxes)
+            boxes = list(grid.boxes)
             self._one(case, boxes, again=True)
-            for t, held, now in zip(self.transforms, self.boxes, boxes):
+            for t, held, now in zip(self.transforms, grid.boxes, boxes):
                 if not same(held, now):
                     words.append(f"{name_of(t)} {_elsewhere(held, now)}")
         return words
@@ -157,18 +165,20 @@ class Tail(nn.Module):
             if self.spatial:
                 self._one(image[i].detach().as_subclass(Tensor).float().requires_grad_(), proving=called)
 
-    def _require_held(self, image: Images) -> None:
-        if self.held is None and isinstance(image, MetaTensor):
+    def _require_held(self, image: Images) -> Grid:
+        if self.held_grid is None and (isinstance(image, MetaTensor) or not self.spatial):
             self.hold(image)
-        if self.held is None:
+        grid = self.held_grid
+        if grid is None:
             raise ValueError("a tail that moves voxels must know their grid; give the clean image to require_equal() first")
-        held = self.held.affine
+        held = grid.like.affine
         here = single(image[0], 0).affine.to(held) if isinstance(image, MetaTensor) else held  # type: ignore[attr-defined]
-        if tuple(image.shape[1:]) != self.size or here.shape != held.shape or not torch.allclose(here, held):
+        if tuple(image.shape[1:]) != grid.size or here.shape != held.shape or not torch.allclose(here, held):
             raise ValueError(
-                f"images {tuple(image.shape)} are not on the grid that is held, {self.size}; give the clean images of the batch to "
+                f"images {tuple(image.shape)} are not on the grid that is held, {grid.size}; give the clean images of the batch to "
                 "require_equal() before its attack"
             )
+        return grid
 
     def _geometry(self, case: Tensor, fed: Tensor | None) -> tuple[MetaTensor, list[Box | None]]:
         if isinstance(case, MetaTensor):
@@ -199,8 +209,9 @@ class Tail(nn.Module):
         self, x: Tensor, boxes: list[Box | None] | None = None, *, like: Any = None, again: bool = False, proving: str = ""
     ) -> Tensor:
         """One image (C, \\*S); boxes that are missing, or all of them ``again``, are worked out and left in the list."""
-        boxes = self.boxes if boxes is None else boxes
-        items = self._items(x, self.held if like is None else like)
+        grid = self.held_grid
+        boxes = boxes if boxes is not None else grid.boxes if grid is not None else [None] * len(self.transforms)
+        items = self._items(x, grid.like if like is None and grid is not None else like)
         for i, (t, kind) in enumerate(zip(self.transforms, self.kinds)):
             items = dict(apply_pending_transforms_in_order(t, items, self.lazy))
             if kind is Kind.CROPS:

@@ -10,7 +10,7 @@ from monai_advdef.records import LABELS, read_provenance
 from monai_advdef.report import words
 from monai_advdef.report.audited import Audit, read_audit
 from monai_advdef.report.checked import checked
-from monai_advdef.report.evidence.results import results
+from monai_advdef.report.evidence.results import members, results
 from monai_advdef.report.evidence.texts import PREFACE, not_covered, passages
 from monai_advdef.report.finding import finding
 from monai_advdef.report.scope import Scope, read_scope
@@ -37,13 +37,14 @@ def gather(folder: str | Path, *, eps: float | None = None, model: str | None = 
     boxes = [("records", box) for box in verdicts(scope)] + [("check", box) for box in checked(folder, used)]
     return {
         "format": FORMAT,
-        "title": f"{words.title(str(scope.every['task'].iloc[0]))}, {scope.every['model'].iloc[0]}",
+        "title": words.evaluation(str(scope.every["task"].iloc[0]), str(scope.every["model"].iloc[0]), audit.kind),
         "date": max((str(entry["recorded"])[:10] for entry in facts if entry.get("recorded")), default=""),
         "finding": finding(scope),
         "tested": _tested(scope, facts, audit),
         "on": _data(scope, facts),
         "by": _version(scope, facts, audit),
         "results": results(scope),
+        "suites": members(scope),
         "checks": [{"of": of, "name": box.name, "status": box.status, "text": _text(box.text, scope, of)} for of, box in boxes],
         "gates": [gate._asdict() for gate in audit.gates],
         "exit_code": audit.exit_code,

@@ -34,6 +34,14 @@ def results(scope: Scope) -> list[dict[str, Any]]:
     return found
 
 
+def members(scope: Scope) -> dict[str, list[str]]:
+    """The attacks of which a suite's worst case is made, by suite."""
+    found: dict[str, list[str]] = {}
+    for name, rows in scope.members.groupby("suite") if len(scope.members) else ():
+        found[str(name)] = _names(rows.sort_values(["attack", "steps", "restarts"]))
+    return found
+
+
 def _headline(rows: pd.DataFrame) -> pd.DataFrame:
     """As the headline counts: per case the worst attack, by the stronger of the two attackers; undefined values left out."""
     return stats.headline_cases(rows).dropna(subset="value")

@@ -36,7 +36,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".
 WORDS = {  # in the order in which they are looked for
     SIGMA: r"\bmri?\b|magnetic|\bt1|\bt2|flair|\badc\b|\bdwi\b",
     GREY: r"\brgb\b|gr[ae]y|endoscop|microscop|patholog|radiograph|x-?ray|\bcxr\b|dermo|fundus|photo|\boct\b|\bus\b|ultrasound",
-    HU: r"hounsfield|\bhu\b|\bct\b|comput.* tomograph",
+    HU: r"hounsfield|\bhu\b|\b(cb|hr|ld)?cta?\b|comput.* tomograph",
 }
 MODALITY = ("0008|0060", "00080060", "Modality", "modality")
 
@@ -68,9 +68,10 @@ def of_dataset(dataset: Mapping[str, Any] | None, source: str = "dataset.json") 
     """Of a ``dataset.json`` as the Medical Segmentation Decathlon and nnU-Net write it."""
     for name in ("modality", "channel_names"):
         values = (dataset or {}).get(name) or {}
-        every = list(values.values()) if isinstance(values, Mapping) else [values]
-        if every and (found := of_words(" ".join(map(str, every)))):
-            return Stated(found, f"{name} {', '.join(map(str, every))} in {source}")
+        every = [str(v) for v in (values.values() if isinstance(values, Mapping) else [values])]
+        units = {of_words(v) for v in every}
+        if units - {""}:  # PET beside CT: no number is right for both
+            return Stated(units.pop() if len(units) == 1 else PERCENT, f"{name} {', '.join(every)} in {source}")
     return None
 
 
@@ -88,7 +89,8 @@ def of_files(item: Mapping[str, Any]) -> Stated | None:
         found = {"CT": HU, "MR": SIGMA}.get(str(value).strip().upper())
         if found:
             return Stated(found, f"modality {value} of the files")
-    files = [f for given in (item.get("files") or {}).values() for f in ([given] if isinstance(given, (str, Path)) else given)]
+    given = (item.get("files") or {}).values()
+    files = [f for some in given for f in (some if isinstance(some, (list, tuple)) else [some]) if isinstance(f, (str, Path))]
     suffix = Path(str(files[0])).suffix.lower() if files else ""
     return Stated(GREY, f"files are pictures ({suffix})") if suffix in PICTURES else None
 

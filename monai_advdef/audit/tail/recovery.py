@@ -13,8 +13,21 @@ from torch import Tensor
 from monai_advdef.audit.reading import Fact
 from monai_advdef.audit.tail import Divided, NotDifferentiable
 from monai_advdef.audit.tail.scale import local_scale
+from monai_advdef.audit.tail.stated import (
+    BUDGETS,
+    GREY,
+    HU,
+    PERCENT,
+    RANGES,
+    SHARE,
+    SIGMA,
+    Stated,
+    of_chain,
+    of_files,
+    spelt,
+    window,
+)
 from monai_advdef.audit.tail.units import brightness_free, sigma
-from monai_advdef.audit.units import BUDGETS, GREY, HU, PERCENT, RANGES, SHARE, SIGMA, Stated, of_chain, of_files, spelt, window
 from monai_advdef.errors import DataError
 
 Item = Mapping[str, Any]  # of an audit's data set: image, fed, case, files

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from monai_advdef.audit.privacy import Person
+from monai_advdef.audit.privacy.people import Person
 from monai_advdef.handlers.cell import MASK
 
 SHORT = 3
