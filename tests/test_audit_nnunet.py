@@ -215,6 +215,33 @@ def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
     return nn.functional.cross_entropy(logits, label[:, 0].long(), reduction="none").flatten(1).mean(1)
 
 
+def test_a_batch_holds_images_of_one_case(parts: dict[str, Parts]) -> None:
+    part = parts["mr"]
+    image = part.preprocessing.head(part.cases[0])["image"][None]
+    part.tail.hold(image)
+    pair = torch.cat([image.as_tensor(), image.as_tensor() * 1.01])
+    with torch.no_grad():
+        both = part.inferer(part.tail(pair), part.network)
+        alone = [part.inferer(part.tail(x[None]), part.network) for x in pair]
+    torch.testing.assert_close(both, torch.cat(alone), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="one case at a time"):
+        part.tail.hold(torch.cat([image, image]))
+
+
+def test_the_whole_map_has_the_slope_of_its_exact_sums(parts: dict[str, Parts]) -> None:
+    """From the image through crop, windows, mirrors and the way back, against one graph of all of it."""
+    part = parts["mr"]
+    image = part.preprocessing.head(part.cases[0])["image"][None]
+    part.tail.hold(image)
+    leaf = image.as_tensor().clone().requires_grad_()
+    logits = part.inferer(part.tail(leaf), part.network)
+    upstream = torch.randn(logits.shape, generator=torch.Generator().manual_seed(2))
+    (found,) = torch.autograd.grad(logits, leaf, upstream)
+    whole = brute_force(part, part.tail(leaf)[0], list(part.network.folds))
+    (wanted,) = torch.autograd.grad(part.tail.back(whole[None]), leaf, upstream)
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
+
+
 def test_units_are_those_of_the_channels(parts: dict[str, Parts]) -> None:
     threats = {name: part.preprocessing.recovered().threat() for name, part in parts.items()}
     assert [threats[name]["unit"] for name in VARIANTS] == ["HU", "σ", "grey level"]
