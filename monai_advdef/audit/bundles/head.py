@@ -8,8 +8,8 @@ from typing import Any
 from monai_advdef.audit.bundles.chain import keys_of, parts, target
 from monai_advdef.audit.bundles.config import SEP, Config
 from monai_advdef.audit.bundles.folder import Bundle
-from monai_advdef.audit.forms import is_background
 from monai_advdef.audit.reading import AuditOptions
+from monai_advdef.audit.scoring.forms import is_background
 from monai_advdef.errors import DataError
 
 COUNTS = ("out_channels", "num_classes", "out_classes", "num_class", "n_classes")
