@@ -370,3 +370,18 @@ def test_masks_that_went_through_jpeg(tmp_path: Path) -> None:
     )
     assert set(torch.unique(torch.as_tensor(case["label"])).tolist()) == {0.0, 1.0}
     assert any("behind the point is cut off" in note for note in reading.notes)
+
+
+def test_folders_of_other_names(given: Any) -> None:
+    bundle, data = given("spleen")
+
+    def rename(content: dict[str, Any]) -> None:
+        del content["dataset_dir"]
+        content.update(images_root="/home/someone/imagesTr", truth_dir="/home/someone/labelsTr")
+        for key, folder in (("images", "images_root"), ("labels", "truth_dir")):
+            content[key] = f"$sorted(glob.glob(@{folder} + '/*.nii.gz'))"
+
+    edit(bundle / "configs" / "train.json", rename)
+    reading = read(bundle, data)
+    assert reading.overlay["images_root"] == str(data / "imagesTr")
+    assert [c["case"] for c in reading.overlay["deployed"]["cases"]] == ["spleen_3", "spleen_4"]

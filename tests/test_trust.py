@@ -225,6 +225,16 @@ def test_a_configuration_that_acts_is_refused_and_does_not(
     assert not mark.exists()
 
 
+def test_a_bare_name_is_not_looked_for_among_the_files_beside(tmp_path: Path, monkeypatch: Any) -> None:
+    bundle, data = changed(tmp_path, "train.json", {"network_def": {"_target_": "evil_module"}})
+    (bundle / "evil_module.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w').write('x')")
+    monkeypatch.chdir(bundle)
+    monkeypatch.syspath_prepend(str(bundle))
+    with pytest.raises(DataError, match="MONAI .* has no 'evil_module'"):
+        read(bundle, data, tmp_path)
+    assert not (tmp_path / "mark").exists()
+
+
 def test_what_an_audit_does_not_need_may_be_anything(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     bundle, data = changed(

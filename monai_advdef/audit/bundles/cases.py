@@ -29,6 +29,7 @@ FOLDERS = (
     "datadir",
     "root_dir",
 )
+OTHERS = ("bundle_root", "ckpt_dir", "output_dir", "cache_dir")
 ENDINGS = tuple(".nii .nii.gz .nrrd .mha .mhd .dcm .jpg .jpeg .png .tif .tiff .bmp .npy .npz .gif .mgz .hdr .img".split())
 PICKLED = (".npy", ".npz")
 LABELS = ("label", "seg", "mask", "gt")
@@ -55,9 +56,21 @@ def point_at(config: Config, options: AuditOptions, data_id: str) -> list[str]:
     for id in found:
         config.put(id, folder + ("/" if str(config.get(id)).endswith("/") else ""))
     for id, value in reached.items():
-        if id not in found and isinstance(value, str) and value.lower().rstrip("'\")").endswith(".json") and "(" not in value:
+        if id not in (*found, *OTHERS) and _is_folder(id, value):  # of another name: the folder itself, or one of that name in it
+            inner = Path(folder) / Path(value).name
+            config.put(id, str(inner if inner.is_dir() else folder))
+            found.append(id)
+        elif id not in found and isinstance(value, str) and value.lower().rstrip("'\")").endswith(".json") and "(" not in value:
             _beside(config, id, Path(folder))
     return found
+
+
+def _is_folder(id: str, value: Any) -> bool:
+    """Whether something is the name of a folder that is not on this machine."""
+    if not isinstance(value, str) or "/" not in value or value.startswith(("$", "@", "%", "http")):
+        return False
+    called = any(word in id.lower() for word in ("dir", "root", "folder", "path"))
+    return called and not Path(value).suffix and not Path(value).exists()
 
 
 def _beside(config: Config, id: str, folder: Path) -> None:

@@ -142,7 +142,7 @@ def _arguments(config: Config, at: str, item: dict[str, Any]) -> list[str]:
             notes.append(f"{config.source(at)}: pretrained weights are not fetched, for the checkpoint replaces them")
     if not _own(name) and "." in name:
         return notes
-    built = pydoc.locate(name)
+    built = pydoc.locate(name) if _own(name) else None  # a bare name that is not MONAI's may be a file beside: it is not looked for
     if built is None:
         known = nearest(name.rsplit(".", 1)[-1], _names())
         version = importlib.metadata.version("monai")
