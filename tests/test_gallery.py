@@ -280,3 +280,20 @@ def test_the_scale_of_the_difference_is_in_units_of_the_image(tmp_path, about, l
     assert entry["limit"] == pytest.approx(limit, rel=1e-3)
     (row,) = pictures(tmp_path, about["eps"])
     assert row["scale"] == said
+
+
+def test_an_affine_that_postprocessing_dropped_is_that_of_the_image(tmp_path):
+    """Of equal voxels the picture is the same whichever of the three carries the affine; of unequal ones nothing is assumed."""
+    where = affine((1.5, 1.0, 2.0))
+    image, label = torch.rand(1, 12, 10, 8), torch.zeros(1, 12, 10, 8)
+    label[0, 2:5, 1:3, 4:7] = 1
+    placed = MetaTensor(image, affine=where), MetaTensor(label, affine=where)
+    found = []
+    for number, (x, y, z) in enumerate([(placed[0], label, label), (image, placed[1], label), (image, label, placed[1])]):
+        (entry,) = kept(tmp_path / str(number), clean=image, image=x, label=y, prediction=z)
+        found.append(entry)
+    for entry in found:
+        assert entry["spacing"].tolist() == [1.5, 1.0, 2.0]
+        np.testing.assert_array_equal(entry["label"], label[0].numpy()[::-1, ::-1])
+    (entry,) = kept(tmp_path / "odd", clean=image[..., :4], image=placed[0][..., :4], label=label, prediction=label)
+    assert "nothing tells how they lie" in entry["left_out"]

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from monai_advdef.handlers.cell import label_map
-from monai_advdef.handlers.display.grid import Grid, GridsDiffer, View, places, view
+from monai_advdef.handlers.display.grid import Grid, GridsDiffer, View, lying, places, view
 from monai_advdef.handlers.display.tones import display, voxels, window
 from monai_advdef.neighbours import whole
 from monai_advdef.report.gallery.panels import full_colour
@@ -51,7 +51,7 @@ class Gallery:
         full = len(self._held) >= LIMIT or sum(_size(h) for h in self._held) >= MEMORY
         if math.isnan(value) or (full and value >= min(h["value"] for h in self._held)):
             return
-        grid = Grid.of(label) if Grid.of(label).affine is not None else Grid.of(prediction)
+        grid = lying(label, prediction, image)
         try:
             shown = self._picture(clean, image, label, prediction, grid)
         except GridsDiffer as error:

@@ -45,6 +45,13 @@ class Grid(NamedTuple):
         return np.stack([at.min(1), at.max(1)])
 
 
+def lying(label: Tensor, prediction: Tensor, image: Tensor) -> Grid:
+    """The grid of a label (K, \\*S): where postprocessing has dropped its affine, that of the prediction, or of an image that has
+    the same voxels."""
+    grids = [Grid.of(x) for x in (label, prediction, image)]
+    return next((grid for grid in grids if grid.affine is not None and grid.shape == grids[0].shape), grids[0])
+
+
 class View(NamedTuple):
     """Which voxels of the label's grid are shown: an index per axis of the picture, the axes in the picture's order, and the size of
     a shown voxel in mm. Axes of a volume run to the patient's left, back and head, as far as the affine tells."""
