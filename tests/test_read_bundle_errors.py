@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from zoo import endoscopy, prostate, spleen, ventricle
+from monai.bundle import ConfigParser
+from zoo import endoscopy, gliomas, pancreas, prostate, renal, spleen, ventricle
+from zoo.workflow import training
 from zoo.write import network_of, volume
 
 from monai_advdef.audit.bundles import read_bundle
+from monai_advdef.audit.isolation import isolated
 from monai_advdef.audit.reading import AuditOptions, Reading
 from monai_advdef.errors import DataError
 
@@ -316,3 +319,54 @@ def test_the_list_of_the_bundle_without_its_labels(given: Any) -> None:
     bundle, data = given("spleen")
     reading = read(bundle, data, labels="none")
     assert [c.keys() for c in reading.overlay["deployed"]["cases"]] == [{"case", "patient", "image"}] * 2
+
+
+def test_a_list_that_lies_beside_the_data(tmp_path: Path) -> None:
+    bundle, data = gliomas.build(tmp_path)
+    (bundle / "configs" / "datalist.json").rename(data / "datalist.json")
+    assert len(read(bundle, data).overlay["deployed"]["cases"]) == 2
+
+
+def test_an_architecture_file_of_another_machine(tmp_path: Path) -> None:
+    bundle, data = pancreas.build(tmp_path)
+    train = bundle / "configs" / "train.yaml"
+    train.write_text(train.read_text().replace("$@bundle_root + '/models/search_code_18590.pt'", "/workspace/search_code_18590.pt"))
+    assert read(bundle, data).overlay["arch_ckpt_path"] == str(bundle.resolve() / "models" / "search_code_18590.pt")
+
+
+def test_an_inversion_through_a_copy_of_the_preprocessing(tmp_path: Path) -> None:
+    bundle, data = renal.build(tmp_path)
+    text = (bundle / "configs" / "evaluate.json").read_text()
+    (bundle / "configs" / "evaluate.json").write_text(text.replace("@validate#preprocessing", "%validate#preprocessing"))
+    reading = read(bundle, data, trust=True)
+    assert reading.overlay["validate::postprocessing"]["transforms"][0]["transform"] == "@validate::preprocessing"
+    assert any("an inversion has a copy of the preprocessing" in note for note in reading.notes)
+
+
+def test_masks_that_went_through_jpeg(tmp_path: Path) -> None:
+    bundle, data = endoscopy.build(tmp_path)
+    both = ["image", "label"]
+    shaped = [
+        ("LoadImaged", {"keys": both}),
+        ("EnsureChannelFirstd", {"keys": "image", "channel_dim": -1}),
+        ("EnsureChannelFirstd", {"keys": "label", "channel_dim": "no_channel"}),
+        ("Resized", {"keys": both, "spatial_size": [32, 24], "mode": ["bilinear", "nearest"]}),
+        ("ScaleIntensityd", {"keys": both}),
+    ]
+    content = training(
+        ["glob", "os"],
+        endoscopy.NETWORK,
+        shaped,
+        {"_target_": "SimpleInferer"},
+        [("AsDiscreted", {"argmax": [True, False], "to_onehot": [2, 2], "keys": ["pred", "label"]})],
+        "$[{'image': i, 'label': i.replace('.jpg', '_seg.jpg')} for i in @images]",
+        dataset_dir="/workspace",
+        images="$sorted(glob.glob(os.path.join(@dataset_dir, 'test', '*', '*[!seg].jpg')))",
+    )
+    (bundle / "configs" / "train.json").write_text(json.dumps(content))
+    reading = read(bundle, data)
+    case = ConfigParser(isolated(reading)).get_parsed_content("deployed::preprocessing")(
+        dict(reading.overlay["deployed"]["cases"][0])
+    )
+    assert set(torch.unique(torch.as_tensor(case["label"])).tolist()) == {0.0, 1.0}
+    assert any("behind the point is cut off" in note for note in reading.notes)

@@ -23,7 +23,7 @@ from monai_advdef.audit.plan import TimeLeft, default_device, timed
 from monai_advdef.audit.privacy import Mask, Person, hidden_groups, masking, pseudonyms, write_key
 from monai_advdef.audit.reading import AuditOptions, Fact, Reading
 from monai_advdef.audit.scoring import OwnMetric, explain, grids_apart
-from monai_advdef.audit.socket import plugged, write_socket
+from monai_advdef.audit.socket import as_texts, plugged, write_socket
 from monai_advdef.audit.tail import NotDifferentiable
 from monai_advdef.audit.threats import recovered
 from monai_advdef.bundle import workflows
@@ -124,7 +124,7 @@ class _Course:
         socket["cases"] = self._hide(socket["cases"], socket["image_key"], [*socket["classes"], socket["name"], socket["task"]])
         found = recovered(config, reading, self.options, every=every)
         config[SOCKET] |= found.division()
-        config["threat_def"] = {"_target_": "monai_advdef.ThreatModel", **found.threat()}
+        config["threat_def"] = {"_target_": "monai_advdef.ThreatModel", **as_texts(found.threat())}
         self.made.notes = [*reading.notes, *found.notes]
         self.made.facts = [*reading.facts, *found.facts()]
         known = workflows()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,15 @@ def plugged(reading: Reading, output_dir: str, device: str) -> dict[str, Any]:
     found = str(reading.root) if reading.scripts else output_dir  # MONAI looks for modules there
     settings = {"bundle_root": found, "output_dir": output_dir, "device": f"$torch.device('{device}')"}
     return {**settings, **config, SOCKET: socket}
+
+
+def as_texts(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, with texts that MONAI would read as a macro, an expression or a reference (``"% of range"``) as plain texts."""
+
+    def plain(text: str) -> str:
+        return "$" + repr(text).replace("@", "\\x40")  # an expression's @ is a reference, within quotes too
+
+    return {k: plain(v) if isinstance(v, str) and v.startswith(("%", "$", "@")) else v for k, v in given.items()}
 
 
 def write_socket(config: dict[str, Any], folder: Path) -> list[Path]:

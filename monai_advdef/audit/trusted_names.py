@@ -88,5 +88,5 @@ METHODS = frozenset(
     "str loc iloc columns sum mean std min max any all argmax argmin reshape view permute transpose squeeze unsqueeze "
     "flatten T repeat "
     "expand flip clamp "
-    "clip round abs softmax sigmoid value read".split()
+    "clip round trunc abs softmax sigmoid value read".split()
 )

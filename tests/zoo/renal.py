@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from zoo.workflow import dice, evaluation, training
+from zoo.workflow import dice, evaluation, inverted, training
 from zoo.write import about, ball, network_of, volume, write_bundle
 
 NETWORK = {"_target_": "SegResNet", "in_channels": 3, "out_channels": 4, "init_filters": 8, "blocks_down": [1, 1], "blocks_up": [1]}
@@ -58,7 +58,6 @@ def build(folder: Path, *, cases: int = 2) -> tuple[Path, Path]:
         ("Spacingd", {"keys": EVERY, "pixdim": [1.0, 1.0, 1.0], "mode": ["bilinear", "bilinear", "bilinear", "nearest"]}),
         ("ScaleIntensityRanged", {"keys": PHASES, "a_min": -1000, "a_max": 1000, "b_min": 0.0, "b_max": 1.0, "clip": True}),
         ("scripts.my_transforms.ConcatImages", {"keys_merge": PHASES, "keys_out": "image"}),
-        ("ToTensord", {"keys": ["image"]}),
     ]
     regions = [
         ("Activationsd", {"keys": "pred", "softmax": False, "sigmoid": True}),
@@ -79,7 +78,9 @@ def build(folder: Path, *, cases: int = 2) -> tuple[Path, Path]:
         labels="$list(glob.glob(@dataset_dir + '/*/merged.nii.gz'))",
     )
     metadata = about(3, ["background", "kidney", "vessel", "tumor"])
-    files = {"train": train, "evaluate": evaluation(regions, run="evaluate")}
+    both = {"keys": ["pred", "label"], "orig_keys": ["artery", "label"], "nearest": [False, True], "device": "@device"}
+    back = inverted("@validate#preprocessing", **both)  # type: ignore[arg-type]
+    files = {"train": train, "evaluate": evaluation([back, *regions], run="evaluate")}
     bundle = write_bundle(folder / "renalStructures_CECT_segmentation", files, metadata)
     (bundle / "scripts").mkdir()
     (bundle / "scripts" / "__init__.py").write_text("")

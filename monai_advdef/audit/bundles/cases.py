@@ -55,19 +55,19 @@ def point_at(config: Config, options: AuditOptions, data_id: str) -> list[str]:
     for id in found:
         config.put(id, folder + ("/" if str(config.get(id)).endswith("/") else ""))
     for id, value in reached.items():
-        if id not in found and isinstance(value, str) and value.lower().endswith(".json") and not value.startswith(("$", "@")):
-            found += [id] if _beside(config, id, Path(value), Path(folder)) else []
+        if id not in found and isinstance(value, str) and value.lower().rstrip("'\")").endswith(".json") and "(" not in value:
+            _beside(config, id, Path(folder))
     return found
 
 
-def _beside(config: Config, id: str, told: Path, folder: Path) -> bool:
-    """A list that is not where the bundle says, and lies in the bundle or beside the data."""
-    if told.is_absolute() and not told.is_file():
+def _beside(config: Config, id: str, folder: Path) -> None:
+    """Let a list that is not where the bundle says be the one of its name in the bundle or beside the data."""
+    told = Path(str(config.value(id)))
+    if not told.is_file():
         for place in (config.root / "configs" / told.name, config.root / told.name, folder / told.name):
             if place.is_file():
                 config.put(id, str(place))
-                return True
-    return False
+                return
 
 
 def scans(options: AuditOptions, image_key: str, instead: str = "") -> Cases:

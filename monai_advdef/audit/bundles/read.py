@@ -21,7 +21,7 @@ from monai_advdef.audit.bundles.labels import listed_pairs
 from monai_advdef.audit.bundles.one_head import Head, OneHead, head_of
 from monai_advdef.audit.bundles.packages import require_packages
 from monai_advdef.audit.bundles.promptable import Promptable, require_promptless
-from monai_advdef.audit.bundles.regions import label_on_input, spread_label
+from monai_advdef.audit.bundles.regions import label_on_input, spread_label, whole_label
 from monai_advdef.audit.bundles.settle import settle
 from monai_advdef.audit.bundles.spare import one_chain, without_spare
 from monai_advdef.audit.bundles.weights import Weights, find_weights, read_weights
@@ -230,8 +230,10 @@ class _Reader:
         names, names_from, notes = classes(self.bundle, channels, kind, self.options, self.head.channels if self.head else None)
         made.notes += [*(weights.notes if weights else ()), *notes, *cases.notes]
         items = named(cases.items, image_key)
-        if kind == "sigmoid" and not self.options.unlabelled:
-            made.notes += spread_label(config, (ids["preprocessing"], post), keys, items[0], names)
+        if not self.options.unlabelled:
+            chains = (ids["preprocessing"], post)
+            settled = spread_label(config, chains, keys, items[0], names) if kind == "sigmoid" else []
+            made.notes += settled or whole_label(config, chains, keys, items[0])
         found = {"network": (type(network).__name__, config.source(ids["network"]))}
         if weights is not None:
             found["checkpoint"] = (weights.path.name + (f", {weights.key}" if weights.key else ""), weights.source)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from monai_advdef.audit.bundles.chain import keys_of, parts, put_parts, target
 from monai_advdef.audit.bundles.config import Config
 from monai_advdef.audit.scoring.forms import is_background
 from monai_advdef.errors import DataError, reason
 
 Case = dict[str, Any]
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif")
 
 
 def spread_label(config: Config, chains: tuple[str, str | None], keys: tuple[str, str], case: Case, names: list[str]) -> list[str]:
@@ -43,6 +46,27 @@ def spread_label(config: Config, chains: tuple[str, str | None], keys: tuple[str
         _only_once(config, post, label)
     told = "the channel of its number" if behind else "the channel of its number less 1"
     return [f"labels are class numbers and the network has a channel a region: class k is {told}"]
+
+
+def whole_label(config: Config, chains: tuple[str, str | None], keys: tuple[str, str], case: Case) -> list[str]:
+    """Let the preprocessing of pictures end with whole class numbers, where the postprocessing cuts off what is behind the point.
+
+    A mask that went through JPEG and is scaled to 0..1 holds .996 and the like, of which one-hot encoding makes 0.
+    """
+    (transform, post), label = chains, keys[1]
+    encoded = any(_encodes(config, item, label) for item in (parts(config, post) if post else None) or ())
+    items = parts(config, transform)
+    if not str(case.get(label, "")).lower().endswith(PICTURES) or not encoded or items is None:
+        return []
+    values = torch.as_tensor(_made(config, transform, case)[label])
+    if not values.is_floating_point() or bool((values == values.round()).all()):
+        return []
+    put_parts(config, transform, [*items, {"_target_": "Lambdad", "keys": label, "func": "$lambda x: x.trunc()"}])
+    return ["labels are no whole numbers; what is behind the point is cut off, as the bundle's own one-hot encoding does"]
+
+
+def _encodes(config: Config, item: dict[str, Any], label: str) -> bool:
+    return target(item).startswith("AsDiscrete") and item.get("to_onehot") is not None and label in keys_of(config, item)
 
 
 def label_on_input(config: Config, transform: str, keys: tuple[str, str], case: Case) -> list[str]:

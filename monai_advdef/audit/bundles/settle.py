@@ -7,6 +7,7 @@ import importlib.metadata
 import inspect
 import pydoc
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigComponent, ConfigExpression
@@ -17,6 +18,7 @@ from monai_advdef.data.notes import some
 from monai_advdef.errors import DataError, nearest
 
 SAFE = "from monai_advdef.audit.weights import load_weights"
+WEIGHTS = (".pt", ".pth", ".ckpt")
 DEVICES = ("device", "map_location", "sw_device", "output_device")
 # arguments that MONAI took once and takes no longer, and that changed nothing any more when they went
 WITHOUT_EFFECT = {
@@ -58,6 +60,10 @@ def settle(config: Config, ids: Iterable[str], device: str, trust: bool) -> list
             ):
                 config.put(at, device)
                 moved.append(at)
+            elif isinstance(item, str) and item.lower().endswith(WEIGHTS) and not Path(item).is_file():
+                own = config.root / "models" / Path(item).name  # where its author kept it is another machine
+                if own.is_file():
+                    config.put(at, str(own))
             elif isinstance(item, dict) and isinstance(item.get("_target_"), str):
                 notes += _arguments(config, at, item)
     if "device" in config.tree and config.get("device") != f"$torch.device('{device}')":
