@@ -175,16 +175,8 @@ def signed_rank(df_a: pd.DataFrame, df_b: pd.DataFrame, *, resamples: int = 2000
     ranks = rankdata(np.abs(moved))
     effect = float((ranks * np.sign(moved)).sum() / ranks.sum()) if len(moved) else 0.0
     p, method = _signed_rank(differences)
-    return SignedRank(
-        len(differences),
-        float(np.median(differences)),
-        float(low),
-        float(high),
-        effect,
-        p,
-        min(1.0, 2.0 ** (1 - len(moved))),
-        method,
-    )
+    median, least = float(np.median(differences)), min(1.0, 2.0 ** (1 - len(moved)))
+    return SignedRank(len(differences), median, float(low), float(high), effect, p, least, method)
 
 
 def holm(pvalues: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -15,9 +15,10 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ConfigWorkflow
 from PIL import Image
 from torch import Tensor, nn
 
@@ -27,6 +28,8 @@ from monai_advdef.audit.nnunet import NnUNetInferer, Plan, Preprocessing, read_n
 from monai_advdef.audit.nnunet.library import own
 from monai_advdef.audit.nnunet.resampling import LINEAR, SPLINE, resampling
 from monai_advdef.audit.reading import AuditOptions, Reading
+from monai_advdef.audit.run import audit
+from monai_advdef.bundle import workflows
 from monai_advdef.errors import DataError
 
 pytest.importorskip("nnunetv2")
@@ -106,6 +109,28 @@ def test_logits_and_labels_are_those_of_nnunets_own_predictor(
     differ = (labels != written(made / name / "results", case, tmp_path, ending)).mean()
     assert differ <= (0.002 if name == "mr" else 0)  # half precision turns the last bit of a z-score into a label, here and there
     assert len(np.unique(labels)) == 3
+
+
+@pytest.mark.parametrize("name", ["ct", "mr"])
+def test_the_clean_record_is_what_nnunets_own_evaluation_gives(
+    made: Path, parts: dict[str, Parts], tmp_path: Path, name: str
+) -> None:
+    audit(made / name / "results", made / name / "data", output_dir=tmp_path, suite="smoke", dry_run=True)
+    files = [tmp_path / "model.yaml", workflows()["audit/evaluate"]]
+    workflow = ConfigWorkflow([str(f) for f in files], meta_file=None, logging_file=False, workflow_type=None)
+    workflow.initialize()
+    workflow.run()
+    records = pd.read_parquet(tmp_path / "records").query("metric == 'dice'")
+    by_case = [rows.set_index("class")["value"] for _, rows in records.groupby("case", sort=False)]
+    plan, own_of = parts[name].tail.plan, own("nnunetv2.evaluation.evaluate_predictions")
+    reader = own("nnunetv2.imageio.nibabel_reader_writer").NibabelIO()
+    for case, values in zip(parts[name].cases, by_case, strict=True):
+        written(made / name / "results", case, tmp_path, ".nii.gz")
+        found = own_of.compute_metrics(case["label"], str(tmp_path / "own.nii.gz"), reader, plan.regions or [1, 2])["metrics"]
+        theirs = [found[part]["Dice"] for part in plan.regions or [1, 2]]
+        mine = [values[label] for label in plan.classes]
+        assert min(theirs) > 0
+        np.testing.assert_allclose(mine, theirs, atol=0.005 if name == "mr" else 1e-6)
 
 
 def test_half_precision_sums_are_what_is_scored(parts: dict[str, Parts]) -> None:
@@ -188,6 +213,33 @@ def test_an_attack_through_windows_mirrors_and_resampling_raises_the_loss(parts:
 
 def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
     return nn.functional.cross_entropy(logits, label[:, 0].long(), reduction="none").flatten(1).mean(1)
+
+
+def test_a_batch_holds_images_of_one_case(parts: dict[str, Parts]) -> None:
+    part = parts["mr"]
+    image = part.preprocessing.head(part.cases[0])["image"][None]
+    part.tail.hold(image)
+    pair = torch.cat([image.as_tensor(), image.as_tensor() * 1.01])
+    with torch.no_grad():
+        both = part.inferer(part.tail(pair), part.network)
+        alone = [part.inferer(part.tail(x[None]), part.network) for x in pair]
+    torch.testing.assert_close(both, torch.cat(alone), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="one case at a time"):
+        part.tail.hold(torch.cat([image, image]))
+
+
+def test_the_whole_map_has_the_slope_of_its_exact_sums(parts: dict[str, Parts]) -> None:
+    """From the image through crop, windows, mirrors and the way back, against one graph of all of it."""
+    part = parts["mr"]
+    image = part.preprocessing.head(part.cases[0])["image"][None]
+    part.tail.hold(image)
+    leaf = image.as_tensor().clone().requires_grad_()
+    logits = part.inferer(part.tail(leaf), part.network)
+    upstream = torch.randn(logits.shape, generator=torch.Generator().manual_seed(2))
+    (found,) = torch.autograd.grad(logits, leaf, upstream)
+    whole = brute_force(part, part.tail(leaf)[0], list(part.network.folds))
+    (wanted,) = torch.autograd.grad(part.tail.back(whole[None]), leaf, upstream)
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
 
 
 def test_units_are_those_of_the_channels(parts: dict[str, Parts]) -> None:

@@ -16,6 +16,7 @@ from zoo import spleen
 
 from monai_advdef.audit.bundles import read_bundle
 from monai_advdef.audit.reading import AuditOptions, Reading
+from monai_advdef.audit.socket import plugged
 from monai_advdef.audit.trust import Impure, Missing, check_expression, check_target, imported
 from monai_advdef.errors import DataError
 
@@ -306,3 +307,10 @@ def test_an_archive_with_a_link_is_refused(tmp_path: Path) -> None:
         archive.writestr(entry, "/etc")
     with pytest.raises(DataError, match="is a link"):
         read(packed, tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_modules_are_looked_for_in_a_bundle_that_is_trusted_alone(trust: bool, tmp_path: Path) -> None:
+    bundle, data = spleen.build(tmp_path)
+    config = plugged(read(bundle, data, tmp_path, trust=trust), str(tmp_path / "out"), "cpu")
+    assert (config["bundle_root"] == str(bundle.resolve())) is trust

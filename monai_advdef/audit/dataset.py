@@ -11,7 +11,7 @@ from monai.data import Dataset, MetaTensor
 from monai.transforms import Compose, MapTransform
 from torch import Tensor
 
-from monai_advdef.audit.forms import background_first, masks_of_map
+from monai_advdef.audit.scoring.forms import background_first, masks_of_map
 from monai_advdef.errors import DataError
 from monai_advdef.switches import as_written
 

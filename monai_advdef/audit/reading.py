@@ -94,7 +94,9 @@ class Reading:
     Args:
         name: of the model.
         kind: ``"MONAI bundle"``, ``"TorchScript"``, ``"nnU-Net"`` or ``"module"``.
-        root: its folder, which holds its own ``scripts``.
+        root: its folder.
+        scripts: its own code may be run: modules are found in its folder. Without it a file there that is called like a package
+            (``einops.py``) would be run when that is imported.
         files: its own configuration files, in their order; none where ``overlay`` says all.
         overlay: what goes over them; its ``deployed`` is the socket that ``workflows/audit/evaluate.yaml`` plugs into, and refers
             (``"@validate::inferer"``) to what the files define. Later the two are joined and what is not referred to is left out, so
@@ -107,6 +109,7 @@ class Reading:
     name: str
     kind: str
     root: Path
+    scripts: bool = False
     files: list[Path] = field(default_factory=list)
     overlay: dict[str, Any] = field(default_factory=dict)
     facts: list[Fact] = field(default_factory=list)

@@ -49,7 +49,8 @@ def plugged(reading: Reading, output_dir: str, device: str) -> dict[str, Any]:
     socket = {**DEFAULTS, **config[SOCKET]}
     if missing := [name for name in NEEDED if socket.get(name) in (None, [], "")]:
         raise DataError(f"{reading.name}: its reading says nothing of {', '.join(missing)}; give it with options, or another model")
-    settings = {"bundle_root": str(reading.root), "output_dir": output_dir, "device": f"$torch.device('{device}')"}
+    found = str(reading.root) if reading.scripts else output_dir  # MONAI looks for modules there
+    settings = {"bundle_root": found, "output_dir": output_dir, "device": f"$torch.device('{device}')"}
     return {**settings, **config, SOCKET: socket}
 
 

@@ -67,6 +67,7 @@ class VictimSettings(metaclass=AsWritten):
             network = ScaledLogits(unwrap(network), factor=float(self.logit_scale)).to(device)
         given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         own = {name: value for name, value in given.items() if name not in ("logit_scale", "source", "source_name")}
+        own["activation"] = getattr(inferer, "activation", None) or self.activation
         return Victim(network, inferer=inferer, **own)
 
     def plain(self) -> dict[str, Any]:

@@ -18,11 +18,13 @@ class PreparedInferer(Inferer):
     Args:
         inferer: any MONAI inferer.
         prepare: images (B, C, \\*S) in image units -> what the network is fed (B, C', \\*S'); differentiable.
+        activation: what its logits are for, ``"softmax"`` or ``"sigmoid"``, where it is known: an attack then takes that, for its
+            own settings cannot know a network that was made elsewhere. ``None``: as the attack says.
     """
 
-    def __init__(self, inferer: Inferer, prepare: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, inferer: Inferer, prepare: Callable[[Tensor], Tensor], activation: str | None = None) -> None:
         super().__init__()
-        self.inferer, self.prepare = inferer, prepare
+        self.inferer, self.prepare, self.activation = inferer, prepare, activation
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return self.inferer(self.prepare(inputs), network, *args, **kwargs)

@@ -18,6 +18,7 @@ from monai_advdef.report.checked import checked
 from monai_advdef.report.figures import curve, forest, gains
 from monai_advdef.report.finding import finding
 from monai_advdef.report.gallery import pictures
+from monai_advdef.report.readings import readings
 from monai_advdef.report.scope import METRIC_NAMES, Scope, read_scope
 from monai_advdef.report.sections import Section, sections
 from monai_advdef.report.structures import structures
@@ -62,7 +63,7 @@ def build(
     facts = read_provenance(folder / "records")
     used = set(scope.every["fingerprint"])
     shown = [entry for name, entry in facts.items() if name in used]
-    extra = [*filter(None, [structures(scope)]), *(subgroups(scope, groups) if groups is not None else [])]
+    extra = [*filter(None, [readings(scope), structures(scope)]), *(subgroups(scope, groups) if groups is not None else [])]
     page = render(scope, shown, checks=checked(folder, used), audit=read_audit(folder), extra=extra)
     kept = pictures(
         folder / "gallery",

@@ -11,7 +11,7 @@ import torch
 from zoo.workflow import BOTH, dice, evaluation, inverted, saved, training
 from zoo.write import about, ball, network_of, teach, volume, write_bundle
 
-NETWORK = {"_target_": "SegResNet", "in_channels": 4, "out_channels": 3, "init_filters": 8, "blocks_down": [1, 1], "blocks_up": [1]}
+NETWORK = {"_target_": "UNet", "spatial_dims": 3, "in_channels": 4, "out_channels": 3, "channels": [8, 16], "strides": [2]}
 SERIES = ("t1c", "t1", "t2", "flair")
 REGIONS = ("tc", "wt", "et")
 
@@ -80,7 +80,7 @@ def build(folder: Path, *, cases: int = 4) -> tuple[Path, Path]:
     lists = {"training": [e for e in entries if e["fold"] == 0], "validation": [e for e in entries if e["fold"] == 1]}
     (bundle / "configs" / "datalist.json").write_text(json.dumps(lists))
     pairs = [case(i) for i in range(cases)]
-    network = teach(network_of(NETWORK), [_scored(x) for x, _ in pairs], [_regions(y) for _, y in pairs], sigmoid=True, steps=30)
+    network = teach(network_of(NETWORK), [_scored(x) for x, _ in pairs], [_regions(y) for _, y in pairs], sigmoid=True, steps=60)
     torch.save({"model": network.state_dict()}, bundle / "models" / "model.pt")
     return bundle, data
 

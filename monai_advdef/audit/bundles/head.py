@@ -8,8 +8,8 @@ from typing import Any
 from monai_advdef.audit.bundles.chain import keys_of, parts, target
 from monai_advdef.audit.bundles.config import SEP, Config
 from monai_advdef.audit.bundles.folder import Bundle
-from monai_advdef.audit.forms import is_background
 from monai_advdef.audit.reading import AuditOptions
+from monai_advdef.audit.scoring.forms import is_background
 from monai_advdef.errors import DataError
 
 COUNTS = ("out_channels", "num_classes", "out_classes", "num_class", "n_classes")
@@ -106,7 +106,7 @@ def classes(bundle: Bundle, channels: int, kind: str, options: AuditOptions, tol
     source = "channel_def in configs/metadata.json"
     if names:
         own = kind == "sigmoid" and is_background(names[0])
-        told_of = f"channel 0 is a region of its own, {names[0]!r}: it is scored, too, and counts in means over the classes"
+        told_of = f"channel 0 is a region of its own, {names[0]!r}: it is attacked with the others, and not scored"
         return _apart(names[first:]), source, [told_of] * own
     notes = [f"metadata.json names {len(told)} classes, the network puts out {channels} channels: they are numbered"] if told else []
     return [f"class {i}" for i in range(first, channels)] if count > 1 else ["foreground"], "numbered", notes

@@ -87,7 +87,7 @@ class _Reader:
         self.config = Config(choice.files, bundle.root, bundle.metadata, None if options.trust else require_pure)
         self.device = options.device or default_device()
         self.head: Head | None = None
-        self.made = Reading(name=bundle.name, kind=kind, root=bundle.root, files=list(choice.files))
+        self.made = Reading(name=bundle.name, kind=kind, root=bundle.root, scripts=options.trust, files=list(choice.files))
         if "bundle_root" in self.config.tree:
             self.config.put("bundle_root", str(bundle.root))
 

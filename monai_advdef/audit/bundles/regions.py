@@ -6,7 +6,7 @@ from typing import Any
 
 from monai_advdef.audit.bundles.chain import keys_of, parts, put_parts, target
 from monai_advdef.audit.bundles.config import Config
-from monai_advdef.audit.forms import is_background
+from monai_advdef.audit.scoring.forms import is_background
 from monai_advdef.errors import DataError, reason
 
 Case = dict[str, Any]

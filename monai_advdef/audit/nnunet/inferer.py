@@ -28,7 +28,7 @@ STEP, SCALING = 0.5, 10  # nnUNetv2_predict's own: windows move by half their si
 
 
 class NnUNetInferer(Inferer):
-    """What the network is fed (1, C, \\*N) -> logits (1, K, \\*S) on the grid of the image, as ``nnUNetv2_predict`` makes them.
+    """What the network is fed (B, C, \\*N) -> logits (B, K, \\*S) on the grid of the image, as ``nnUNetv2_predict`` makes them.
 
     Args:
         preprocessing: of the same folder; it has made what the network is fed, and brings the logits back to the image's grid.
@@ -37,7 +37,7 @@ class NnUNetInferer(Inferer):
         proof: is shown the first logits, and raises where they are not the predictor's own.
 
     Raises:
-        ValueError: when called, more than one case at once; logits that overflow half precision.
+        ValueError: when called, logits that overflow half precision.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class NnUNetInferer(Inferer):
         return self.tail.back(self.on_network_grid(inputs, lambda x: network(x, *args, **kwargs)))
 
     def on_network_grid(self, inputs: Tensor, predict: Predict) -> Tensor:
-        """The logits before they are resampled, (1, K, \\*N): what ``predict_logits_from_preprocessed_data`` returns."""
+        """The logits before they are resampled, (B, K, \\*N): what ``predict_logits_from_preprocessed_data`` returns."""
         x = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
-        if x.ndim != 5 or len(x) != 1:
-            raise ValueError(f"nnU-Net predicts one case at a time, (1, C, a, b, c), got {tuple(x.shape)}; set batch_size to 1")
-        logits = _Stitched.apply(x, self, predict)
+        if x.ndim != 5:
+            raise ValueError(f"nnU-Net's network is fed (B, C, a, b, c), also of pictures, got {tuple(x.shape)}")
+        logits = torch.stack([_Stitched.apply(case, self, predict) for case in x])
         if self.proof is not None:
             self.proof(x[0], logits[0])
         return logits
@@ -151,12 +151,12 @@ class _Stitched(torch.autograd.Function):
         ctx.save_for_backward(x)
         ctx.inferer, ctx.predict = inferer, predict
         with torch.no_grad():
-            return inferer.stitched(x[0], predict).float()[None]
+            return inferer.stitched(x, predict).float()
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
-        return ctx.inferer.pulled_back(x[0], upstream[0][0], ctx.predict)[None], None, None
+        return ctx.inferer.pulled_back(x, upstream[0], ctx.predict), None, None
 
 
 def _as_on(device: torch.device) -> Any:

@@ -101,7 +101,7 @@ class Preprocessing(MapTransform):
     def _scale(self, read: Read) -> list[float]:
         """The deviation of each channel: of the training data where it is CT, else of the image, within its mask if it has one."""
         with self.tail.holding(read.axes, []):
-            x = self.tail.on_axes(read.values[None])
+            x = self.tail.on_axes(read.values)
         x = cropped(x, nonzero_box(x))
         mask, found = self.tail.inside(x), []
         for part, scheme, masked, told in zip(x, self.plan.schemes, self.plan.masked, self.plan.intensities):

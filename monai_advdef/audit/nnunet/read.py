@@ -136,7 +136,10 @@ def _note(reading: Reading, folder: Path, checkpoints: Mapping[str, Path]) -> No
     if name != CHECKPOINTS[0]:
         reading.notes.append(f"no fold has {CHECKPOINTS[0]}, so {name} is audited; nnUNetv2_predict needs -chk {name}")
     if len(checkpoints) < 5 and "all" not in checkpoints:
-        reading.notes.append(f"an ensemble of the folds {', '.join(checkpoints)}; nnU-Net's own default are five (0, 1, 2, 3, 4)")
+        are = (
+            f"fold {', '.join(checkpoints)} alone" if len(checkpoints) == 1 else f"an ensemble of the folds {', '.join(checkpoints)}"
+        )
+        reading.notes.append(f"audited is {are}; nnU-Net's own default are five (0, 1, 2, 3, 4)")
     for path in [*folder.glob("postprocessing.*"), *folder.glob("crossval_results*/postprocessing.*")][:1]:
         reading.notes.append(
             f"{path.relative_to(folder)} is not applied: nnUNetv2_predict does not apply it either, but a step after it"

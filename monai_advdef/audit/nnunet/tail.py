@@ -38,13 +38,14 @@ class Tail:
 
     Transposition, crop to nonzero voxels, normalisation and resampling to the spacing of the plans are those of the image that is
     given, as where it is deployed: statistics and mask are its own, and the box follows where an attack has moved it. The gradient
-    is exact wherever box and mask stay. What is not the image's own, its spacing, is that of the case that :meth:`hold` was given.
+    is exact wherever box and mask stay. What is not the image's own, its spacing, is that of the case that :meth:`hold` was given; a
+    batch (B, C, \\*S) holds images of this one case.
 
     Args:
         plan: of the folder.
     """
 
-    fleeting = ("axes", "scale", "clean", "frame", "_mask")
+    fleeting = ("axes", "scale", "clean", "frames", "_mask")
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -52,38 +53,48 @@ class Tail:
         self.axes: Axes | None = None
         self.scale: list[float] = []
         self.clean: Box = ()
-        self.frame: _Frame | None = None
+        self.frames: list[_Frame] = []
         self._mask: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Images (1, C, \\*S) in image units -> what the network is fed (1, C, \\*N).
+        """Images (B, C, \\*S) in image units -> what the network is fed (B, C, \\*N).
 
         Raises:
-            ValueError: more than one case, or none that is held.
+            ValueError: no case is held; images that nnU-Net crops to different sizes.
         """
         if isinstance(image, MetaTensor) and SCALE in image.meta:
             self.hold(image)
+            image = image.as_tensor()
+        made = [self._fed(x) for x in image]
+        self.frames = [frame for _, frame in made]
+        if len({fed.shape for fed, _ in made}) > 1:
+            raise ValueError("nnU-Net crops the images of this batch to different sizes; set batch_size to 1")
+        return torch.stack([fed for fed, _ in made])
+
+    def _fed(self, image: Tensor) -> tuple[Tensor, _Frame]:
         x = self.on_axes(image)
         box = nonzero_box(x.detach())
         plan, axes = self.plan, self._held()
         spacing = [axes.spacing[a] for a in plan.forward]
         target = plan.spacing if len(plan.spacing) == 3 else [spacing[0], *plan.spacing]
-        self.frame = _Frame(tuple(x.shape[1:]), box, spacing, target)
+        frame = _Frame(tuple(x.shape[1:]), box, spacing, target)
         x = self._normalised(cropped(x, box))
         sizes = own("nnunetv2.preprocessing.resampling.default_resampling").compute_new_shape(x.shape[1:], spacing, target)
-        return plan.resample(x, [int(n) for n in sizes], spacing, target)[None]
+        return plan.resample(x, [int(n) for n in sizes], spacing, target), frame
 
     def hold(self, image: Tensor, fed: Tensor | None = None) -> None:
         """Take spacing, axes and units of a clean image (1, C, \\*S) with the metadata that the head gave it.
 
         Raises:
-            ValueError: it has lost them, or there are several.
+            ValueError: it has lost them, or there are several cases.
         """
         meta = image.meta if isinstance(image, MetaTensor) else {}
         if AXES not in meta or SCALE not in meta:
             raise ValueError("the image has lost the metadata that tells nnU-Net its spacing; keep it the MetaTensor that was read")
+        if len(image) != 1:
+            raise ValueError(f"nnU-Net takes one case at a time, got a batch of {len(image)}; set batch_size to 1")
         self.axes, self.scale = Axes.of(_text(meta[AXES])), [float(s) for s in _text(meta[SCALE]).split()]
-        self.clean = nonzero_box(self.on_axes(image).detach())
+        self.clean = nonzero_box(self.on_axes(image[0]).detach())
 
     def require_gradient(self) -> None:
         """Nothing: every part has one."""
@@ -114,20 +125,25 @@ class Tail:
         return off if off == off else float("inf")
 
     def moved(self, image: Tensor) -> list[str]:
-        """In words, where nnU-Net crops this image (1, C, \\*S) elsewhere than the clean one, and the tail with it."""
-        box = nonzero_box(self.on_axes(image).detach())
-        return [] if box == self.clean else [f"nnU-Net crops {told(box)} of this image, {told(self.clean)} of the clean one"]
+        """In words, where nnU-Net crops images (B, C, \\*S) elsewhere than the clean one, and the tail with it."""
+        boxes = [nonzero_box(self.on_axes(x).detach()) for x in image]
+        return [
+            f"nnU-Net crops {told(box)} of this image, {told(self.clean)} of the clean one" for box in boxes if box != self.clean
+        ]
 
     def back(self, logits: Tensor) -> Tensor:
-        """Logits on the network's grid (1, K, \\*N) -> on the grid of the image (1, K, \\*S), as nnU-Net resamples them.
+        """Logits on the network's grid (B, K, \\*N) -> on the grid of the image (B, K, \\*S), as nnU-Net resamples them.
 
         Raises:
-            ValueError: nothing was fed before.
+            ValueError: other images were fed before, or none.
         """
-        if self.frame is None:
+        if len(self.frames) != len(logits):
             raise ValueError("logits can be brought back to an image only after it has been fed to the network")
-        frame, size = self.frame, [s.stop - s.start for s in self.frame.box]
-        x = self.plan.resample_back(logits[0], size, frame.target, frame.spacing)
+        return torch.stack([self._back(x, frame) for x, frame in zip(logits, self.frames)])
+
+    def _back(self, logits: Tensor, frame: _Frame) -> Tensor:
+        size = [s.stop - s.start for s in frame.box]
+        x = self.plan.resample_back(logits, size, frame.target, frame.spacing)
         if self.plan.half:
             x = x + (x.detach().half().float() - x.detach())
         if size != list(frame.shape):
@@ -136,14 +152,12 @@ class Tail:
                 whole[0] = FAR
             cropped(whole, frame.box).copy_(x)
             x = whole
-        return self._held().to_file(x.permute(0, *(1 + a for a in self.plan.backward)))[None]
+        return self._held().to_file(x.permute(0, *(1 + a for a in self.plan.backward)))
 
     def on_axes(self, image: Tensor) -> Tensor:
-        """An image (1, C, \\*S) in image units as values of the file, (C, a, b, c) in nnU-Net's order of the axes."""
+        """An image (C, \\*S) in image units as values of the file, (C, a, b, c) in nnU-Net's order of the axes."""
         axes = self._held()
-        if len(image) != 1:
-            raise ValueError(f"nnU-Net takes one case at a time, got a batch of {len(image)}; set batch_size to 1")
-        x = image.as_subclass(Tensor)[0].float()
+        x = image.as_subclass(Tensor).float()
         if any(s != 1 for s in self.scale):
             x = x * torch.tensor(self.scale, device=x.device).reshape(-1, *(1,) * (x.ndim - 1))
         return axes.to_reader(x).permute(0, *(1 + a for a in self.plan.forward))

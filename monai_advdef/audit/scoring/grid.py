@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Transform
 from torch import Tensor
 
-from monai_advdef.audit.dataset import AsDeployed
-from monai_advdef.audit.forms import decided, settled
+from monai_advdef.audit.scoring.forms import decided, settled
 from monai_advdef.audit.scoring.label_files import CASE, on_grid
 from monai_advdef.audit.scoring.way_back import WayBack, file_grid, grid_of, inverts, resampled, same_grid, steps
 from monai_advdef.dicom.series_subject import Grid
 from monai_advdef.errors import DataError
 from monai_advdef.metrics import class_map
+
+if TYPE_CHECKING:
+    from monai_advdef.audit.dataset import AsDeployed
 
 OWN_PRED, OWN_LABEL, LEFT = "own_pred", "own_label", "left"
 NETWORK_PRED, NETWORK_LABEL = "network_pred", "network_label"  # the RecordHandler knows them
@@ -123,7 +125,7 @@ class OnFileGrid(Transform):
         return label
 
     def settled(self, x: Tensor, name: str = "the prediction") -> Tensor:
-        """Masks or scores in one form; see :func:`~monai_advdef.audit.forms.settled`."""
+        """Masks or scores in one form; see :func:`~monai_advdef.audit.scoring.forms.settled`."""
         return settled(x, self.classes, self.activation, name, hard=name == "the label")
 
     def of_logits(self, logits: Tensor) -> Tensor:

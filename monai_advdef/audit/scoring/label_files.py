@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import AsDiscreted, Compose, Invertd, SaveImaged, allow_missing_keys_mode
 from torch import Tensor
 
-from monai_advdef.audit.forms import settled
+from monai_advdef.audit.scoring.forms import settled
 from monai_advdef.audit.scoring.way_back import file_grid, grid_of, moves, steps
 from monai_advdef.data.volume_files import whole_values
 from monai_advdef.dicom.series_subject import Grid, check_same_grid, turned_onto

@@ -13,7 +13,7 @@ from ignite.engine import Engine as Ignite
 from ignite.engine import Events
 from torch import Tensor
 
-from monai_advdef.audit.forms import background_first
+from monai_advdef.audit.scoring.forms import background_first
 from monai_advdef.audit.scoring.grid import LEFT, OWN_LABEL, OWN_PRED
 from monai_advdef.audit.scoring.scores import APART
 from monai_advdef.handlers.cell import Engine, items_of

@@ -12,7 +12,7 @@ from ignite.engine import Events
 from monai.data import MetaTensor
 from torch import Tensor
 
-from monai_advdef.audit.forms import background_first
+from monai_advdef.audit.scoring.forms import background_first
 from monai_advdef.audit.scoring.grid import OWN_LABEL, OWN_PRED
 from monai_advdef.audit.scoring.surfaces import Structure, components_found, structures, surfaces
 from monai_advdef.audit.scoring.way_back import grid_of, in_pixels
