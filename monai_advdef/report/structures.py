@@ -95,18 +95,17 @@ def _summary(part: pd.DataFrame, side: str) -> pd.Series:
 def _figure(scope: Scope, table: pd.DataFrame, unit: str) -> Markup:
     low, high = math.floor(math.log10(table["size"].min())), math.ceil(math.log10(table["size"].max()) + 1e-9)
     high = max(high, low + 1)
-    x, y = scale(low, high, 34, 540), scale(0, 1, 200, 22)
-    body = [rule(34, y(v), 540, y(v)) + text(28, y(v) + 4, f"{v:g}", anchor="end") for v in (0, 0.25, 0.5, 0.75, 1)]
+    x, y = scale(low, high, 34, 530), scale(0, 1, 200, 22)
+    body = [rule(34, y(v), 530, y(v)) + text(28, y(v) + 4, f"{v:g}", anchor="end") for v in (0, 0.25, 0.5, 0.75, 1)]
     body += [text(x(power), 216, _number(10.0**power), anchor="middle") for power in range(low, high + 1)]
-    body.append(text(287, 234, f"size of the structure, {unit}", kind="axis", anchor="middle"))
+    body.append(text(282, 234, f"size of the structure, {unit}", kind="axis", anchor="middle"))
     body.append(text(34, 12, scope.heading, kind="axis"))
     classes = sorted(table["class"].unique())
     colours = {name: (PALETTE * len(classes))[k] if len(classes) > 1 else PALETTE[0] for k, name in enumerate(classes)}
     for _, row in table.iterrows():
         at = x(math.log10(row["size"]))
-        hover = escape(
-            f"{row['class']}, {_number(row['size'])} {unit}: {words.fraction(row['clean'], 2)} → {words.fraction(row['attacked'], 2)}"
-        )
+        change = " → ".join(words.fraction(row[side], 2) for side in ("clean", "attacked"))
+        hover = escape(f"{row['class']}, {_number(row['size'])} {unit}: {change}")
         ring = f'<circle cx="{at:.1f}" cy="{y(row["clean"]):.1f}" r="2.6" fill="none" stroke="{GREY}" stroke-width="1"/>'
         mark = f'<circle cx="{at:.1f}" cy="{y(row["attacked"]):.1f}" r="3" fill="{colours[row["class"]]}" fill-opacity=".75"/>'
         body.append(f"<g><title>{hover}</title>{ring}{mark}</g>")
