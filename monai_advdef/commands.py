@@ -134,7 +134,7 @@ def _add_audit(verbs: Any) -> None:
     )
     add.add_argument("--checkpoint", type=place, metavar="FILE", help="the weights (default: those that the model names)")
     add.add_argument("--suite", default="standard", metavar="NAME", help="smoke | standard | full, or a file (default: standard)")
-    add.add_argument("--eps", type=float, metavar="X", help="largest change, in image units (default: recovered)")
+    add.add_argument("--eps", type=float, nargs="+", metavar="X", help="largest changes, in image units (default: recovered)")
     add.add_argument("--unit", default="", metavar="UNIT", help="of the image: HU, grey level, sigma (default: recovered)")
     add.add_argument(
         "--range", dest="value_range", nargs=2, type=float, metavar=("LO", "HI"), help="of intensities (default: recovered)"

@@ -30,8 +30,8 @@ class AuditOptions(metaclass=AsWritten):
         output_dir: where everything goes.
         checkpoint: a file of weights, in place of those that the model names.
         suite: name of a frozen suite, or a file.
-        eps, unit, value_range: what the attacker may do, where it is not recovered: the budget in image units, their name, and the
-            lowest and highest valid intensity.
+        eps, unit, value_range: what the attacker may do, where it is not recovered: the budget in image units, or several, their
+            name, and the lowest and highest valid intensity.
         images, labels: patterns of file names below ``dataset_dir`` (``"labelsTr/{case}.nii.gz"``); ``labels="none"``: there are
             none.
         classes: names of the foreground classes in the order of the channels.
@@ -54,7 +54,7 @@ class AuditOptions(metaclass=AsWritten):
     dataset_dir: str = ""
     checkpoint: str = ""
     suite: str = "standard"
-    eps: float | None = None
+    eps: float | Sequence[float] | None = None
     unit: str = ""
     value_range: Sequence[float] | None = None
     images: Sequence[str] | str = ()
@@ -76,10 +76,19 @@ class AuditOptions(metaclass=AsWritten):
         for name in ("images", "labels", "classes", "gates"):
             given = getattr(self, name)
             object.__setattr__(self, name, [given] if isinstance(given, str) and given else list(given))
+        if any(isinstance(size, bool) or not isinstance(size, (int, float)) or not size > 0 for size in self.sizes):
+            raise ValueError(f"eps must be above 0 in units of the image, got {self.eps}; leave it away to have it recovered")
         if self.limit < 0:
             raise ValueError(f"limit must be a number of cases, or 0 for all, got {self.limit}")
         if self.activation not in ("", "softmax", "sigmoid"):
             raise ValueError(f"activation must be softmax or sigmoid, got {self.activation!r}")
+
+    @property
+    def sizes(self) -> list[float]:
+        """The budgets that were asked for, the largest last."""
+        if self.eps is None:
+            return []
+        return sorted(set(self.eps)) if isinstance(self.eps, Sequence) else [self.eps]
 
     @property
     def unlabelled(self) -> bool:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,7 @@ class _Course:
         self.made = Audit(self.folder, suite=self.suite)
         self.people: list[Person] = []
         self.mask: Mask | None = None
+        self.run_of: list[str] = []  # fingerprints of this audit's evaluations
 
     def run(self) -> Audit:
         """All of it; what is recorded and logged meanwhile names no patient, see :mod:`monai_advdef.audit.privacy`."""
@@ -145,7 +147,7 @@ class _Course:
             raise DataError(f"labels none: the bundle {reading.name} is evaluated with labels; give them")
         self.made.notes, self.made.facts = list(reading.notes), list(reading.facts)
         options = self.options
-        given = {"eps": options.eps, "unit": options.unit, "value_range": options.value_range}
+        given = {"eps": options.sizes[-1] if options.sizes else None, "unit": options.unit, "value_range": options.value_range}
         told = {f"threat_def::{name}": value for name, value in given.items() if value not in (None, "")}
         told |= {"dataset_dir": options.dataset_dir} if options.dataset_dir else {}
         told |= {"batch_size": 1, "validate::evaluator::epoch_length": options.limit} if options.limit else {}
@@ -177,22 +179,27 @@ class _Course:
         self.made.threat = {name: value for name, value in asdict(handler.threat).items() if name != "region"}
         self._check_gates(handler.threat, built(parser, "record_def").classes)
         cases = self.options.limit or len(dataset)
-        self.made.plan = timed(victim, image.float()[:1], self.suite.count(handler.threat), min(cases, len(dataset)))
+        passes = self.suite.count(handler.threat) * max(1, len(self.options.sizes))
+        self.made.plan = timed(victim, image.float()[:1], passes, min(cases, len(dataset)))
 
     def _check_gates(self, threat: ThreatModel, classes: Sequence[str]) -> None:
         """Refuse a gate on a number that will not be recorded, before the work."""
         attacks = [self.suite.name, *(member.label for member in self.suite.attacks)]
-        sizes, labels = [float(np.max(threat.eps))], not self.options.unlabelled
+        sizes, labels = self.options.sizes or [float(np.max(threat.eps))], not self.options.unlabelled
         gating.check_plan(self.gates, sizes=sizes, unit=unit(threat), classes=classes, attacks=attacks, labels=labels)
 
     def _evaluate_all(self) -> None:
         clean = self._evaluate("clean", self.files)
         if "own_metric_def" in clean.parser and not self.options.unlabelled:
             self._compare_own(built(clean.parser, "own_metric_def"), built(clean.parser, "record_def"))
-        self._evaluate(f"under the suite {self.suite.name}", [*self.files, *self._attack()])
+        sizes: Sequence[float | None] = self.options.sizes or [None]
+        for eps in sizes:
+            size = {} if eps is None else {"attack_def::eps": eps}
+            told = f"under the suite {self.suite.name}" + ("" if eps is None else f", eps {eps:g}")
+            self._evaluate(told, [*self.files, *self._attack()], size)
 
-    def _evaluate(self, what: str, files: Sequence[Path]) -> ConfigWorkflow:
-        made = workflow(files, self.overrides)
+    def _evaluate(self, what: str, files: Sequence[Path], size: Mapping[str, float] = MappingProxyType({})) -> ConfigWorkflow:
+        made = workflow(files, {**self.overrides, **size})
         evaluator = built(made.parser, "validate::evaluator")
         with Steps(f"evaluating {what}", self._batches(evaluator), self.console) as steps:
             left = TimeLeft(steps)
@@ -203,6 +210,7 @@ class _Course:
             except Suspect:  # told in checks.json, on the card, and by the exit code
                 pass
         made.finalize()
+        self.run_of.append(built(made.parser, "record_def").fingerprint)
         return made
 
     def _batches(self, evaluator: Any) -> int:
@@ -218,7 +226,7 @@ class _Course:
 
     def _conclude(self) -> None:
         """Gates, exit code, card and evidence."""
-        checks = read_verdicts(self.folder)
+        checks = {name: entry for name, entry in read_verdicts(self.folder).items() if name in self.run_of}
         verdicts = [verdict for entry in checks.values() for verdict in entry["verdicts"]]
         results = gating.evaluate_gates(self.gates, self.folder) if self.gates else []
         if self.options.baseline:
@@ -230,7 +238,7 @@ class _Course:
             assert self.made.reading is not None
             gating.write_junit(self.options.junit, results, checks, name=self.made.reading.name)
         groups = hidden_groups(self.options.groups, self.people, self.folder) if self.options.groups else None
-        build(self.folder, groups=groups)
-        build_evidence(self.folder)
+        build(self.folder, groups=groups, run=self.run_of[-1])
+        build_evidence(self.folder, run=self.run_of[-1])
         self.console.print(gating.in_words(verdicts, results), highlight=False, markup=False, soft_wrap=True)
         self.console.print(f"card: {self.made.card}", highlight=False, markup=False, soft_wrap=True)

@@ -48,6 +48,6 @@ def recovered(config: dict[str, Any], reading: Reading, options: AuditOptions, *
         complete=len(shown) == len(cases),
         stated=reading.stated,
         unit=options.unit,
-        eps=options.eps,
+        eps=options.sizes[-1] if options.sizes else None,
         value_range=options.value_range,
     )

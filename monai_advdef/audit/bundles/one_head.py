@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from monai_advdef.audit.bundles.config import SEP, Config
 from monai_advdef.audit.bundles.folder import Bundle
-from monai_advdef.audit.forms import is_background
+from monai_advdef.audit.scoring.forms import is_background
 from monai_advdef.audit.weights import loaded_network
 from monai_advdef.errors import DataError, nearest
 from monai_advdef.switches import as_written
