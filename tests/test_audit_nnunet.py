@@ -350,7 +350,11 @@ def test_normalisation_is_nnunets_own(scheme: str, masked: bool) -> None:
 def test_facts_and_notes_say_what_was_found(parts: dict[str, Parts]) -> None:
     reading = parts["ct"].reading
     told = {fact.field: fact.value for fact in reading.facts}
-    assert reading.kind == "nnU-Net" and told["configuration"] == "3d_fullres" and told["classes"] == "kidney, cyst"
+    assert (
+        (reading.name, reading.kind) == ("Dataset001_Balls 3d_fullres", "nnU-Net")
+        and told["configuration"] == "3d_fullres"
+        and told["classes"] == "kidney, cyst"
+    )
     assert told["mirroring"] == "axes [0, 1, 2]" and told["folds"].startswith("0, 1:")
     assert any("ensemble of the folds 0, 1" in note for note in reading.notes)
     json.dumps(reading.overlay)  # plain: it is written as a file
