@@ -156,8 +156,7 @@ class _Course:
     def _attack(self) -> list[Path]:
         known = workflows()
         suite = known.get(f"suites/{self.options.suite}", Path(self.options.suite))
-        head = [] if self.made.reading is None or SOCKET not in self.made.reading.overlay else [known["audit/head"]]
-        return [suite, *head, *([known["checks/checks"]] if self.options.checks else [])]
+        return [suite, *([known["checks/checks"]] if self.options.checks else [])]
 
     def _plan(self) -> None:
         """Look at the first case once."""
