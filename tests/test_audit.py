@@ -171,7 +171,12 @@ def test_our_own_bundle_gives_the_numbers_of_its_own_evaluation_to_the_digit(pha
     first = {"batch_size": 1, "validate::evaluator::epoch_length": 2}
     settings = {"dataset_dir": str(data), "output_dir": str(tmp_path / "own"), "ckpt_dir": str(root / "models"), **first}
     own = [recorded(root, Cell(overlays), settings) for overlays in ((), ("suites/smoke",))]
-    every = (rows(tmp_path / "audit"), pd.concat(own))
+    people = pd.read_csv(tmp_path / "audit" / "private" / "cases.csv")
+    named = rows(tmp_path / "audit")
+    stood = {**dict(zip(people["patient"], people["patient_name"])), **dict(zip(people["case"], people["name"]))}
+    for column in ("case", "patient"):
+        named[column] = named[column].map(stood)
+    every = (named, pd.concat(own))
     audited, alone = (found.sort_values(KEYS).reset_index(drop=True).drop(columns="seconds") for found in every)
     assert made.code == 0
     pd.testing.assert_frame_equal(audited, alone[audited.columns])

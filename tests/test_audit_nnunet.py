@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -349,7 +350,11 @@ def test_normalisation_is_nnunets_own(scheme: str, masked: bool) -> None:
 def test_facts_and_notes_say_what_was_found(parts: dict[str, Parts]) -> None:
     reading = parts["ct"].reading
     told = {fact.field: fact.value for fact in reading.facts}
-    assert reading.kind == "nnU-Net" and told["configuration"] == "3d_fullres" and told["classes"] == "kidney, cyst"
+    assert (
+        (reading.name, reading.kind) == ("Dataset001_Balls 3d_fullres", "nnU-Net")
+        and told["configuration"] == "3d_fullres"
+        and told["classes"] == "kidney, cyst"
+    )
     assert told["mirroring"] == "axes [0, 1, 2]" and told["folds"].startswith("0, 1:")
     assert any("ensemble of the folds 0, 1" in note for note in reading.notes)
     json.dumps(reading.overlay)  # plain: it is written as a file
@@ -398,6 +403,7 @@ REFUSED = {
     "resampling": (plan_change(*CONFIGURATION, "resampling_fn_data", value="os"), "resampling_fn_data is 'os'"),
     "no plans": (lambda folder: (folder / "plans.json").unlink(), "plans.json"),
     "no json": (lambda folder: (folder / "dataset.json").write_text("{"), "cannot be read as JSON"),
+    "no architecture": (plan_change(*ARCHITECTURE, value={}), "an architecture that cannot be built"),
     "no weights": (lambda folder: [shutil.rmtree(p) for p in folder.glob("fold_*")], "there are no weights"),
 }
 
@@ -409,6 +415,12 @@ def test_what_cannot_be_audited_is_refused_in_words(made: Path, tmp_path: Path, 
     change(folder)
     with pytest.raises(DataError, match=words):
         read_nnunet(folder, options(made / "ct"))
+
+
+def test_without_nnunet_the_reader_says_what_to_install(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nnunetv2", None)
+    with pytest.raises(DataError, match=re.escape("pip install 'monai_advdef[nnunet]'")):
+        read_nnunet(made / "ct/results", options(made / "ct"))
 
 
 def test_another_trainer_and_another_fold_are_refused(made: Path, tmp_path: Path) -> None:

@@ -114,6 +114,12 @@ def test_scores_stand_against_the_size_of_the_structure(tmp_path):
     assert len(set(horizontal)) == 8, "each at its own size"
 
 
+def test_large_structures_are_told_in_full_numbers(tmp_path):
+    part = structures(structured(tmp_path, {"lesion": [1250.0, 250_000.0, 0.012]}))
+    check(str(part.figure))
+    assert part.rows[0][1] == "0.012–250000" and "e+" not in str(part)
+
+
 def test_without_sizes_or_attacks_there_is_no_such_section(tmp_path):
     assert structures(study(tmp_path / "a", [], [8.0])) is None
     clean = frame([0.9, 0.8], fingerprint="aa")

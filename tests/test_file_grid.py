@@ -32,6 +32,7 @@ from monai.transforms import (
     ScaleIntensityRanged,
     Spacingd,
     SpatialPadd,
+    SqueezeDimd,
     ToTensord,
     Transposed,
 )
@@ -40,6 +41,7 @@ from PIL import Image
 from monai_advdef.audit.dataset import AsDeployed, AuditDataset
 from monai_advdef.audit.scoring.grid import OnFileGrid
 from monai_advdef.audit.scoring.label_files import LabelFiles
+from monai_advdef.audit.scoring.scores import GridHandler
 from monai_advdef.errors import DataError
 
 BOTH = ["image", "label"]
@@ -344,3 +346,48 @@ def test_pictures_show_what_lies_on_the_grid_of_the_attacked_image(tmp_path):
     for name in ("shown_pred", "shown_label"):
         assert dice(out[name][0] == 1, truth == 1) > 0.85
     assert not [k for k in scored(entry, Compose(head)) if k.startswith("shown")]
+
+
+def renamed(key: str) -> str:
+    return {"image": "ct", "label": "seg", "pred": "out"}.get(key, key)
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_keys_of_other_names(tmp_path, inverted):
+    entry = {renamed(k): v for k, v in write(tmp_path).items()}
+    keys = ["ct", "seg"]
+    cut = CropForegroundd(keys, source_key="ct", select_fn=lambda x: x > 60, margin=3)
+    chain = Compose([*loading(keys), Orientationd(keys, axcodes="PIR", labels=None), cut, ScaleIntensityRanged("ct", 0, 255, 0, 1)])
+    back = [Invertd("out", chain, "ct", nearest_interp=False)] if inverted else []
+    own = Compose([Activationsd("out", softmax=True), *back, AsDiscreted("out", argmax=True)])
+    data = AuditDataset([entry], chain, chain, image_key="ct", label_key="seg")[0]
+    data["pred"] = perfect(data["fed"])
+    names = ["one", "two"]
+    labels = LabelFiles([entry], chain, own, classes=names, image_key="ct", label_key="seg")
+    deployed = AsDeployed(own, image_key="ct", label_key="seg", pred_key="out")
+    out = OnFileGrid(deployed, chain, labels, classes=names)(data)
+    truth = np.asarray(nib.load(entry["seg"]).dataobj)
+    assert np.array_equal(out["label"][0].numpy(), truth) and np.array_equal(out["pred"][0].numpy(), truth)
+    assert set(out["left"]) == {"ct", "seg", "out"}
+
+
+@pytest.mark.parametrize("shape", [(30, 24), (30, 24, 1)])
+def test_planes_in_volume_files(tmp_path, shape):
+    """A NIfTI file of one plane, also as a volume one voxel thick whose last axis the bundle takes away."""
+    mask = np.zeros(shape, np.uint8)
+    mask[6:20, 8:15] = 1
+    affine = np.diag([-0.7, 0.9, 1.0, 1.0])
+    for name, array in (("i", 100.0 * mask), ("m", mask)):
+        nib.save(nib.Nifti1Image(array.astype(np.float32 if name == "i" else np.uint8), affine), tmp_path / f"{name}.nii.gz")
+    entry = {"case": "s", "image": str(tmp_path / "i.nii.gz"), "label": str(tmp_path / "m.nii.gz")}
+    flat = [SqueezeDimd(BOTH, dim=-1)] if len(shape) == 3 else []
+    chain = Compose([*loading(), *flat, Flipd(BOTH, 0), Resized(BOTH, (60, 48), mode=("bilinear", "nearest"))])
+
+    def logits(fed: MetaTensor) -> torch.Tensor:
+        return torch.cat([50 - fed.as_tensor(), fed.as_tensor() - 50])
+
+    out = scored(entry, chain, None, logits=logits, names=["x"])
+    assert out["label"].shape == (1, 30, 24) and np.array_equal(out["label"][0].numpy(), mask.reshape(30, 24))
+    assert dice(out["pred"][0], mask.reshape(30, 24)) > 0.95
+    values = GridHandler(["x"]).measure(out["pred"], out["label"])
+    assert values["x", "structure_mm2"] == pytest.approx(0.63 * mask.sum())

@@ -162,7 +162,9 @@ def test_both_grids_and_what_is_told_of_them(caplog):
     (values,) = run([output], handler)
     dice = lambda p, q: float(2 * (p & q).sum() / (p.sum() + q.sum()))  # noqa: E731
     assert values["lesion", "network_dice"] == pytest.approx(dice(*(x.bool() for x in small)))
-    assert handler.disagreement().startswith(f"mean Dice is {dice(a.bool(), b.bool()):.4f} on the grid of the label files and")
+    assert handler.disagreement().startswith(
+        f"mean Dice is {dice(a.bool(), b.bool()):.4f} on the grid of the label files, which counts,"
+    )
     assert handler.disagreement() in caplog.text
     run([{**output, OWN_PRED: a.as_tensor(), OWN_LABEL: b.as_tensor()}], handler)
     assert handler.disagreement() == ""

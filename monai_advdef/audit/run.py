@@ -22,7 +22,7 @@ from monai_advdef.audit.outcome import Audit, print_plan, write_audit
 from monai_advdef.audit.plan import TimeLeft, default_device, timed
 from monai_advdef.audit.privacy import Mask, Person, hidden_groups, masking, pseudonyms, write_key
 from monai_advdef.audit.reading import AuditOptions, Fact, Reading
-from monai_advdef.audit.scoring import OwnMetric, explain
+from monai_advdef.audit.scoring import OwnMetric, explain, grids_apart
 from monai_advdef.audit.socket import as_texts, plugged, write_socket
 from monai_advdef.audit.tail import NotDifferentiable
 from monai_advdef.audit.threats import recovered
@@ -156,8 +156,7 @@ class _Course:
     def _attack(self) -> list[Path]:
         known = workflows()
         suite = known.get(f"suites/{self.options.suite}", Path(self.options.suite))
-        head = [] if self.made.reading is None or SOCKET not in self.made.reading.overlay else [known["audit/head"]]
-        return [suite, *head, *([known["checks/checks"]] if self.options.checks else [])]
+        return [suite, *([known["checks/checks"]] if self.options.checks else [])]
 
     def _plan(self) -> None:
         """Look at the first case once."""
@@ -222,7 +221,9 @@ class _Course:
         means = {name: float(rows.loc[rows["metric"] == name, "value"].mean()) for name in ("network_dice", "dice")}
         for score in own.scores:
             self.made.facts.append(Fact(f"own {score.name}", f"{score.value:.4f}, clean", "the model's own evaluation"))
-            self.made.notes += explain(score, means["network_dice"], means["dice"])
+        told = [note for score in own.scores for note in explain(score, means["network_dice"], means["dice"])]
+        apart = grids_apart(means["network_dice"], means["dice"])
+        self.made.notes += told or [apart] * bool(apart)
 
     def _conclude(self) -> None:
         """Gates, exit code, card and evidence."""

@@ -85,7 +85,8 @@ class Gallery:
     def _classes(self, mask: Tensor) -> np.ndarray:
         """A class map (\\*S) of 8 bits; of masks that may overlap each combination is a class, so that every border is one."""
         if not self.masks:
-            return label_map(mask).numpy().astype(np.uint8)
+            classes = label_map(mask).numpy()
+            return np.where(classes > 0, 1 + (classes - 1) % 255, 0).astype(np.uint8)
         flat = mask.detach().cpu().bool().flatten(1).numpy()
         packed, codes = np.unique(np.packbits(flat, axis=0), axis=1, return_inverse=True)
         filled = packed.any(0)

@@ -36,7 +36,7 @@ def structures(scope: Scope) -> Section | None:
     for name, part in _thirds(table):
         low, high = part["size"].min(), part["size"].max()
         told = [words.mean(_summary(part, side)) for side in ("clean", "attacked")]
-        rows.append([name, f"{low:.3g}" if low == high else f"{low:.3g}–{high:.3g}", str(len(part)), *told])
+        rows.append([name, _number(low) if low == high else f"{_number(low)}–{_number(high)}", str(len(part)), *told])
     note = (
         f"Each mark is one structure of one case, {words.defence(str(table['defense'].iloc[0]))}: {scope.metric_name} without an "
         f"attack (grey ring) and under the attack of the headline (filled), against its size in {unit}, on a logarithmic scale. "
@@ -71,6 +71,11 @@ def sized(scope: Scope) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
+def _number(size: float) -> str:
+    """Three digits, or all before the point: ``14.3``, ``1250``."""
+    return f"{size:.0f}" if size >= 100 else f"{size:.3g}"
+
+
 def _thirds(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """All structures, and where there are enough the smallest, the middle and the largest third."""
     parts = [("all", table)]
@@ -90,18 +95,17 @@ def _summary(part: pd.DataFrame, side: str) -> pd.Series:
 def _figure(scope: Scope, table: pd.DataFrame, unit: str) -> Markup:
     low, high = math.floor(math.log10(table["size"].min())), math.ceil(math.log10(table["size"].max()) + 1e-9)
     high = max(high, low + 1)
-    x, y = scale(low, high, 34, 540), scale(0, 1, 200, 22)
-    body = [rule(34, y(v), 540, y(v)) + text(28, y(v) + 4, f"{v:g}", anchor="end") for v in (0, 0.25, 0.5, 0.75, 1)]
-    body += [text(x(power), 216, f"{10.0**power:g}", anchor="middle") for power in range(low, high + 1)]
-    body.append(text(287, 234, f"size of the structure, {unit}", kind="axis", anchor="middle"))
+    x, y = scale(low, high, 34, 530), scale(0, 1, 200, 22)
+    body = [rule(34, y(v), 530, y(v)) + text(28, y(v) + 4, f"{v:g}", anchor="end") for v in (0, 0.25, 0.5, 0.75, 1)]
+    body += [text(x(power), 216, _number(10.0**power), anchor="middle") for power in range(low, high + 1)]
+    body.append(text(282, 234, f"size of the structure, {unit}", kind="axis", anchor="middle"))
     body.append(text(34, 12, scope.heading, kind="axis"))
     classes = sorted(table["class"].unique())
     colours = {name: (PALETTE * len(classes))[k] if len(classes) > 1 else PALETTE[0] for k, name in enumerate(classes)}
     for _, row in table.iterrows():
         at = x(math.log10(row["size"]))
-        hover = escape(
-            f"{row['class']}, {row['size']:.3g} {unit}: {words.fraction(row['clean'], 2)} → {words.fraction(row['attacked'], 2)}"
-        )
+        change = " → ".join(words.fraction(row[side], 2) for side in ("clean", "attacked"))
+        hover = escape(f"{row['class']}, {_number(row['size'])} {unit}: {change}")
         ring = f'<circle cx="{at:.1f}" cy="{y(row["clean"]):.1f}" r="2.6" fill="none" stroke="{GREY}" stroke-width="1"/>'
         mark = f'<circle cx="{at:.1f}" cy="{y(row["attacked"]):.1f}" r="3" fill="{colours[row["class"]]}" fill-opacity=".75"/>'
         body.append(f"<g><title>{hover}</title>{ring}{mark}</g>")
@@ -112,8 +116,8 @@ def _figure(scope: Scope, table: pd.DataFrame, unit: str) -> Markup:
             body.append(text(48 + 170 * (k % 3), 254 + 16 * (k // 3), words.shorten(name, 24), kind="lab", colour=INK))
         lines = -(-len(classes) // 3)
     label = (
-        f"{scope.heading} under attack of {len(table)} structures against their size, from {table['size'].min():.3g} to "
-        f"{table['size'].max():.3g} {unit}; mean {words.fraction(table['attacked'].mean(), 2)}, "
+        f"{scope.heading} under attack of {len(table)} structures against their size, from {_number(table['size'].min())} to "
+        f"{_number(table['size'].max())} {unit}; mean {words.fraction(table['attacked'].mean(), 2)}, "
         f"clean {words.fraction(table['clean'].mean(), 2)}"
     )
     return svg(560, 240 + 18 * lines, label, body)

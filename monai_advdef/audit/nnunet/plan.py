@@ -94,7 +94,7 @@ class Plan:
     @property
     def classes(self) -> list[str]:
         """Names of the foreground labels, or of the regions, in the order of the channels."""
-        told = {name: value for name, value in self.dataset["labels"].items() if name not in ("background", "ignore")}
+        told = {name: value for name, value in self.dataset["labels"].items() if name != "ignore" and value not in (0, [0])}
         return list(told) if self.regions else [name for name, _ in sorted(told.items(), key=lambda item: _first(item[1]))]
 
     def network(self, trainer: str) -> nn.Module:
@@ -103,16 +103,14 @@ class Plan:
         Raises:
             DataError: a trainer that is none of the installed nnU-Net's, or a class of a package that is not known.
         """
-        told = self.settings.configuration["architecture"]
-        self._check_class("network_class_name", told["network_class_name"], (ARCHITECTURES,))
-        for name in told["_kw_requires_import"]:
-            if told["arch_kwargs"].get(name) is not None:
-                self._check_class(f"arch_kwargs {name}", told["arch_kwargs"][name], PARTS)
-        build = self._trainer(trainer).build_network_architecture
-        with (
-            reading(self.folder / "plans.json", "has an architecture that cannot be built", "train it anew, or mend the plans"),
-            quiet(),
-        ):
+        wrong = ("has an architecture that cannot be built", "train it anew, or mend the plans")
+        with reading(self.folder / "plans.json", *wrong), quiet():
+            told = self.settings.configuration["architecture"]
+            self._check_class("network_class_name", told["network_class_name"], (ARCHITECTURES,))
+            for name in told["_kw_requires_import"]:
+                if told["arch_kwargs"].get(name) is not None:
+                    self._check_class(f"arch_kwargs {name}", told["arch_kwargs"][name], PARTS)
+            build = self._trainer(trainer).build_network_architecture
             return build(self.manager, self.settings, len(self.channels), self.heads, enable_deep_supervision=False)
 
     def _trainer(self, name: str) -> Any:

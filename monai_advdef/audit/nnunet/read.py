@@ -34,7 +34,8 @@ def read_nnunet(folder: Path, options: AuditOptions) -> Reading:
     trainer, configuration, mirror = _agreed(folder, held)
     plan = Plan(str(folder), configuration, trust=options.trust)
     network = plan.network(trainer)
-    reading = Reading(name=folder.name, kind="nnU-Net", root=folder)
+    name = f"{plan.manager.plans.get('dataset_name') or folder.name} {configuration}"
+    reading = Reading(name=name, kind="nnU-Net", root=folder)
     _note(reading, folder, checkpoints)
     cases = find_cases(plan, options, list(checkpoints), reading.notes)
     told = {"folder": str(folder), "configuration": configuration, "trust": options.trust}

@@ -149,7 +149,7 @@ class OnFileGrid(Transform):
         left = self.own({**data, "pred": MetaTensor(logits.clone()).copy_meta_from(fed)})
         found, file = torch.as_tensor(left["pred"]), file_grid(fed)
         scores = found.as_subclass(Tensor)
-        untouched = scores.shape == logits.shape and bool(torch.equal(scores, logits))
+        untouched = scores.shape == logits.shape and bool(torch.equal(scores.to(logits), logits))
         own = self.of_logits(logits) if untouched else self.settled(scores)
         if self._is_back(found, fed, file):
             return Predicted(_placed(own, found if isinstance(found, MetaTensor) else fed, file), own, left)

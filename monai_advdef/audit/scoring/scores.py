@@ -91,13 +91,7 @@ class GridHandler:
         """What is to be told of the two grids after an evaluation; empty where their mean Dice are within .005."""
         if not self.pairs:
             return ""
-        own, file = np.mean(self.pairs, axis=0)
-        if abs(own - file) <= APART:
-            return ""
-        return (
-            f"mean Dice is {file:.4f} on the grid of the label files and {own:.4f} on what the bundle's own postprocessing leaves "
-            f"(the network's grid, or a label that was resampled on the way); the files' grid counts, over {len(self.pairs)} masks"
-        )
+        return grids_apart(*np.mean(self.pairs, axis=0))
 
     def __call__(self, engine: Engine) -> None:
         add_readings(engine, [self._case(output) for output in items_of(engine.state.output)])
@@ -145,6 +139,16 @@ class GridHandler:
         if labelled or not predicted:
             values[f"{what}_change_percent"] = 100 * (predicted - labelled) / max(labelled, 1)
         return values | {f"structure_{measure}": size * labelled}
+
+
+def grids_apart(on_network_grid: float, on_file_grid: float) -> str:
+    """What is to be told of two mean Dice of the same predictions; empty where they are within .005."""
+    if not abs(on_network_grid - on_file_grid) > APART:
+        return ""
+    return (
+        f"mean Dice is {on_file_grid:.4f} on the grid of the label files, which counts, and {on_network_grid:.4f} on what the "
+        "model's own postprocessing leaves: the network's grid, or a label that was resampled on the way"
+    )
 
 
 def voxel_size(label: Tensor) -> tuple[tuple[float, ...], str]:

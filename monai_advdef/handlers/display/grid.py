@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-MOST_VOXELS, LONGEST = 1_200_000, 160
+MOST_VOXELS, LONGEST = 1_000_000, 160
 """A volume is kept with at most so many voxels in all, and along an axis."""
 
 

@@ -34,7 +34,7 @@ def uri(pixels: np.ndarray, *, lossy: bool, widest: int | None = None) -> str:
         picture.thumbnail((widest, widest))
     buffer = io.BytesIO()
     if lossy:
-        picture.save(buffer, "WEBP", quality=88)
+        picture.save(buffer, "WEBP", quality=88, method=2)
     else:
         picture.save(buffer, "PNG")
     kind = "webp" if lossy else "png"
