@@ -128,7 +128,12 @@ def meant(name: str, value: Any, kinds: set[str]) -> Any:
         return value
     text = value.strip()
     if text[:1] in ("[", "(", "{") and kinds & {"Sequence", "tuple", "list", "dict", "Mapping", "Any"}:
-        return _literal(name, text)
+        try:
+            return _literal(name, text)
+        except ValueError:
+            if "str" not in kinds:
+                raise
+            return value  # a pattern may begin with {case}
     if kinds & {"Sequence", "tuple", "list"} and not kinds & {"str", "int", "float", "Any"}:
         raise ValueError(f"{name} must be a list, got the text {text!r}; write it in brackets, as [{text}]")
     if kinds & {"int", "float"} and "str" not in kinds:

@@ -385,3 +385,8 @@ def test_folders_of_other_names(given: Any) -> None:
     reading = read(bundle, data)
     assert reading.overlay["images_root"] == str(data / "imagesTr")
     assert [c["case"] for c in reading.overlay["deployed"]["cases"]] == ["spleen_3", "spleen_4"]
+
+
+def test_a_pattern_that_begins_with_its_placeholder() -> None:
+    options = AuditOptions(output_dir="out", images="{case}/ct.nii.gz", labels="['{case}/a.nii.gz', '{case}/b.nii.gz']")
+    assert (options.images, options.labels) == (["{case}/ct.nii.gz"], ["{case}/a.nii.gz", "{case}/b.nii.gz"])
