@@ -176,7 +176,7 @@ def test_our_own_bundle_gives_the_numbers_of_its_own_evaluation_to_the_digit(pha
     stood = {**dict(zip(people["patient"], people["patient_name"])), **dict(zip(people["case"], people["name"]))}
     for column in ("case", "patient"):
         named[column] = named[column].map(stood)
-    every = (named, pd.concat(own))
+    every = (named, pd.concat(own).fillna({"budget": ""}))
     audited, alone = (found.sort_values(KEYS).reset_index(drop=True).drop(columns="seconds") for found in every)
     assert made.code == 0
     pd.testing.assert_frame_equal(audited, alone[audited.columns])
