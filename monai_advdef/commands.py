@@ -149,6 +149,9 @@ def _add_audit(verbs: Any) -> None:
     )
     add.add_argument("--classes", nargs="+", default=(), metavar="NAME", help="of the foreground, in the order of the channels")
     add.add_argument("--activation", choices=("softmax", "sigmoid"), default="", help="of the network's head (default: recovered)")
+    add.add_argument(
+        "--set", dest="overrides", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="items of a bundle's own files"
+    )
     add.add_argument("--trust", action="store_true", help="run code that the model brings (scripts, expressions, whole pickles)")
     add.add_argument("--dry_run", action="store_true", help="say what was recovered and what the audit will cost, and stop")
     add.add_argument("--device", default="", metavar="DEVICE", help="cpu, cuda, cuda:1 (default: a GPU where there is one)")

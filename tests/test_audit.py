@@ -193,3 +193,13 @@ def test_what_is_no_model_and_what_is_no_option_is_said(tmp_path, capsys):
     for model, word in ((tmp_path / "nothing", "no such file"), (tmp_path / "empty", "no MONAI bundle")):
         assert main(["audit", str(model), "--dataset_dir", str(tmp_path), "--output_dir", str(tmp_path / "out")]) == 2
         assert word in capsys.readouterr().err
+
+
+def test_items_of_a_bundle_can_be_set_and_are_told(tool, tmp_path, capsys):
+    bundle, data, _, _ = tool
+    words = ["audit", str(bundle), "--dataset_dir", str(data), "--output_dir", str(tmp_path), "--dry_run", "--limit", "1"]
+    assert main([*words, "--set", "inferer::_target_=SlidingWindowInferer", "inferer::roi_size=[16,16]"]) == 0
+    told = capsys.readouterr().out
+    assert "inferer::roi_size: [16, 16] (given by --set)" in told and "SlidingWindowInferer" in told
+    assert main([*words, "--set", "inference::inferer=1"]) == 2 and "has no 'inference'" in capsys.readouterr().err
+    assert main([*words, "--set", "inferer"]) == 2 and "NAME=VALUE" in capsys.readouterr().err

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from monai_advdef.switches import AsWritten
 
@@ -36,6 +38,8 @@ class AuditOptions(metaclass=AsWritten):
             none.
         classes: names of the foreground classes in the order of the channels.
         activation: ``"softmax"`` or ``"sigmoid"``.
+        overrides: items of a bundle's own configuration that are to be otherwise, by their path, ``{"network": "unet"}``, or as
+            they are typed, ``["network=unet"]``.
         trust: build and run what is someone else's code: scripts, expressions that are not pure, whole pickles.
         dry_run: read the model, say what would be done and what it costs, and stop.
         checks: check whether the numbers can be trusted.
@@ -61,6 +65,7 @@ class AuditOptions(metaclass=AsWritten):
     labels: Sequence[str] | str = ()
     classes: Sequence[str] | str = ()
     activation: str = ""
+    overrides: Mapping[str, Any] | Sequence[str] = ()
     trust: bool = False
     dry_run: bool = False
     checks: bool = True
@@ -76,12 +81,18 @@ class AuditOptions(metaclass=AsWritten):
         for name in ("images", "labels", "classes", "gates"):
             given = getattr(self, name)
             object.__setattr__(self, name, [given] if isinstance(given, str) and given else list(given))
+        object.__setattr__(self, "overrides", _settings(self.overrides))
         if any(isinstance(size, bool) or not isinstance(size, (int, float)) or not size > 0 for size in self.sizes):
             raise ValueError(f"eps must be above 0 in units of the image, got {self.eps}; leave it away to have it recovered")
         if self.limit < 0:
             raise ValueError(f"limit must be a number of cases, or 0 for all, got {self.limit}")
         if self.activation not in ("", "softmax", "sigmoid"):
             raise ValueError(f"activation must be softmax or sigmoid, got {self.activation!r}")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The overrides as a mapping."""
+        return dict(self.overrides)  # type: ignore[arg-type]  # made one above
 
     @property
     def sizes(self) -> list[float]:
@@ -94,6 +105,19 @@ class AuditOptions(metaclass=AsWritten):
     def unlabelled(self) -> bool:
         """Whether the user said that there are no labels."""
         return list(self.labels) == [WITHOUT]
+
+
+def _settings(given: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
+    """``network=unet`` as a mapping, its value read as YAML reads it."""
+    if isinstance(given, Mapping):
+        return dict(given)
+    found = {}
+    for text in [given] if isinstance(given, str) else given:
+        name, sign, value = text.partition("=")
+        if not sign or not name.strip():
+            raise ValueError(f"set {text!r}: write NAME=VALUE, as in network=unet or validate::dataloader::batch_size=1")
+        found[name.strip()] = yaml.safe_load(value)
+    return found
 
 
 @dataclass(kw_only=True)

@@ -151,7 +151,13 @@ class _Course:
         told = {f"threat_def::{name}": value for name, value in given.items() if value not in (None, "")}
         told |= {"dataset_dir": options.dataset_dir} if options.dataset_dir else {}
         told |= {"batch_size": 1, "validate::evaluator::epoch_length": options.limit} if options.limit else {}
-        return {"output_dir": str(self.folder), "bundle_root": str(reading.root), **reading.overlay, **told}
+        return {
+            "output_dir": str(self.folder),
+            "bundle_root": str(reading.root),
+            **reading.overlay,
+            **self.options.overrides,
+            **told,
+        }
 
     def _attack(self) -> list[Path]:
         known = workflows()

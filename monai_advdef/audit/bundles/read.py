@@ -88,6 +88,11 @@ class _Reader:
         self.device = options.device or default_device()
         self.head: Head | None = None
         self.made = Reading(name=bundle.name, kind=kind, root=bundle.root, scripts=options.trust, files=list(choice.files))
+        for name, value in options.settings.items():
+            if SEP in name and not isinstance(self.config.get(name.rpartition(SEP)[0]), (dict, list)):
+                raise DataError(f"set {name}: {bundle.name} has no {name.rpartition(SEP)[0]!r} in {choice.files[0].name}")
+            self.config.put(name, value)
+            self.made.tell(name, value, "given by --set")
         if "bundle_root" in self.config.tree:
             self.config.put("bundle_root", str(bundle.root))
 
