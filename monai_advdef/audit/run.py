@@ -155,7 +155,7 @@ class _Course:
             "output_dir": str(self.folder),
             "bundle_root": str(reading.root),
             **reading.overlay,
-            **self.options.overrides,
+            **options.settings,
             **told,
         }
 
