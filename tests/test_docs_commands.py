@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from monai.bundle import ConfigParser
 
+from monai_advdef.audit.socket import MODEL
 from monai_advdef.bundle import bundles, workflows
 from monai_advdef.commands import parser as _parser
 
@@ -126,7 +127,7 @@ def test_the_options_and_files_that_a_page_speaks_of(page):
     bundle = bundles()[PAGES[page]]
     overlays = [*workflows().values(), *sorted((bundle / "configs").glob("*.yaml"))]
     known = [merged(bundle, name, file) for file in overlays for name in ("train", "evaluate")]
-    files = {str(p.relative_to(ROOT)) for folder in ("bundles", "workflows") for p in (ROOT / folder).rglob("*.yaml")}
+    files = {str(p.relative_to(ROOT)) for folder in ("bundles", "workflows") for p in (ROOT / folder).rglob("*.yaml")} | {MODEL}
     verbs = {*_parser().options(), "--config_file"}
     for words in spoken(page):
         for name in re.findall(r"(?:^|\s)--([a-z][\w:]*)", words) if words.startswith("--") else ():
