@@ -10,13 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from monai.bundle import ConfigParser
-from zoo import endoscopy, gliomas, pancreas, prostate, renal, spleen, ventricle
-from zoo.workflow import training
-from zoo.write import network_of, volume
+from zoo import endoscopy, pancreas, prostate, renal, spleen, ventricle
+from zoo.write import network_of
 
 from monai_advdef.audit.bundles import read_bundle
-from monai_advdef.audit.isolation import isolated
 from monai_advdef.audit.reading import AuditOptions, Reading
 from monai_advdef.errors import DataError
 
@@ -128,63 +125,6 @@ def test_names_of_a_lightning_module_are_left_out(given: Any) -> None:
     assert torch.load(written).keys() == state.keys()
 
 
-def test_data_in_another_layout(given: Any, tmp_path: Path) -> None:
-    bundle, _ = given("spleen")
-    data = tmp_path / "mine"
-    for i in range(3):
-        image, label = spleen.case(i)
-        volume(data / "images" / f"scan{i}.nii.gz", image)
-        volume(data / "masks" / f"scan{i}.nii.gz", label)
-    reading = read(bundle, data)
-    assert [c["case"] for c in reading.overlay["deployed"]["cases"]] == ["scan0", "scan1", "scan2"]
-    assert any("names no file" in note and "images/ with their labels beside" in note for note in reading.notes)
-
-
-def test_data_that_nothing_tells(given: Any, tmp_path: Path) -> None:
-    bundle, _ = given("spleen")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"validate#dataset#data in configs/train\.json names no file in .*; give by --dataset_dir"):
-        read(bundle, tmp_path / "empty")
-    with pytest.raises(DataError, match="is not a folder"):
-        read(bundle, tmp_path / "missing")
-
-
-def test_images_and_labels_by_patterns(given: Any, tmp_path: Path) -> None:
-    bundle, _ = given("spleen")
-    data = tmp_path / "mine"
-    for i in range(2):
-        image, label = spleen.case(i)
-        volume(data / f"p{i}" / "ct.nii.gz", image)
-        volume(data / f"p{i}" / "spleen.nii.gz", label)
-    cases = read(bundle, data, images=["{case}/ct.nii.gz"], labels=["{case}/spleen.nii.gz"]).overlay["deployed"]["cases"]
-    assert [(c["case"], Path(c["label"]).name) for c in cases] == [("p0", "spleen.nii.gz"), ("p1", "spleen.nii.gz")]
-
-
-def test_labels_by_a_pattern(given: Any) -> None:
-    bundle, data = given("ventricle")
-    (data / "labels").rename(data / "contours")
-    with pytest.raises(DataError, match=r"2 of 2 images have no label.*--labels.*--labels none"):
-        read(bundle, data)
-    cases = read(bundle, data, labels="contours/{case}.nii.gz").overlay["deployed"]["cases"]
-    assert [Path(c["label"]).parent.name for c in cases] == ["contours"] * 2
-
-
-def test_without_labels(given: Any) -> None:
-    bundle, data = given("ventricle")
-    shutil.rmtree(data / "labels")
-    reading = read(bundle, data, labels="none")
-    assert all("label" not in case for case in reading.overlay["deployed"]["cases"])
-    assert "preprocessing" not in reading.overlay  # as it is deployed
-
-
-def test_labels_of_other_values_are_refused(given: Any) -> None:
-    bundle, data = given("ventricle")
-    image, label = ventricle.case(0)
-    volume(data / "labels" / "stack_0.nii.gz", label * 50)
-    with pytest.raises(DataError, match=r"stack_0\.nii\.gz holds the values .*the network has 4 channels"):
-        read(bundle, data)
-
-
 @pytest.mark.parametrize(
     ("network", "named"),
     [
@@ -280,53 +220,6 @@ def test_random_preprocessing_is_refused(given: Any) -> None:
         read(bundle, data)
 
 
-def test_renamed_keys(given: Any) -> None:
-    bundle, data = given("spleen")
-    text = (bundle / "configs" / "train.json").read_text()
-    for old, new in (("image", "ct"), ("label", "seg")):
-        text = text.replace(f'"{old}"', f'"{new}"').replace(f"'{old}':", f"'{new}':")
-    content = json.loads(text)
-    content["validate"]["evaluator"]["prepare_batch"] = "$lambda b, device, non_blocking: (b['ct'].to(device), b['seg'].to(device))"
-    (bundle / "configs" / "train.json").write_text(json.dumps(content))
-    (bundle / "configs" / "evaluate.json").write_text(json.dumps({"validate#dataset#cache_rate": 0}))
-    deployed = read(bundle, data).overlay["deployed"]
-    assert (deployed["image_key"], deployed["label_key"]) == ("ct", "seg")
-    assert {"ct", "seg", "case", "patient"} == deployed["cases"][0].keys()
-
-
-def test_a_table_that_is_not_there(given: Any) -> None:
-    bundle, data = given("prostate")
-    (data / "train.csv").unlink()
-    with pytest.raises(DataError, match=r"train\.csv: no such file"):
-        read(bundle, data)
-
-
-def test_scans_of_ones_own_without_labels(given: Any, tmp_path: Path) -> None:
-    bundle, _ = given("spleen")
-    scans = tmp_path / "scans"
-    for i in range(2):
-        volume(scans / f"patient{i}.nii.gz", spleen.case(i)[0])
-    reading = read(bundle, scans, labels="none")
-    assert [c.keys() for c in reading.overlay["deployed"]["cases"]] == [{"case", "patient", "image"}] * 2
-    assert any("in its place, the cases are the images of scans/: 2" in note for note in reading.notes)
-    assert len(read(bundle, scans, labels="none", images=["{case}1.nii.gz"]).overlay["deployed"]["cases"]) == 1
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no image is there; say by --images"):
-        read(bundle, tmp_path / "empty", labels="none")
-
-
-def test_the_list_of_the_bundle_without_its_labels(given: Any) -> None:
-    bundle, data = given("spleen")
-    reading = read(bundle, data, labels="none")
-    assert [c.keys() for c in reading.overlay["deployed"]["cases"]] == [{"case", "patient", "image"}] * 2
-
-
-def test_a_list_that_lies_beside_the_data(tmp_path: Path) -> None:
-    bundle, data = gliomas.build(tmp_path)
-    (bundle / "configs" / "datalist.json").rename(data / "datalist.json")
-    assert len(read(bundle, data).overlay["deployed"]["cases"]) == 2
-
-
 def test_an_architecture_file_of_another_machine(tmp_path: Path) -> None:
     bundle, data = pancreas.build(tmp_path)
     train = bundle / "configs" / "train.yaml"
@@ -341,52 +234,3 @@ def test_an_inversion_through_a_copy_of_the_preprocessing(tmp_path: Path) -> Non
     reading = read(bundle, data, trust=True)
     assert reading.overlay["validate::postprocessing"]["transforms"][0]["transform"] == "@validate::preprocessing"
     assert any("an inversion has a copy of the preprocessing" in note for note in reading.notes)
-
-
-def test_masks_that_went_through_jpeg(tmp_path: Path) -> None:
-    bundle, data = endoscopy.build(tmp_path)
-    both = ["image", "label"]
-    shaped = [
-        ("LoadImaged", {"keys": both}),
-        ("EnsureChannelFirstd", {"keys": "image", "channel_dim": -1}),
-        ("EnsureChannelFirstd", {"keys": "label", "channel_dim": "no_channel"}),
-        ("Resized", {"keys": both, "spatial_size": [32, 24], "mode": ["bilinear", "nearest"]}),
-        ("ScaleIntensityd", {"keys": both}),
-    ]
-    content = training(
-        ["glob", "os"],
-        endoscopy.NETWORK,
-        shaped,
-        {"_target_": "SimpleInferer"},
-        [("AsDiscreted", {"argmax": [True, False], "to_onehot": [2, 2], "keys": ["pred", "label"]})],
-        "$[{'image': i, 'label': i.replace('.jpg', '_seg.jpg')} for i in @images]",
-        dataset_dir="/workspace",
-        images="$sorted(glob.glob(os.path.join(@dataset_dir, 'test', '*', '*[!seg].jpg')))",
-    )
-    (bundle / "configs" / "train.json").write_text(json.dumps(content))
-    reading = read(bundle, data)
-    case = ConfigParser(isolated(reading)).get_parsed_content("deployed::preprocessing")(
-        dict(reading.overlay["deployed"]["cases"][0])
-    )
-    assert set(torch.unique(torch.as_tensor(case["label"])).tolist()) == {0.0, 1.0}
-    assert any("behind the point is cut off" in note for note in reading.notes)
-
-
-def test_folders_of_other_names(given: Any) -> None:
-    bundle, data = given("spleen")
-
-    def rename(content: dict[str, Any]) -> None:
-        del content["dataset_dir"]
-        content.update(images_root="/home/someone/imagesTr", truth_dir="/home/someone/labelsTr")
-        for key, folder in (("images", "images_root"), ("labels", "truth_dir")):
-            content[key] = f"$sorted(glob.glob(@{folder} + '/*.nii.gz'))"
-
-    edit(bundle / "configs" / "train.json", rename)
-    reading = read(bundle, data)
-    assert reading.overlay["images_root"] == str(data / "imagesTr")
-    assert [c["case"] for c in reading.overlay["deployed"]["cases"]] == ["spleen_3", "spleen_4"]
-
-
-def test_a_pattern_that_begins_with_its_placeholder() -> None:
-    options = AuditOptions(output_dir="out", images="{case}/ct.nii.gz", labels="['{case}/a.nii.gz', '{case}/b.nii.gz']")
-    assert (options.images, options.labels) == (["{case}/ct.nii.gz"], ["{case}/a.nii.gz", "{case}/b.nii.gz"])
