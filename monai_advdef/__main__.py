@@ -83,7 +83,7 @@ def _prepare(args: argparse.Namespace) -> None:
 
 def _report(args: argparse.Namespace) -> int:
     from monai_advdef.records import read_provenance, read_records
-    from monai_advdef.report import build, doubts, markdown_table
+    from monai_advdef.report import build, build_evidence, doubts, markdown_table
 
     if not (Path(args.folder) / "records").is_dir():
         raise FileNotFoundError(f"no folder {Path(args.folder) / 'records'}; give the output_dir of an evaluation")
@@ -91,7 +91,9 @@ def _report(args: argparse.Namespace) -> int:
         records = Path(args.folder) / "records"
         print(markdown_table(read_records(records), read_provenance(records)))
     else:
-        print(build(Path(args.folder), args.out or "card.html"))
+        print(build(Path(args.folder), args.out or "card.html", groups=args.groups))
+        if args.evidence:
+            print(build_evidence(Path(args.folder)))
     found = doubts(args.folder)
     for doubt in found:
         print(f"monai-advdef report: {doubt}", file=sys.stderr)

@@ -93,6 +93,8 @@ def parser() -> Parser:
     add.add_argument("folder", type=place, metavar="OUTPUT_DIR", help="folder with records/ (and gallery/)")
     add.add_argument("--out", default=None, help="file to write (default: OUTPUT_DIR/card.html)")
     add.add_argument("--markdown", action="store_true", help="print the table in Markdown instead")
+    add.add_argument("--groups", type=place, metavar="CSV", help="case or patient, and columns to report by")
+    add.add_argument("--evidence", action="store_true", help="also write evidence.html, one side of A4, and its twins")
     _add_compare(verbs)
     return top
 

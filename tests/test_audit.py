@@ -203,3 +203,10 @@ def test_items_of_a_bundle_can_be_set_and_are_told(tool, tmp_path, capsys):
     assert "inferer::roi_size: [16, 16] (given by --set)" in told and "SlidingWindowInferer" in told
     assert main([*words, "--set", "inference::inferer=1"]) == 2 and "has no 'inference'" in capsys.readouterr().err
     assert main([*words, "--set", "inferer"]) == 2 and "NAME=VALUE" in capsys.readouterr().err
+
+
+def test_a_report_can_be_made_again_with_its_evidence(tool, capsys):
+    out = tool[2]
+    (out / "evidence.html").unlink()
+    assert main(["report", str(out), "--evidence"]) == 0
+    assert "evidence.html" in capsys.readouterr().out and (out / "evidence.html").is_file()
