@@ -48,7 +48,7 @@ def test_its_commands_are_read_by_our_command_line(workflow):
     gates = parse_gates(audit.gates)
     assert len(gates) == 4 and check_margin(audit.margin) == 0.02 and audit.junit and audit.baseline
     suite = load_suite(audit.suite)
-    check_plan(gates, sizes=[audit.eps], unit="HU", classes=["spleen"], measures=["dice", "iou"], attacks=[suite.name])
+    check_plan(gates, sizes=audit.eps, unit="HU", classes=["spleen"], measures=["dice", "iou"], attacks=[suite.name])
 
 
 def test_it_uploads_nothing_private(workflow):

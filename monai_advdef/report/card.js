@@ -4,7 +4,7 @@
   const value = (cell) => {
     const text = cell.textContent.trim().replace(/−/g, "-").replace(/^[<>≤≥+]\s*/, "");
     const number = parseFloat(text);
-    return /^-?\.?\d/.test(text) && !Number.isNaN(number) ? number : text;
+    return /^-?\.?\d/.test(text) && Number.isFinite(number) ? number : text;
   };
   const compare = (a, b) => {
     if (typeof a === "number" && typeof b === "number") return a - b;
