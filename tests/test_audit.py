@@ -189,6 +189,9 @@ def test_what_is_no_model_and_what_is_no_option_is_said(tmp_path, capsys):
         monai_advdef.audit(linear(), discs(), output_dir=tmp_path)
     with pytest.raises(DataError, match="data: a network from Python needs its cases"):
         monai_advdef.audit(linear(), classes=["disc"], output_dir=tmp_path)
+    for given in ({"checkpoint": "model.pt"}, {"overrides": {"network": "unet"}}):
+        with pytest.raises(DataError, match="does nothing here: a network from Python says that itself"):
+            monai_advdef.audit(linear(), discs(), classes=["disc"], output_dir=tmp_path, **given)
     (tmp_path / "empty").mkdir()
     for model, word in ((tmp_path / "nothing", "no such file"), (tmp_path / "empty", "no MONAI bundle")):
         assert main(["audit", str(model), "--dataset_dir", str(tmp_path), "--output_dir", str(tmp_path / "out")]) == 2
@@ -202,6 +205,8 @@ def test_items_of_a_bundle_can_be_set_and_are_told(tool, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "inferer::roi_size: [16, 16] (given by --set)" in told and "SlidingWindowInferer" in told
     assert main([*words, "--set", "inference::inferer=1"]) == 2 and "has no 'inference'" in capsys.readouterr().err
+    assert main([*words, "--set", "infere=1"]) == 2 and "inferer" in capsys.readouterr().err
+    assert main([*words, "--checkpoint", str(tmp_path / "no.pt")]) == 2 and "no such file" in capsys.readouterr().err
     assert main([*words, "--set", "inferer"]) == 2 and "NAME=VALUE" in capsys.readouterr().err
 
 

@@ -27,7 +27,7 @@ from monai_advdef.audit.bundles.spare import one_chain, without_spare
 from monai_advdef.audit.bundles.weights import Weights, find_weights, read_weights
 from monai_advdef.audit.plan import default_device
 from monai_advdef.audit.reading import AuditOptions, Reading
-from monai_advdef.errors import DataError
+from monai_advdef.errors import DataError, nearest
 
 KIND = "MONAI bundle"
 
@@ -89,8 +89,11 @@ class _Reader:
         self.head: Head | None = None
         self.made = Reading(name=bundle.name, kind=kind, root=bundle.root, scripts=options.trust, files=list(choice.files))
         for name, value in options.settings.items():
-            if SEP in name and not isinstance(self.config.get(name.rpartition(SEP)[0]), (dict, list)):
-                raise DataError(f"set {name}: {bundle.name} has no {name.rpartition(SEP)[0]!r} in {choice.files[0].name}")
+            above = name.rpartition(SEP)[0]
+            if above and not isinstance(self.config.get(above), (dict, list)):
+                raise DataError(f"set {name}: {bundle.name} has no {above!r} in {choice.files[0].name}")
+            if not above and not self.config.has(name):
+                raise DataError(f"set {name}: {choice.files[0].name} has no such item; {nearest(name, self.config.tree)}")
             self.config.put(name, value)
             self.made.tell(name, value, "given by --set")
         if "bundle_root" in self.config.tree:
@@ -276,7 +279,13 @@ class _Reader:
     def _weights(self, network: nn.Module) -> Weights | None:
         if self.network is not None:
             return None
-        path, key, source, notes = find_weights(self.config, self.evaluator)
+        if self.options.checkpoint:
+            notes: list[str] = []
+            path, key, source = Path(self.options.checkpoint).expanduser().resolve(), "", "given by --checkpoint"
+            if not path.is_file():
+                raise DataError(f"checkpoint {path}: no such file; leave --checkpoint away to take those that the bundle names")
+        else:
+            path, key, source, notes = find_weights(self.config, self.evaluator)
         found = read_weights(path, key, network, source, self.options)
         self.made.notes += notes
         return found
