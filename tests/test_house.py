@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 import configparser
+import importlib
 import os
+import pkgutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -165,3 +168,14 @@ def test_bundles_follow_their_training_alike():
 @pytest.mark.parametrize("file", ["multi_gpu_train.yaml", "logging.conf"])
 def test_bundles_share_whole_files(file):
     assert alike({name: (folder / "configs" / file).read_text(encoding="utf-8") for name, folder in bundles().items()})
+
+
+def test_no_name_is_a_module_and_something_else():
+    """``_target_: monai_advdef.data.dataset`` is found by ``pydoc.locate``, which from Python 3.12 on takes the module."""
+    taken = []
+    for folder in PACKAGE.rglob("__init__.py"):
+        name = ".".join(folder.parent.relative_to(ROOT).parts)
+        package = importlib.import_module(name)
+        found = (m.name for m in pkgutil.iter_modules([str(folder.parent)]))
+        taken += [f"{name}.{m}" for m in found if not isinstance(vars(package).get(m, package), ModuleType)]
+    assert taken == [], "modules of the name of what their package exports; rename the modules"
