@@ -1,7 +1,7 @@
 """How much Dice attacks leave, per gradient pass: ours and other people's, on the same cases of a bundle.
 
 ``python -m benchmarks.strength BUNDLE --dataset_dir DATA --ckpt_dir MODELS --out rows.csv [--section validation] [--cases 16]
-[--attacks auto_pgd_dice ...] [--passes 10 20 40 100] [--eps 8] [--device cuda] [--defense JSON] [--overlays NAME] [--set KEY=VALUE]``
+[--attacks auto_pgd_dice ...] [--passes 10 20 40 100] [--eps 8] [--device cuda] [--defense JSON] [--overlays NAME] [--set K=V]``
 
 Constants are chosen on the section ``validation``; the table is made on ``test``. Rows that the file already holds of the same
 weights, defence, suite and images are not measured again. ``python -m benchmarks.strength --table rows.csv ...`` prints means over
