@@ -11,6 +11,7 @@ from typing import Any
 
 import mlflow
 from ignite.engine import Events
+from mlflow.exceptions import MlflowException
 from monai.handlers import MLFlowHandler
 
 from monai_advdef.handlers.cell import Engine
@@ -54,7 +55,8 @@ class TrainingTracker(MLFlowHandler):
         output_dir: where the SQLite store goes unless ``tracking_uri`` is given; ``MLFLOW_TRACKING_URI`` in the environment wins
             over both.
         run_name: what the run is called, with the time behind it.
-        kwargs: for MONAI's ``MLFlowHandler``.
+        kwargs: for MONAI's ``MLFlowHandler``; ``artifact_location`` is where the files of a new experiment go (default: ``mlruns``
+            beside an SQLite store, and for a server where it puts them).
 
     Raises:
         ValueError: a tracking URI that is a folder, or of a scheme that MLflow does not know.
@@ -69,7 +71,8 @@ class TrainingTracker(MLFlowHandler):
     ) -> None:
         told = os.environ.get("MLFLOW_TRACKING_URI", "").strip(" \t\r\n'\"")  # a list of variables for a container keeps quotes
         self.store = TrackingStore(told or tracking_uri or store(output_dir), self.kept)
-        settings = {"artifact_location": self.store.artifacts, **kwargs, "run_name": run_name, "close_on_complete": True}
+        self.artifacts_in = kwargs.pop("artifact_location", None) or self.store.artifacts  # MONAI 1.6.0 knows no such argument
+        settings = {**kwargs, "run_name": run_name, "close_on_complete": True}
         with no_uri():  # MONAI makes a client at once; ours is made when the run starts, and replaces it
             super().__init__(tracking_uri="http://localhost", **settings)
         self.experiment_name = experiment_name(self.experiment_name)
@@ -109,6 +112,12 @@ class TrainingTracker(MLFlowHandler):
         if found is not None and found.lifecycle_stage == mlflow.entities.LifecycleStage.DELETED:
             logger.warning("MLflow's experiment %r was deleted and is restored for this run", found.name)
             self.client.restore_experiment(found.experiment_id)
+        if found is None:
+            try:
+                self.client.create_experiment(self.experiment_name, artifact_location=self.artifacts_in)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # of another process, in this very moment
+                    raise
         super()._set_experiment()
 
     def _close_left_open(self, experiment: str) -> None:
