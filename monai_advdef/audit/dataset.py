@@ -37,7 +37,7 @@ class AuditDataset(Dataset):
             mask per class and ``given`` what the chain made of it; a mask of the background counts as not annotated.
 
     Raises:
-        DataError: no case; when a case is read, the chain fails on it, naming the case.
+        DataError: no case; when a case is read, the chain fails on it, or its image holds NaN or infinity, naming the case.
     """
 
     @as_written
@@ -69,6 +69,10 @@ class AuditDataset(Dataset):
         if not self.labelled:
             case.pop(self.label_key, None)
         fed, raw = (self._made(chain, dict(case), name) for chain in (self.preprocessing, self.head))
+        for made in (raw, fed):
+            if self.image_key not in made:
+                raise DataError(f"{name}: the preprocessing gives no {self.image_key!r}; name its key with image_key")
+        _require_numbers(raw[self.image_key], name)
         item = {"image": _float(raw[self.image_key]), "fed": _float(fed[self.image_key])}
         if self.labelled:
             if self.label_key not in fed:
@@ -118,6 +122,16 @@ def let_missing(chain: Any) -> None:
     for transform in chain.flatten().transforms if isinstance(chain, Compose) else []:
         if isinstance(transform, MapTransform):
             transform.allow_missing_keys = True
+
+
+def _require_numbers(image: Any, name: str) -> None:
+    x = torch.as_tensor(image)
+    bad = int((~torch.isfinite(x)).sum()) if x.is_floating_point() else 0
+    if bad:
+        raise DataError(
+            f"{name}: {bad} of the {x.numel()} values of its image are NaN or infinite, as where a resampling found nothing; "
+            "store a number there, or leave the case out"
+        )
 
 
 def _float(x: Any) -> Tensor:

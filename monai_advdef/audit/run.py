@@ -18,8 +18,9 @@ from monai_advdef import gates as gating
 from monai_advdef.audit.building import built, unwrapped, workflow
 from monai_advdef.audit.isolation import SOCKET
 from monai_advdef.audit.kinds import read_model
+from monai_advdef.audit.module import as_cases
 from monai_advdef.audit.outcome import Audit, print_plan, write_audit
-from monai_advdef.audit.plan import TimeLeft, default_device, timed
+from monai_advdef.audit.plan import TimeLeft, device_of, planned
 from monai_advdef.audit.privacy import Mask, Person, hidden_groups, masking, pseudonyms, write_key
 from monai_advdef.audit.reading import AuditOptions, Fact, Reading
 from monai_advdef.audit.scoring import OwnMetric, explain, grids_apart
@@ -50,7 +51,7 @@ def audit(model: Any, data: Any = None, **options: Any) -> Audit:
     Args:
         model: the path of a MONAI bundle, an nnU-Net results folder or a TorchScript file; or a network, bare or ``Given`` with what
             stands around it.
-        data: the folder of the data; of a network a list of mappings with ``image`` and ``label``, files or arrays.
+        data: the folder of the data; of a network the cases, see :func:`monai_advdef.audit.module.as_cases`.
         options: the fields of :class:`AuditOptions`.
 
     Raises:
@@ -63,7 +64,7 @@ def audit(model: Any, data: Any = None, **options: Any) -> Audit:
             raise ValueError(f"audit has no option {name!r}; {nearest(name, known)}")
     folder = {"dataset_dir": str(data)} if isinstance(data, (str, Path)) else {}
     chosen = AuditOptions(**{**folder, **options})
-    cases = None if data is None or isinstance(data, (str, Path)) else list(data)
+    cases = None if data is None or isinstance(data, (str, Path)) else as_cases(data)
     return _Course(model, cases, chosen, Terminal()).run()
 
 
@@ -80,7 +81,7 @@ class _Course:
             read_groups(options.groups)
         self.suite = load_suite(options.suite)
         self.folder = Path(options.output_dir).expanduser().resolve()
-        self.device = options.device or default_device()
+        self.device = device_of(options.device)
         self.files: list[Path] = []
         self.overrides: dict[str, Any] = {}
         self.made = Audit(self.folder, suite=self.suite)
@@ -183,9 +184,20 @@ class _Course:
         handler.threat.around(image.float())
         self.made.threat = {name: value for name, value in asdict(handler.threat).items() if name != "region"}
         self._check_gates(handler.threat, built(parser, "record_def").classes)
-        cases = self.options.limit or len(dataset)
-        passes = self.suite.count(handler.threat) * max(1, len(self.options.sizes))
-        self.made.plan = timed(victim, image.float()[:1], passes, min(cases, len(dataset)))
+        cases = min(self.options.limit or len(dataset), len(dataset))
+        checked = min(cases, built(parser, "checks_def").cases) if self.options.checks else 0
+        if checked and getattr(getattr(inferer, "prepare", None), "spatial", False):
+            checked = 1  # the grid of each case is its own
+        self.made.plan = planned(
+            victim,
+            image.float()[:1],
+            self.suite,
+            handler.threat,
+            cases=cases,
+            budgets=max(1, len(self.options.sizes)),
+            checked=checked,
+        )
+        self.made.notes += [self.made.plan.doubt] * bool(self.made.plan.doubt)
 
     def _check_gates(self, threat: ThreatModel, classes: Sequence[str]) -> None:
         """Refuse a gate on a number that will not be recorded, before the work."""
@@ -194,16 +206,19 @@ class _Course:
         gating.check_plan(self.gates, sizes=sizes, unit=unit(threat), classes=classes, attacks=attacks, labels=labels)
 
     def _evaluate_all(self) -> None:
-        clean = self._evaluate("clean", self.files)
+        bare = {"record_def::card": False}  # the suite's evaluation makes it, and the end anew
+        clean = self._evaluate("clean", self.files, bare)
         if "own_metric_def" in clean.parser and not self.options.unlabelled:
             self._compare_own(built(clean.parser, "own_metric_def"), built(clean.parser, "record_def"))
         sizes: Sequence[float | None] = self.options.sizes or [None]
         for eps in sizes:
-            size = {} if eps is None else {"attack_def::eps": eps}
-            told = f"under the suite {self.suite.name}" + ("" if eps is None else f", eps {eps:g}")
-            self._evaluate(told, [*self.files, *self._attack()], size)
+            size: dict[str, Any] = {} if eps is None else {"attack_def::eps": eps}
+            of = "" if eps is None else f", eps {eps:g}"
+            noise = [*self.files, workflows()["attacks/noise"]]
+            self._evaluate(f"under noise{of}", noise, {**size, **bare, "attack_def::cache_dir": None})
+            self._evaluate(f"under the suite {self.suite.name}{of}", [*self.files, *self._attack()], size)
 
-    def _evaluate(self, what: str, files: Sequence[Path], size: Mapping[str, float] = MappingProxyType({})) -> ConfigWorkflow:
+    def _evaluate(self, what: str, files: Sequence[Path], size: Mapping[str, Any] = MappingProxyType({})) -> ConfigWorkflow:
         made = workflow(files, {**self.overrides, **size})
         evaluator = built(made.parser, "validate::evaluator")
         with Steps(f"evaluating {what}", self._batches(evaluator), self.console) as steps:

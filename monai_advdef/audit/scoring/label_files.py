@@ -94,17 +94,17 @@ class LabelFiles:
         entry = self.entries.get(case)
         if entry is None or self.label_key not in entry:
             raise DataError(f"case {case!r} has no {self.label_key!r} in the data list; give it one, or audit with labels 'none'")
-        name = _named(entry[self.label_key])
+        name = f"{_named(entry[self.label_key])}, the label of case {case!r}"
         for file in _files(entry[self.label_key]):
             if not os.path.exists(file):
                 raise DataError(f"{file}, the label of case {case!r}, does not exist; fetch it, or correct the data list")
-        found = self._read(entry, data.get("files", {}).get(self.image_key), f"{name}, the label of case {case!r},")
+        found = self._read(entry, data.get("files", {}).get(self.image_key), f"{name},")
         if not isinstance(found, MetaTensor):
             raise DataError(f"{name}: the transforms of the label make a {type(found).__name__} of it, which has lost its affine")
         read, made = file_grid(found), tuple(found.shape[1:])
         if read is not None and read.shape[: len(made)] != made:
             raise DataError(
-                f"{name} is read with the size {read.shape}, and a transform that is none of MONAI's spatial ones makes it {made}; "
+                f"{name}, is read with the size {read.shape}, and a transform that is none of MONAI's spatial ones makes it {made}; "
                 "bring the label files into the form that the network is scored on"
             )
         try:
@@ -139,7 +139,7 @@ def _files(value: Any) -> list[str]:
 
 
 def _named(value: Any) -> str:
-    return ", ".join(_files(value)) or "the label"
+    return ", ".join(_files(value)) or "an array"
 
 
 def _root(error: BaseException) -> BaseException:
