@@ -88,6 +88,7 @@ class _Course:
         self.people: list[Person] = []
         self.mask: Mask | None = None
         self.run_of: list[str] = []  # fingerprints of this audit's evaluations
+        self.called = ""  # the model, in their records: the folder may hold those of others
 
     def run(self) -> Audit:
         """All of it; what is recorded and logged meanwhile names no patient, see :mod:`monai_advdef.audit.privacy`."""
@@ -230,7 +231,9 @@ class _Course:
             except Suspect:  # told in checks.json, on the card, and by the exit code
                 pass
         made.finalize()
-        self.run_of.append(built(made.parser, "record_def").fingerprint)
+        records: RecordHandler = built(made.parser, "record_def")
+        self.run_of.append(records.fingerprint)
+        self.called = records.of["model"]
         return made
 
     def _batches(self, evaluator: Any) -> int:
@@ -250,9 +253,10 @@ class _Course:
         """Gates, exit code, card and evidence."""
         checks = {name: entry for name, entry in read_verdicts(self.folder).items() if name in self.run_of}
         verdicts = [verdict for entry in checks.values() for verdict in entry["verdicts"]]
-        results = gating.evaluate_gates(self.gates, self.folder) if self.gates else []
+        results = gating.evaluate_gates(self.gates, self.folder, model=self.called) if self.gates else []
         if self.options.baseline:
-            results = [*results, *gating.evaluate_baseline(self.folder, self.options.baseline, margin=self.margin)]
+            found = gating.evaluate_baseline(self.folder, self.options.baseline, margin=self.margin, model=self.called)
+            results = [*results, *found]
         self.made.verdicts, self.made.gates = verdicts, results
         self.made.code = gating.exit_code(verdicts, results)
         write_audit(self.made)
@@ -260,7 +264,7 @@ class _Course:
             assert self.made.reading is not None
             gating.write_junit(self.options.junit, results, checks, name=self.made.reading.name)
         groups = hidden_groups(self.options.groups, self.people, self.folder) if self.options.groups else None
-        build(self.folder, groups=groups, run=self.run_of[-1])
-        build_evidence(self.folder, run=self.run_of[-1])
+        build(self.folder, groups=groups, model=self.called, run=self.run_of[-1])
+        build_evidence(self.folder, model=self.called, run=self.run_of[-1])
         self.console.print(gating.in_words(verdicts, results), highlight=False, markup=False, soft_wrap=True)
         self.console.print(f"card: {self.made.card}", highlight=False, markup=False, soft_wrap=True)
