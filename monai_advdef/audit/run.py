@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,7 @@ from monai_advdef.audit.isolation import SOCKET
 from monai_advdef.audit.kinds import read_model
 from monai_advdef.audit.module import as_cases
 from monai_advdef.audit.outcome import Audit, print_plan, write_audit
+from monai_advdef.audit.pairing import require_own_labels
 from monai_advdef.audit.plan import TimeLeft, device_of, planned
 from monai_advdef.audit.privacy import Mask, Person, hidden_groups, masking, pseudonyms, write_key
 from monai_advdef.audit.reading import AuditOptions, Fact, Reading
@@ -93,9 +95,16 @@ class _Course:
     def run(self) -> Audit:
         """All of it; what is recorded and logged meanwhile names no patient, see :mod:`monai_advdef.audit.privacy`."""
         quiet()
+        self._require_own_folder()
         check_writable(output_dir=self.folder)
         with masking(lambda text: text if self.mask is None else self.mask(text)):
             return self._run()
+
+    def _require_own_folder(self) -> None:
+        """Refuse to write among the files of the model or the data."""
+        for what, given in (("model", self.model), ("dataset_dir", self.options.dataset_dir)):
+            if isinstance(given, (str, os.PathLike)) and str(given) and Path(given).expanduser().resolve() == self.folder:
+                raise DataError(f"output_dir {self.folder} is the {what} itself; give a folder of its own")
 
     def _run(self) -> Audit:
         reading = self.made.reading = read_model(self.model, self.options, self.cases)
@@ -123,6 +132,8 @@ class _Course:
         if self.options.limit:
             config[SOCKET]["cases"] = config[SOCKET]["cases"][: self.options.limit]
         socket = config[SOCKET]
+        if not self.options.unlabelled:
+            require_own_labels(socket["cases"], socket["image_key"], socket["label_key"])
         socket["cases"] = self._hide(socket["cases"], socket["image_key"], [*socket["classes"], socket["name"], socket["task"]])
         found = recovered(config, reading, self.options, every=every)
         config[SOCKET] |= found.division()

@@ -49,19 +49,8 @@ class LabelFiles:
     ) -> None:
         self.image_key, self.label_key, self.classes, self.activation = image_key, label_key, list(classes), activation
         self.entries = {str(c[CASE]): {k: v for k, v in c.items() if k != image_key} for c in cases}
-        after = [
-            t for t in steps(postprocessing) if label_key in getattr(t, "keys", ()) and not isinstance(t, (Invertd, SaveImaged))
-        ]
-        still = [t for t in [*steps(preprocessing), *after] if not moves(t)]
-        self.chain = Compose([self._without_encoding(t) for t in still])
-
-    def _without_encoding(self, transform: Any) -> Any:
-        """Of 105 classes a mask each does not fit into memory at the size of a file, and a class map says the same."""
-        if self.activation != "softmax" or not isinstance(transform, AsDiscreted):
-            return transform
-        plain = copy.copy(transform)
-        plain.to_onehot = [None] * len(plain.to_onehot)
-        return plain
+        before = [t for t in steps(preprocessing) if not moves(t)]
+        self.chain = Compose([without_encoding(t, activation) for t in before] + label_steps(postprocessing, label_key, activation))
 
     def _read(self, entry: Mapping[str, Any], image: Any, what: str) -> Any:
         """What the chain makes of the label; with the image, too, where a transform of the bundle's own cannot do without."""
@@ -113,6 +102,21 @@ class LabelFiles:
         except ValueError as error:
             raise DataError(f"{name}: {error}") from error
         return MetaTensor(values).copy_meta_from(found)
+
+
+def label_steps(postprocessing: Any, label_key: str, activation: str) -> list[Any]:
+    """What a postprocessing does to labels, but for all that moves voxels: mapped values, single components."""
+    own = [t for t in steps(postprocessing) if label_key in getattr(t, "keys", ()) and not isinstance(t, (Invertd, SaveImaged))]
+    return [without_encoding(t, activation) for t in own if not moves(t)]
+
+
+def without_encoding(transform: Any, activation: str) -> Any:
+    """Of 105 classes a mask each does not fit into memory at the size of a file, and a class map says the same."""
+    if activation != "softmax" or not isinstance(transform, AsDiscreted):
+        return transform
+    plain = copy.copy(transform)
+    plain.to_onehot = [None] * len(plain.to_onehot)
+    return plain
 
 
 def on_grid(label: MetaTensor, grid: Grid, image: str) -> MetaTensor:
