@@ -8,16 +8,21 @@ import re
 import numpy as np
 import pytest
 import torch
+from audit_records import scores, write_audit
 from monai.data import DataLoader as MonaiLoader
-from monai.data import Dataset
+from monai.data import Dataset, MetaTensor
+from monai.transforms import AsDiscreted, MapLabelValued
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import monai_advdef
-from monai_advdef.audit import AuditOptions, Given, loaded_network
+from monai_advdef.audit import AsDeployed, AuditOptions, Given, loaded_network
 from monai_advdef.audit.module import as_cases
+from monai_advdef.audit.pairing import require_own_labels
 from monai_advdef.audit.plan import device_of
+from monai_advdef.audit.privacy import content
 from monai_advdef.errors import DataError
+from monai_advdef.records import read_records
 
 pytestmark = pytest.mark.usefixtures("store")
 GIVEN = {"classes": ["disc"], "unit": "grey level", "value_range": (0, 255), "eps": 8, "dry_run": True}
@@ -205,3 +210,84 @@ def test_probabilities_are_refused_of_a_sigmoid_head_and_told_of_a_softmax_head(
     made = dry(tmp_path, Reshaped(lambda y: y.softmax(1)))
     assert any("sum to 1: probabilities" in note for note in made.notes)
     assert dry(tmp_path, network(1), activation="sigmoid").notes == []
+
+
+# ------------------------------------------------------------------ labels and files
+
+
+def three() -> tuple[nn.Module, list[dict]]:
+    """A network of two foreground classes by brightness, 5 grey levels from its borders, and a case that numbers them the other way."""
+    net = nn.Conv2d(1, 3, 1)
+    with torch.no_grad():
+        net.weight[:] = torch.tensor([0.0, 0.1, 0.2]).reshape(3, 1, 1, 1)
+        net.bias[:] = torch.tensor([0.0, -10.5, -22.0])
+    grid = np.mgrid[:16, :16]
+    one, two = (((grid - np.array([8, at])[:, None, None]) ** 2).sum(0) < 9 for at in (4, 11))
+    label = (2 * one + two)[None].astype(np.uint8)
+    return net, [{"case": "a", "image": (100.0 + 10 * one + 20 * two)[None].astype(np.float32), "label": label}]
+
+
+def test_the_label_that_is_attacked_is_the_one_that_is_scored(tmp_path):
+    """Also where only the postprocessing maps its values: against the wrong classes an attack leaves everything."""
+    post = [AsDiscreted("pred", argmax=True), MapLabelValued("label", [0, 1, 2], [0, 2, 1])]
+    net, cases = three()
+    options = {"unit": "grey level", "value_range": (0, 255), "eps": 6, "suite": "smoke", "checks": False}
+    monai_advdef.audit(Given(net, ["a", "b"], postprocessing=post), cases, output_dir=tmp_path, **options)
+    found = read_records(tmp_path / "records")
+    dice = found[found["metric"] == "dice"].groupby("attack")["value"].mean()
+    assert dice["none"] == 1 and dice["worst"] == 0 < dice["noise-uniform"]
+
+
+def test_a_model_of_another_name_may_have_been_audited_into_the_folder(tmp_path):
+    write_audit(tmp_path, scores(0.9, 0.2), model="another")
+    options = {**GIVEN, "dry_run": False, "suite": "smoke", "checks": False, "gates": ["dice@clean >= .99"]}
+    made = dry(tmp_path, **options)
+    assert made.code == 0 and made.gates[0].value == 1 and made.gates[0].n == 2
+    page = (tmp_path / "evidence.md").read_text()
+    assert "Conv2d" in page and "another" not in page
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "wrong"),
+    [
+        (["a.nii.gz", "b.nii.gz"], ["a.nii.gz", "b.nii.gz"], ""),
+        (["a_0000.nii.gz", "b_0000.nii.gz"], ["a.nii.gz", "b.nii.gz"], ""),
+        (["scan_norm.nii.gz", "scan.nii.gz"], ["scan.nii.gz", "scan_seg.nii.gz"], ""),
+        (["x1.png", "x2.png"], ["y7.png", "y9.png"], ""),
+        (
+            ["b.nii.gz", "c.nii.gz", "a.nii.gz"],
+            ["a.nii.gz", "c.nii.gz"],
+            "gives b.nii.gz the label a.nii.gz.* like the image a.nii.gz",
+        ),
+        (["case_10.nii.gz", "case_1.nii.gz"], ["case_1_seg.nii.gz"], "gives case_10.nii.gz the label case_1_seg.nii.gz"),
+    ],
+)
+def test_a_label_that_is_called_like_another_image_is_refused(tmp_path, images, labels, wrong):
+    for folder, names in (("images", images), ("labels", labels)):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / name).touch()
+    cases = [{"image": str(tmp_path / "images" / i), "label": str(tmp_path / "labels" / s)} for i, s in zip(images, labels)]
+    if not wrong:
+        require_own_labels(cases, "image", "label")
+        return
+    with pytest.raises(DataError, match=wrong):
+        require_own_labels(cases, "image", "label")
+
+
+def test_nothing_is_written_among_the_files_of_model_or_data(tmp_path):
+    for what, model, data in (("model", tmp_path, tmp_path / "data"), ("dataset_dir", tmp_path / "bundle", tmp_path)):
+        with pytest.raises(DataError, match=f"is the {what} itself; give a folder of its own"):
+            monai_advdef.audit(str(model), str(data), output_dir=str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_the_models_own_postprocessing_stumbles_over_is_said_with_its_case():
+    step, label = AsDeployed([AsDiscreted("label", to_onehot=2)]), torch.tensor([[[0, 1], [2, 0]]])
+    with pytest.raises(DataError, match=r"case-7: the model's own postprocessing \(its label holds 0 to 2\) fails on it"):
+        step({"case": "case-7", "fed": torch.zeros(1, 2, 2), "pred": torch.zeros(2, 2, 2), "label": label})
+
+
+def test_the_same_voxels_of_another_size_are_another_image():
+    x = torch.zeros(1, 4, 4, 4)
+    assert content(MetaTensor(x, affine=torch.eye(4))) != content(MetaTensor(x, affine=torch.diag(torch.tensor([2.0, 1, 1, 1]))))
