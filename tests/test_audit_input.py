@@ -216,7 +216,7 @@ def test_probabilities_are_refused_of_a_sigmoid_head_and_told_of_a_softmax_head(
 
 
 def three() -> tuple[nn.Module, list[dict]]:
-    """A network of two foreground classes by brightness, 5 grey levels from its borders, and a case that numbers them the other way."""
+    """A network of two foreground classes by brightness, 5 grey levels from its borders, and a case that has them the other way."""
     net = nn.Conv2d(1, 3, 1)
     with torch.no_grad():
         net.weight[:] = torch.tensor([0.0, 0.1, 0.2]).reshape(3, 1, 1, 1)
@@ -245,6 +245,14 @@ def test_a_model_of_another_name_may_have_been_audited_into_the_folder(tmp_path)
     assert made.code == 0 and made.gates[0].value == 1 and made.gates[0].n == 2
     page = (tmp_path / "evidence.md").read_text()
     assert "Conv2d" in page and "another" not in page
+
+
+def test_groups_and_a_baseline_of_other_cases_are_refused_before_the_work(tmp_path):
+    (tmp_path / "sex.csv").write_text("case,sex\nx,f\n")
+    write_audit(tmp_path / "before", scores(0.9, 0.2))
+    for option, given in (("groups", tmp_path / "sex.csv"), ("baseline", tmp_path / "before")):
+        with pytest.raises(DataError, match="holds none of the 2"):
+            dry(tmp_path / "out", **{option: str(given)})
 
 
 @pytest.mark.parametrize(

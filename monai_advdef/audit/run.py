@@ -90,6 +90,7 @@ class _Course:
         self.people: list[Person] = []
         self.mask: Mask | None = None
         self.run_of: list[str] = []  # fingerprints of this audit's evaluations
+        self.groups: Path | None = None
         self.called = ""  # the model, in their records: the folder may hold those of others
 
     def run(self) -> Audit:
@@ -110,6 +111,7 @@ class _Course:
         reading = self.made.reading = read_model(self.model, self.options, self.cases)
         self._configure(reading)
         self._plan()
+        self._check_tables()
         print_plan(self.made, self.console)
         write_audit(self.made)
         if not self.options.dry_run:
@@ -211,6 +213,13 @@ class _Course:
         )
         self.made.notes += [self.made.plan.doubt] * bool(self.made.plan.doubt)
 
+    def _check_tables(self) -> None:
+        """Refuse groups and a baseline of other cases, before the work."""
+        if self.options.groups:
+            self.groups = hidden_groups(self.options.groups, self.people, self.folder)
+        if self.options.baseline:
+            gating.check_baseline(self.options.baseline, [person.case for person in self.people])
+
     def _check_gates(self, threat: ThreatModel, classes: Sequence[str]) -> None:
         """Refuse a gate on a number that will not be recorded, before the work."""
         attacks = [self.suite.name, *(member.label for member in self.suite.attacks)]
@@ -274,8 +283,7 @@ class _Course:
         if self.options.junit:
             assert self.made.reading is not None
             gating.write_junit(self.options.junit, results, checks, name=self.made.reading.name)
-        groups = hidden_groups(self.options.groups, self.people, self.folder) if self.options.groups else None
-        build(self.folder, groups=groups, model=self.called, run=self.run_of[-1])
+        build(self.folder, groups=self.groups, model=self.called, run=self.run_of[-1])
         build_evidence(self.folder, model=self.called, run=self.run_of[-1])
         self.console.print(gating.in_words(verdicts, results), highlight=False, markup=False, soft_wrap=True)
         self.console.print(f"card: {self.made.card}", highlight=False, markup=False, soft_wrap=True)
