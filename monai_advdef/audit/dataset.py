@@ -12,7 +12,7 @@ from monai.transforms import Compose, MapTransform
 from torch import Tensor
 
 from monai_advdef.audit.scoring.forms import background_first, masks_of_map
-from monai_advdef.errors import DataError
+from monai_advdef.errors import DataError, root_of
 from monai_advdef.switches import as_written
 
 logger = logging.getLogger(__name__)
@@ -97,9 +97,7 @@ class AuditDataset(Dataset):
         except DataError:
             raise
         except (RuntimeError, ValueError, KeyError, OSError, TypeError) as error:
-            cause = error
-            while cause.__cause__ is not None:
-                cause = cause.__cause__  # type: ignore[assignment]
+            cause = root_of(error)
             raise DataError(f"{name}: the model's own preprocessing fails on it: {type(cause).__name__}: {cause}") from error
         if isinstance(found, list):
             raise DataError(
