@@ -14,7 +14,7 @@ from torch import Tensor
 
 from monai_advdef.audit.scoring.forms import background_first, masks_of_map
 from monai_advdef.audit.scoring.label_files import label_steps
-from monai_advdef.errors import DataError
+from monai_advdef.errors import DataError, root_of
 from monai_advdef.switches import as_written
 
 logger = logging.getLogger(__name__)
@@ -130,9 +130,7 @@ def _own(what: str) -> Iterator[None]:
     except DataError:
         raise
     except (RuntimeError, ValueError, KeyError, IndexError, OSError, TypeError) as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
+        cause = root_of(error)
         if isinstance(cause, (DataError, torch.OutOfMemoryError)):
             raise cause from error
         raise DataError(f"{what} fails on it: {type(cause).__name__}: {cause}") from error

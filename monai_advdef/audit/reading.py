@@ -143,16 +143,20 @@ def _numbers(name: str, given: Any) -> list[float]:
 
 
 def _settings(given: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
-    """``network=unet`` as a mapping, its value read as YAML reads it."""
+    """``network=unet`` as a mapping, its value read as YAML reads it; ``a#b`` and ``a::b`` name the same."""
     if isinstance(given, Mapping):
-        return dict(given)
+        return {_id(name): value for name, value in given.items()}
     found = {}
     for text in [given] if isinstance(given, str) else given:
         name, sign, value = text.partition("=")
         if not sign or not name.strip():
             raise ValueError(f"set {text!r}: write NAME=VALUE, as in network=unet or validate::dataloader::batch_size=1")
-        found[name.strip()] = yaml.safe_load(value)
+        found[_id(name.strip())] = yaml.safe_load(value)
     return found
+
+
+def _id(name: str) -> str:
+    return name.replace("#", "::")  # both are MONAI's
 
 
 @dataclass(kw_only=True)

@@ -16,7 +16,7 @@ from monai_advdef.audit.scoring.forms import settled
 from monai_advdef.audit.scoring.way_back import file_grid, grid_of, moves, steps
 from monai_advdef.data.volume_files import whole_values
 from monai_advdef.dicom.series_subject import Grid, check_same_grid, turned_onto
-from monai_advdef.errors import DataError, reason
+from monai_advdef.errors import DataError, reason, root_of
 
 CASE = "case"
 
@@ -60,12 +60,12 @@ class LabelFiles:
             except Exception as error:  # of any reader and transform
                 first = error
         try:
-            if image is not None and isinstance(_root(first), KeyError):
+            if image is not None and isinstance(root_of(first), KeyError):
                 return self.chain({**entry, self.image_key: image})[self.label_key]
         except Exception as error:
             first = error
         raise DataError(
-            f"{what} cannot be read as the bundle reads it ({_told(_root(first))}); check the file and the transforms of the label"
+            f"{what} cannot be read as the bundle reads it ({reason(root_of(first))}); check the file and the transforms of the label"
         ) from first
 
     def own(self, data: Mapping[str, Any], left: Mapping[str, Any]) -> Any:
@@ -143,14 +143,4 @@ def _files(value: Any) -> list[str]:
 
 
 def _named(value: Any) -> str:
-    return ", ".join(_files(value)) or "an array"
-
-
-def _root(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def _told(error: BaseException) -> str:
-    return reason(error) if isinstance(error, Exception) else type(error).__name__
+    return ", ".join(_files(value)) or "the label"
