@@ -99,6 +99,14 @@ def test_what_metadata_states(image, unit):
     assert (None if found is None else found.unit) == unit
 
 
+def test_a_format_that_is_copied_from_a_ct_is_believed_below_zero_alone(tmp_path):
+    told = [of_metadata(metadata(format="hounsfield", modality="n/a"))]
+    found, _ = looked_at(volumes(tmp_path, -1000, 900), [ScaleIntensityd("image")], stated=told)
+    assert found.unit == "HU" and "format 'hounsfield'" in found.source
+    found, _ = looked_at(volumes(tmp_path, 0, 900), [ScaleIntensityd("image")], stated=told)
+    assert found.unit == "σ" and "no file says a unit" in found.source
+
+
 def test_what_a_data_set_states():
     assert of_dataset({"modality": {"0": "CT"}}).unit == "HU"
     assert of_dataset({"channel_names": {"0": "T2", "1": "ADC"}}).source == "channel_names T2, ADC in dataset.json"

@@ -198,3 +198,40 @@ def test_folders_of_other_names(given: Any) -> None:
 def test_a_pattern_that_begins_with_its_placeholder() -> None:
     options = AuditOptions(output_dir="out", images="{case}/ct.nii.gz", labels="['{case}/a.nii.gz', '{case}/b.nii.gz']")
     assert (options.images, options.labels) == (["{case}/ct.nii.gz"], ["{case}/a.nii.gz", "{case}/b.nii.gz"])
+
+
+def flat(bundle: Path) -> None:
+    """Let the list be every volume of the folder itself, as published bundles have it."""
+    edit(bundle / "configs" / "inference.json", lambda c: c.update(datalist="$list(sorted(glob.glob(@dataset_dir + '/*.nii.gz')))"))
+
+
+@pytest.mark.parametrize("unlabelled", [False, True])
+def test_labels_that_a_glob_finds_among_the_images_are_no_cases(given: Any, unlabelled: bool) -> None:
+    bundle, data = given("ventricle")
+    flat(bundle)
+    for i in range(2):
+        (data / "labels" / f"stack_{i}.nii.gz").rename(data / "images" / f"stack_{i}_seg.nii.gz")
+    reading = read(bundle, data / "images", **({"labels": "none"} if unlabelled else {}))
+    assert [Path(c["image"]).name for c in reading.overlay["deployed"]["cases"]] == ["stack_0.nii.gz", "stack_1.nii.gz"]
+    assert any("2 files of the list of data are called like labels of others" in note for note in reading.notes)
+
+
+def test_the_folders_of_the_decathlon_without_its_table(given: Any) -> None:
+    bundle, data = given("ventricle")
+    flat(bundle)
+    (data / "images").rename(data / "imagesTr")
+    (data / "labels").rename(data / "labelsTr")
+    cases = read(bundle, data).overlay["deployed"]["cases"]
+    assert [(c["case"], Path(c["label"]).parent.name) for c in cases] == [("stack_0", "labelsTr"), ("stack_1", "labelsTr")]
+    for channel in (0, 1):
+        shutil.copy(data / "imagesTr" / "stack_0.nii.gz", data / "imagesTr" / f"other_{channel:04d}.nii.gz")
+    with pytest.raises(DataError, match=r"names no file .* nor do the files .*other_0001\.nii\.gz is called like a further channel"):
+        read(bundle, data)
+
+
+def test_what_metadata_and_data_set_say_of_the_unit_is_passed_on(given: Any) -> None:
+    bundle, data = given("spleen")
+    edit(bundle / "configs" / "metadata.json", lambda c: c["network_data_format"]["inputs"]["image"].update(modality="MR"))
+    assert [(s.unit, s.sure) for s in read(bundle, data).stated] == [("σ", True)]
+    (data / "dataset.json").write_text(json.dumps({"modality": {"0": "CT"}}))
+    assert [s.source for s in read(bundle, data).stated][0] == "modality CT in dataset.json"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from monai_advdef.audit.tail.stated import Stated, of_dataset, of_metadata
 from monai_advdef.data.notes import some
 from monai_advdef.errors import DataError, reading
 
@@ -84,6 +85,19 @@ def _metadata(path: Path) -> dict[str, Any]:
     with reading(path, "is no JSON", "correct it"):
         told = json.loads(path.read_text(encoding="utf-8-sig"))
     return told if isinstance(told, dict) else {}
+
+
+def units_stated(bundle: Bundle, dataset_dir: str) -> list[Stated]:
+    """The unit by the ``dataset.json`` of the data folder, then by the bundle's ``metadata.json``; those that say one.
+
+    A ``dataset.json`` that cannot be read says nothing: it need not be one of the Decathlon's.
+    """
+    try:
+        dataset = json.loads((Path(dataset_dir).expanduser() / "dataset.json").read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        dataset = None
+    found = (of_dataset(dataset if isinstance(dataset, dict) else None), of_metadata(bundle.metadata))
+    return [stated for stated in found if stated is not None]
 
 
 def unpacked(archive: Path, folder: Path) -> Path:

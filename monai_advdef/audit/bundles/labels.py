@@ -77,6 +77,17 @@ def label_of(image: Path, options: AuditOptions) -> Path | None:
     return found[0] if found else None
 
 
+def labels_among(files: Sequence[str]) -> set[str]:
+    """Those of a list of images that are called like the label of another one beside it (``a_seg.nii.gz`` where ``a.nii.gz`` is)."""
+    stems = {(Path(f).parent, bare(Path(f))) for f in files}
+    found = set()
+    for file in files:
+        place, stem = Path(file).parent, bare(Path(file))
+        if any(stem.lower().endswith(end) and (place, stem[: -len(end)]) in stems for end in SUFFIXES):
+            found.add(file)
+    return found
+
+
 def _by_pattern(image: Path, options: AuditOptions) -> Path | None:
     folder = Path(options.dataset_dir).expanduser().resolve()
     stems = {bare(image), _CHANNEL.sub("", bare(image))}
@@ -108,14 +119,30 @@ def listed_pairs(options: AuditOptions) -> Pairs | None:
         return _pairs(f"--images {', '.join(images)}", listed_by_patterns(folder, images, labels))
     if labels:
         return None
-    if (folder / "images").is_dir() and any((folder / name).is_dir() for name in FOLDERS["images"]):
-        rows = [(p, label_of(p, options)) for p in inside(folder / "images") if p.is_file()]
-        made = [Row(bare(p), bare(p), (p,), (label,)) for p, label in rows if label is not None]
-        return _pairs("images/ with their labels beside", Listed(rows=made)) if made else None
+    for name in ("images",) if (folder / "dataset.json").is_file() else ("images", "imagesTs", "imagesTr"):
+        if (folder / name).is_dir() and any((folder / other).is_dir() for other in FOLDERS[name.lower()]):
+            return _beside(folder / name, options)
     for name in LAYOUTS:
         if DIRECT[name].home(folder) is not None:
             return _pairs(f"the layout of {folder.name} ({DIRECT[name].title})", DIRECT[name].listed(folder))
     return None
+
+
+def _beside(images: Path, options: AuditOptions) -> Pairs | None:
+    """The images of a folder that have their labels in one beside it.
+
+    Raises:
+        DataError: a case may have several images, and no ``dataset.json`` says so.
+    """
+    files = [p for p in inside(images) if p.is_file()]
+    if several := [p.name for p in files if _CHANNEL.search(bare(p)) and not bare(p).endswith("_0000")]:
+        raise DataError(
+            f"{images.name}/{several[0]} is called like a further channel of a case, and no dataset.json says so; put it back, or "
+            "say by --images and --labels what belongs together"
+        )
+    rows = [(_CHANNEL.sub("", bare(p)), p, label_of(p, options)) for p in files]
+    made = [Row(stem, stem, (p,), (label,)) for stem, p, label in rows if label is not None]
+    return _pairs(f"{images.name}/ with their labels beside", Listed(rows=made)) if made else None
 
 
 def _pairs(name: str, listed: Listed) -> Pairs:

@@ -55,6 +55,6 @@ def require_promptless(config: Config, evaluator: str, transform: str) -> list[s
 
 def _words(where: str, what: str) -> str:
     return (
-        f"{where}: {what} waits for prompts (clicks, boxes or class numbers), and what it segments depends on them; a promptable "
-        "network is not audited: give a configuration in which it segments by itself"
+        f"{where}: {what} waits for prompts (clicks, boxes or class numbers), or is of a family of networks that do so or that tell "
+        "single objects apart; it gives no map of classes by itself, so it is not audited: give a configuration in which it does"
     )

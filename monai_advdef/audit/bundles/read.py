@@ -12,7 +12,7 @@ from monai_advdef.audit.bundles.chain import SAVERS, keys_of, parts, target, wit
 from monai_advdef.audit.bundles.choose import Choice, choices
 from monai_advdef.audit.bundles.config import SEP, Config
 from monai_advdef.audit.bundles.facts import shortened, told_parts
-from monai_advdef.audit.bundles.folder import Bundle, find_scripts, open_bundle
+from monai_advdef.audit.bundles.folder import Bundle, find_scripts, open_bundle, units_stated
 from monai_advdef.audit.bundles.guard import require_pure
 from monai_advdef.audit.bundles.head import activation, channels_of, classes
 from monai_advdef.audit.bundles.keys import keys_read
@@ -88,6 +88,7 @@ class _Reader:
         self.device = device_of(options.device)
         self.head: Head | None = None
         self.made = Reading(name=bundle.name, kind=kind, root=bundle.root, scripts=options.trust, files=list(choice.files))
+        self.made.stated = units_stated(bundle, options.dataset_dir)
         for name, value in options.settings.items():
             above = name.rpartition(SEP)[0]
             if above and not isinstance(self.config.get(above), (dict, list)):
@@ -159,8 +160,13 @@ class _Reader:
         except NoList as error:
             if self.options.unlabelled and self._loads_one(image_key):
                 return scans(self.options, image_key, str(error))
-            found = None if self.options.labels else listed_pairs(self.options)
-            if found is None or not self._loads_one(image_key):
+            if self.options.labels or not self._loads_one(image_key):
+                raise
+            try:
+                found = listed_pairs(self.options)
+            except DataError as other:
+                raise NoList(f"{error}; nor do the files tell their labels by themselves: {other}") from other
+            if found is None:
                 raise
             notes = [f"{error}; in its place, {note}" for note in found.notes[:1]] + found.notes[1:]
             return Cases(found.items(image_key, label_key), found.name, notes)

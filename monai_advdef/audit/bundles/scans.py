@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from monai_advdef.audit.bundles.labels import SUFFIXES
 from monai_advdef.audit.reading import AuditOptions
 from monai_advdef.data.layouts.patterns import as_patterns, images_by_pattern
 from monai_advdef.data.layouts.rows import bare, inside
@@ -11,7 +12,6 @@ from monai_advdef.data.layouts.rows import bare, inside
 FOLDERS = ("imagesTs", "imagesTr", "imagesVal", "images", "image", "imgs", "img")
 ENDINGS = tuple(".nii .nii.gz .nrrd .mha .mhd .jpg .jpeg .png .tif .tiff .bmp .npy".split())
 SLICES = (".dcm", ".dicom", ".ima")
-LABELS = ("_seg", "_mask", "_label", "_labels", "_segmentation", "_gt", "-seg", "-mask", "-label")
 
 
 def scans_of(options: AuditOptions) -> tuple[list[Path], str]:
@@ -33,4 +33,4 @@ def scans_of(options: AuditOptions) -> tuple[list[Path], str]:
 def _is_scan(path: Path) -> bool:
     if path.is_dir():
         return any(p.suffix.lower() in SLICES for p in inside(path))
-    return path.name.lower().endswith(ENDINGS) and not bare(path).lower().endswith(LABELS)
+    return path.name.lower().endswith(ENDINGS) and not bare(path).lower().endswith(SUFFIXES)
