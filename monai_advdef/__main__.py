@@ -81,6 +81,14 @@ def _prepare(args: argparse.Namespace) -> None:
     print(f"converted into {Path(args.folder).resolve()}; give it as --dataset_dir")
 
 
+def _sweep(args: argparse.Namespace) -> int:
+    from monai_advdef.sweep import Ways, status, sweep
+
+    if args.status:
+        return status(args.study, args.output_dir)
+    return sweep(args.study, args.output_dir, ways=Ways(workers=args.workers, shard=args.shard))
+
+
 def _report(args: argparse.Namespace) -> int:
     from monai_advdef.records import read_provenance, read_records
     from monai_advdef.report import build, build_evidence, doubts, markdown_table
@@ -158,6 +166,7 @@ def _run(words: Sequence[str] | None) -> int:
             "check": _check,
             "prepare": _prepare,
             "audit": _audit,
+            "sweep": _sweep,
             "list": _list,
             "report": _report,
             "compare": _compare,
