@@ -82,11 +82,12 @@ def _prepare(args: argparse.Namespace) -> None:
 
 
 def _sweep(args: argparse.Namespace) -> int:
-    from monai_advdef.sweep import Ways, status, sweep
+    from monai_advdef.sweep import Ways, dry_run, status, sweep
 
     if args.status:
         return status(args.study, args.output_dir)
-    return sweep(args.study, args.output_dir, ways=Ways(workers=args.workers, shard=args.shard))
+    ways = Ways(workers=args.workers, shard=args.shard)
+    return (dry_run if args.dry_run else sweep)(args.study, args.output_dir, ways=ways)
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -95,7 +96,12 @@ def _report(args: argparse.Namespace) -> int:
 
     if not (Path(args.folder) / "records").is_dir():
         raise FileNotFoundError(f"no folder {Path(args.folder) / 'records'}; give the output_dir of an evaluation")
-    if args.markdown:
+    if (Path(args.folder) / "sweep" / "plan.json").is_file() and not (args.markdown or args.out or args.groups or args.evidence):
+        from monai_advdef.sweep import gathered
+
+        for path in gathered(args.folder):
+            print(path)
+    elif args.markdown:
         records = Path(args.folder) / "records"
         print(markdown_table(read_records(records), read_provenance(records)))
     else:

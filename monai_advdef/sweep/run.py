@@ -65,7 +65,7 @@ class Runner:
 
     def _run(self, cell: SweepCell) -> State:
         begun, notes = time.perf_counter(), list[str]()
-        with open(self.store.log(cell), "a", encoding="utf-8", buffering=1) as log, _heard(log, notes), _threads(cell.threads):
+        with open(self.store.log(cell), "a", encoding="utf-8", buffering=1) as log, _heard(log, notes), computing_with(cell.threads):
             try:
                 with tracked(self.folder, cell):
                     made = self._evaluate(cell)
@@ -82,13 +82,16 @@ class Runner:
         if cell.kind != BUNDLE:
             made = audit(cell.root, **cell.options, output_dir=str(audit_folder(self.folder, cell)))
             return _done(read_records(made.records), made.folder)
-        cases = self._cases(cell)
-        settings = {**cell.settings, "output_dir": str(self.folder), **cases}
-        told = {k: v for k, v in cell.overrides.items() if not (cases and k.startswith(f"{DATASET}::"))}
-        told["record_def::card"] = False
         with unwrapped():
-            rows = recorded(Path(cell.root), Cell(cell.overlays, told), settings)
+            rows = recorded(*self.evaluation(cell))
         return _done(rows, self.folder)
+
+    def evaluation(self, cell: SweepCell) -> tuple[Path, Cell, dict[str, Any]]:
+        """Bundle, cell and overrides, as the functions of :mod:`monai_advdef.study` take them."""
+        cases = self._cases(cell)
+        told = {k: v for k, v in cell.overrides.items() if not (cases and k.startswith(f"{DATASET}::"))}
+        settings = {**cell.settings, "output_dir": str(self.folder), **cases}
+        return Path(cell.root), Cell(cell.overlays, {**told, "record_def::card": False}), settings
 
     def _cases(self, cell: SweepCell) -> dict[str, Any]:
         """The cases of a bundle, which every cell of one model and section loads alike, once read."""
@@ -159,7 +162,7 @@ class _Notes(logging.Handler):
 
 
 @contextmanager
-def _threads(number: int) -> Iterator[None]:
+def computing_with(number: int) -> Iterator[None]:
     """Within the block torch computes with so many threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)

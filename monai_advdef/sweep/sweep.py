@@ -14,6 +14,7 @@ from monai_advdef.neighbours import check_writable
 from monai_advdef.progress import Terminal
 from monai_advdef.sweep.board import Board, counted, print_status
 from monai_advdef.sweep.cells import SweepCell, cells_of
+from monai_advdef.sweep.cost import print_costs
 from monai_advdef.sweep.engine import Tell, run_here, run_workers
 from monai_advdef.sweep.gather import gather
 from monai_advdef.sweep.shards import part_of, shard_of
@@ -83,6 +84,23 @@ def opened(
     for note in notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     return told, folder, cells
+
+
+def dry_run(study: str | os.PathLike[str], output_dir: str | os.PathLike[str] = "", *, ways: Ways | None = None) -> int:
+    """Print the cells that are left, their passes, and estimates of time, disk and memory; nothing is recorded.
+
+    Returns:
+        0, or 3 where a cell could not be looked at.
+
+    Raises:
+        ValueError: what is wrong with the study.
+    """
+    console, ways = Terminal(), ways or Ways()
+    shard = shard_of(ways.shard)
+    _, folder, cells = opened(study, output_dir, console)
+    mine = cells if shard is None else part_of(cells, shard[:2])
+    left = [cell for cell in mine if Store(folder).state(cell).status != DONE]
+    return FINE if print_costs(folder, left, len(mine) - len(left), ways.workers, console) else UNFINISHED
 
 
 def status(study: str | os.PathLike[str], output_dir: str | os.PathLike[str] = "") -> int:
