@@ -79,7 +79,7 @@ class Board:
             self._note(text)
 
     def _note(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        say(self.console, text)
 
     def _table(self) -> Group:
         table = Table("cell", "state", "Dice", "time", title=f"{self.done} of {self.total} cells done{self._left()}")
@@ -89,6 +89,11 @@ class Board:
             table.add_row(escape(cell.name), f"running {where}".strip(), "", told_seconds(time.monotonic() - since))
         told = [f"{self.failed} failed"] if self.failed else []
         return Group(table, *told)
+
+
+def say(console: Console, text: str) -> None:
+    """Print a line as it is."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def ending(cell: SweepCell, state: State) -> str:
@@ -117,10 +122,10 @@ def print_status(store: Store, cells: Sequence[SweepCell], console: Console) -> 
         if console.is_terminal:
             table.add_row(*map(escape, row))
         else:
-            console.print("  ".join(filter(None, row)), highlight=False, markup=False, soft_wrap=True)
+            say(console, "  ".join(filter(None, row)))
     if console.is_terminal:
         console.print(table)
-    console.print(counted(states), highlight=False)
+    say(console, counted(states))
     return states
 
 

@@ -25,6 +25,7 @@ from monai_advdef.handlers import SuiteHandler
 from monai_advdef.handlers.options import VictimSettings
 from monai_advdef.study import prepared, quiet
 from monai_advdef.suite.plan import plan as plan_of
+from monai_advdef.sweep.board import say
 from monai_advdef.sweep.cells import BUNDLE, CHECKS, SweepCell
 from monai_advdef.sweep.run import Runner, audit_folder, computing_with
 from monai_advdef.victim import Victim
@@ -143,8 +144,3 @@ def _sum_up(costs: Sequence[Cost], done: int, workers: int, console: Console) ->
     gpu = f", {told_bytes(torch.cuda.max_memory_allocated())} of the GPU" if torch.cuda.is_available() else ""
     source = "this look's peak with one case at a time; batches take more"
     say(console, f"memory: {told_bytes(peak)}{gpu} for each worker, {source}")
-
-
-def say(console: Console, text: str) -> None:
-    """Print a line as it is."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)

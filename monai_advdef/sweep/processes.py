@@ -17,7 +17,7 @@ import torch
 from monai_advdef.sweep.cells import SweepCell
 from monai_advdef.sweep.engine import Workers
 
-GRACE = 10.0  # seconds that a worker has to end
+IDLE, GRACE = 1.0, 10.0  # seconds that a worker has to end when it has nothing to do, and when it is in the middle of a cell
 
 
 class Processes(Workers):
@@ -70,11 +70,14 @@ class Processes(Workers):
         return heard
 
     def stop(self) -> None:
-        """Ask all to end, and end those that do not."""
+        """Tell all that there are no more cells, and end those that do not end by themselves."""
         for process in self.running.values():
             with suppress(OSError):
                 process.stdin.close()  # type: ignore[union-attr]
-            if process.poll() is None:
+        for process in self.running.values():
+            try:
+                process.wait(IDLE)
+            except subprocess.TimeoutExpired:
                 process.terminate()
         for process in self.running.values():
             try:

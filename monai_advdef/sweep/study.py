@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,6 +159,8 @@ def _model(name: str, given: Any, base: Path) -> dict[str, Any]:
     if not told.get("model"):
         raise DataError(f"{where} names no model; give the folder of a bundle or of nnU-Net, or a TorchScript file, as model:")
     told["model"] = told["model"] if told["model"] in bundles() else _place(_text(f"{where}: model", told["model"]), base)
+    if told.get("registered") and not re.fullmatch(r".+/[0-9]+", _text(f"{where}: registered", told["registered"])):
+        raise DataError(f"{where}: registered must be NAME/VERSION of MLflow's registry, as skin/3, got {told['registered']!r}")
     told["overlays"] = [_overlay(f"{where}: overlays", one, base) for one in _listed("overlays", told.get("overlays", []))]
     return _common(where, told, base)
 

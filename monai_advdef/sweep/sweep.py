@@ -12,7 +12,8 @@ from rich.console import Console
 
 from monai_advdef.neighbours import check_writable
 from monai_advdef.progress import Terminal
-from monai_advdef.sweep.board import Board, counted, print_status
+from monai_advdef.study import quiet
+from monai_advdef.sweep.board import Board, counted, print_status, say
 from monai_advdef.sweep.cells import SweepCell, cells_of
 from monai_advdef.sweep.cost import print_costs
 from monai_advdef.sweep.engine import Tell, run_here, run_workers
@@ -20,6 +21,7 @@ from monai_advdef.sweep.gather import gather
 from monai_advdef.sweep.shards import part_of, shard_of
 from monai_advdef.sweep.store import DONE, FAILED, State, Store
 from monai_advdef.sweep.study import Study, read_study
+from monai_advdef.sweep.tracking import StudyRun
 
 FINE, SUSPECT, UNFINISHED = 0, 1, 3
 
@@ -56,22 +58,30 @@ def sweep(study: str | os.PathLike[str], output_dir: str | os.PathLike[str] = ""
         ValueError: what is wrong with the study, or with what its folder holds.
         OSError: the folder cannot be written.
     """
+    quiet()
     console, ways = Terminal(), ways or Ways()
     shard = shard_of(ways.shard)
     told, folder, cells = opened(study, output_dir, console)
     check_writable(output_dir=folder)
     store = Store(folder)
     if gone := store.start(told.name, cells):
-        console.print(f"{gone} cells of an earlier form of the study are in it no longer; their records stay", highlight=False)
+        say(console, f"{gone} cells of an earlier form of the study are in it no longer; their records stay")
     mine = cells if shard is None else part_of(cells, shard[:2])
     if shard is not None:
-        console.print(f"shard {shard[0]} of {shard[1]} (from {shard[2]}): {len(mine)} of {len(cells)} cells", highlight=False)
+        say(console, f"shard {shard[0]} of {shard[1]} (from {shard[2]}): {len(mine)} of {len(cells)} cells")
     left = [cell for cell in mine if store.state(cell).status != DONE]
-    console.print(f"{told.name}: {len(mine)} cells, {len(mine) - len(left)} done before; into {folder}", highlight=False)
-    if left:
-        with Board(len(mine), len(mine) - len(left), console) as board:
-            _engine(ways, told, folder, left, board)
-    return _conclude(folder, store, cells, mine, console)
+    say(console, f"{told.name}: {len(mine)} cells, {len(mine) - len(left)} done before; into {folder}")
+    run = StudyRun(folder, told.name)
+    run.begin()
+    try:
+        if left:
+            with Board(len(mine), len(mine) - len(left), console) as board:
+                _engine(ways, told, folder, left, board)
+    except BaseException:
+        if shard is None:
+            run.end(cells, [store.state(cell) for cell in cells])
+        raise
+    return _conclude(folder, store, cells, mine, console, run)
 
 
 def opened(
@@ -82,7 +92,7 @@ def opened(
     folder = Path(output_dir or told.output_dir or Path("sweep") / told.name).expanduser().resolve()
     cells, notes = cells_of(told, folder)
     for note in notes:
-        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+        say(console, f"note: {note}")
     return told, folder, cells
 
 
@@ -142,28 +152,32 @@ def _engine(ways: Ways, study: Study, folder: Path, cells: Sequence[SweepCell], 
     return run_workers(folder, cells, tell, Processes(folder, study.threads), ways.workers)
 
 
-def _conclude(folder: Path, store: Store, cells: Sequence[SweepCell], mine: Sequence[SweepCell], console: Console) -> int:
+def _conclude(
+    folder: Path, store: Store, cells: Sequence[SweepCell], mine: Sequence[SweepCell], console: Console, run: StudyRun
+) -> int:
     """Gather where all cells have ended, and say what came of those of this process."""
     every, own = [store.state(cell) for cell in cells], [store.state(cell) for cell in mine]
-    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    say(counted(own))
+    tell = partial(say, console)
+    tell(counted(own))
     for cell, state in zip(mine, own):
         if state.status == FAILED:
-            say(f"failed: {cell.name}: {state.error} (log: {store.log(cell)})")
+            tell(f"failed: {cell.name}: {state.error} (log: {store.log(cell)})")
     if all(state.ended for state in every):
-        for path in gather(folder, cells):
-            say(str(path))
+        made = gather(folder, cells)
+        for path in made:
+            tell(str(path))
+        run.end(cells, every, made)
     else:
-        say(f"of all shards: {counted(every)}; the last one writes table and cards, or: monai-advdef report {folder}")
-    _tell_twins(cells, every, say)
+        tell(f"of all shards: {counted(every)}; the last one writes table and cards, or: monai-advdef report {folder}")
+    _tell_twins(cells, every, tell)
     return code_of(own)
 
 
-def _tell_twins(cells: Sequence[SweepCell], states: Sequence[State], say: Callable[[str], None]) -> None:
+def _tell_twins(cells: Sequence[SweepCell], states: Sequence[State], tell: Callable[[str], None]) -> None:
     """Cells that were spelt in two ways and came to one evaluation share a table."""
     seen: dict[str, str] = {}
     for cell, state in zip(cells, states):
         for name in state.fingerprints if cell.kind == "bundle" else ():
             other = seen.setdefault(name, cell.name)
             if other != cell.name:
-                say(f"note: {other!r} and {cell.name!r} are the same evaluation ({name}), recorded once; leave one of them away")
+                tell(f"note: {other!r} and {cell.name!r} are the same evaluation ({name}), recorded once; leave one of them away")
