@@ -6,12 +6,15 @@ import logging
 import os
 import time
 from contextlib import ExitStack, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import mlflow
 from ignite.engine import Events
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from monai.handlers import MLFlowHandler
 
 from monai_advdef.handlers.cell import Engine
@@ -25,6 +28,28 @@ from monai_advdef.switches import as_written
 
 logger = logging.getLogger(__name__)
 OWNER = "monai_advdef."  # begins the tags that name the process of a run
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A run of MLflow whose children the runs are that begin while it is set as :data:`PARENT`.
+
+    Args:
+        run: its id.
+        experiment: name of its experiment, in which its children are, too.
+        name: what its children are called.
+        tags: of its children.
+        children: ids of those that have begun.
+    """
+
+    run: str
+    experiment: str
+    name: str
+    tags: dict[str, str] = field(default_factory=dict)
+    children: list[str] = field(default_factory=list)
+
+
+PARENT: ContextVar[Parent | None] = ContextVar("parent", default=None)
 
 
 def store(output_dir: str | os.PathLike[str]) -> str:
@@ -99,12 +124,20 @@ class TrainingTracker(MLFlowHandler):
         self.store.attempt("its parameters", lambda: super(TrainingTracker, self).start(engine))
 
     def _new_run(self) -> Any:
+        parent = PARENT.get()
+        if parent is not None:
+            self.experiment_name = parent.experiment
         self._set_experiment()
         assert self.experiment is not None
         self._close_left_open(self.experiment.experiment_id)
-        name = f"{self.run_name} {time.strftime('%Y-%m-%d %H:%M:%S')}"
+        name = f"{self.run_name if parent is None else parent.name} {time.strftime('%Y-%m-%d %H:%M:%S')}"
         tags = {OWNER + key: str(value) for key, value in vars(me()).items()}
-        return self.client.create_run(self.experiment.experiment_id, run_name=name, tags=tags)
+        if parent is None:
+            return self.client.create_run(self.experiment.experiment_id, run_name=name, tags=tags)
+        tags |= {MLFLOW_PARENT_RUN_ID: parent.run, **parent.tags}
+        made = self.client.create_run(self.experiment.experiment_id, run_name=name, tags=tags)
+        parent.children.append(made.info.run_id)
+        return made
 
     def _set_experiment(self) -> None:
         """Find or make the experiment; one that was deleted is restored, for MLflow gives its name to no other."""
@@ -198,10 +231,17 @@ class EvaluationTracker(TrainingTracker):
         """Parameters, metrics and artifacts of the evaluation that has just been recorded."""
         self._log("its parameters", lambda: self._log_params({**self.of.columns, "weights": self.of.cell["weights"]}))
         self._log("its metrics", lambda: self._log_metrics(self._summary()))
+        self._log("its digests", self._tag_digests)
         verdicts = getattr(engine.state, "verdicts", None)
         if verdicts:
             self._log("its verdicts", lambda: self._tag(verdicts))
         self._log("its artifacts", self._log_files)
+
+    def _tag_digests(self) -> None:
+        """What was evaluated, to be searched for: digests of data, weights and the whole configuration."""
+        told = {"data": self.of.columns["data"], "weights": self.of.cell["weights"], "configuration": self.of.fingerprint}
+        tags = [mlflow.entities.RunTag(f"digest {name}", value) for name, value in told.items()]
+        self.client.log_batch(self.cur_run.info.run_id, tags=tags)
 
     def _tag(self, verdicts: list[dict[str, Any]]) -> None:
         """The verdict of every check, and as ``checks`` the worst of them."""

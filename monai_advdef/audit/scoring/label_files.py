@@ -65,7 +65,7 @@ class LabelFiles:
         except Exception as error:
             first = error
         raise DataError(
-            f"{what} cannot be read as the bundle reads it ({reason(root_of(first))}); check the file and the transforms of the label"
+            f"{what} cannot be read as the bundle reads it ({reason(root_of(first))}); check the file and the label's transforms"
         ) from first
 
     def own(self, data: Mapping[str, Any], left: Mapping[str, Any]) -> Any:
