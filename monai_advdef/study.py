@@ -19,6 +19,9 @@ from monai_advdef.errors import nearest
 from monai_advdef.handlers.guard import Suspect
 from monai_advdef.records import read_records
 
+CACHE_GB = 4.0
+"""Memory for the cases of a study, in gigabytes: every cell reads them."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -113,8 +116,9 @@ def _files(bundle: Path, overlays: Iterable[str]) -> list[Path]:
 
 
 def test_set(bundle: Path, overrides: dict[str, Any]) -> Any:
-    """The evaluation data set of a bundle, read once; give it to every cell as the override ``validate::dataset``."""
-    return workflow(bundle, _evaluation(bundle), overrides).parser.get_parsed_content("validate::dataset")
+    """The evaluation data set of a bundle, read once where it fits ``cache_gb`` (of the overrides, else 4); give it to every cell as
+    the override ``validate::dataset``."""
+    return workflow(bundle, _evaluation(bundle), {"cache_gb": CACHE_GB, **overrides}).parser.get_parsed_content("validate::dataset")
 
 
 def _evaluation(bundle: Path) -> list[Path]:

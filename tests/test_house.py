@@ -117,12 +117,12 @@ def part(config: dict[str, Any], key: str) -> Any:
 
 COMMON = {
     "train.yaml": (
-        *("bundle_root", "output_dir", "ckpt_dir", "device", "seed", "attack_def", "adaptive", "net"),
+        *("bundle_root", "output_dir", "ckpt_dir", "device", "seed", "attack_def", "adaptive", "net", "cache_gb"),
         *("train::preprocessing", "train::dataset", "train::dataloader - drop_last", "train::inferer", "train::key_metric"),
         *("train::trainer - max_epochs", "validate::preprocessing", "validate::dataset", "validate::dataloader - batch_size"),
         *("validate::postprocessing", "validate::key_metric", "validate::evaluator - additional_metrics", "initialize"),
     ),
-    "evaluate.yaml": ("validate::dataset::data", "record_def::_target_", "record_def::attack", "run"),
+    "evaluate.yaml": ("validate::dataset::data", "cache_gb", "record_def::_target_", "record_def::attack", "run"),
 }
 """What is the same in every bundle, by file."""
 

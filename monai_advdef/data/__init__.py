@@ -40,6 +40,7 @@ from monai_advdef.phantoms.write import (
 if TYPE_CHECKING:
     from monai_advdef.data.ct.partial import MarginalLoss, marginal_logits
     from monai_advdef.data.ct.transforms import OrganLabelsd, StandardizeSubjectd, WindowHUd
+    from monai_advdef.data.held import HeldCases
     from monai_advdef.data.mri.n4 import BiasCorrectionN4d
     from monai_advdef.data.mri.transforms import MapLabelsd, NormalizeSeriesd, OrderSeriesd, UnmapLabelsd
     from monai_advdef.data.pictures.transforms import LoadPictured
@@ -60,6 +61,7 @@ __all__ = [
     "BiasCorrectionN4d",
     "CheckPixelsd",
     "DataError",
+    "HeldCases",
     "LoadPictured",
     "LoadSegd",
     "LoadSeriesd",
@@ -124,6 +126,7 @@ LATER = {
     **dict.fromkeys(("LoadSegd", "SaveSegd"), "dicom.seg_transforms"),
     **dict.fromkeys(("Series", "read_series"), "dicom.series"),
     "BiasCorrectionN4d": "data.mri.n4",
+    "HeldCases": "data.held",
     "LoadPictured": "data.pictures.transforms",
     "LoadSeriesd": "dicom.transforms",
     "SaveVolumesd": "dicom.save",
