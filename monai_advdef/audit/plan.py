@@ -85,17 +85,8 @@ def planned(victim: Victim, image: Tensor, suite: Suite, threat: ThreatModel, *,
     Raises:
         ValueError: the network's outputs are no logits; see :class:`monai_advdef.checks.Outputs`.
     """
-    seconds = look_seconds = math.inf
-    with victim.frozen():
-        for _ in range(2):  # the first look warms up, and an nnU-Net is proved equal to its predictor on it
-            begun = time.perf_counter()
-            logits, _, _ = victim.gradient(image, lambda logits: logits.float().flatten(1).mean(1))
-            seconds = min(seconds, time.perf_counter() - begun)
-            begun = time.perf_counter()
-            with torch.no_grad():
-                victim(image)
-            look_seconds = min(look_seconds, time.perf_counter() - begun)
-    found = Outputs().of(logits.detach().float(), victim)
+    seconds, look_seconds, logits = _looked(victim, image)
+    found = Outputs().of(logits, victim)
     if found.verdict == "broken":
         raise DataError(found.evidence)
     attacks = [member.attack for member in suite.attacks if not member.transfer]
@@ -110,9 +101,45 @@ def planned(victim: Victim, image: Tensor, suite: Suite, threat: ThreatModel, *,
         check_passes=backwards * budgets,
         check_looks=(forwards - backwards) * budgets,
         image_bytes=4 * image.numel() // len(image) * budgets,
-        stitched_bytes=4 * (image.numel() * 3 + logits.numel() * 3),
+        stitched_bytes=_stitched(image, logits),
         doubt="" if found.verdict == "ok" else found.evidence,
     )
+
+
+def timed(victim: Victim, image: Tensor, passes: int, cases: int) -> Plan:
+    """The plan of an evaluation that takes ``passes`` of every case beside the clean look, from one look at one case."""
+    seconds, look_seconds, logits = _looked(victim, image)
+    return Plan(
+        cases=cases,
+        passes=passes,
+        seconds=seconds,
+        look_seconds=look_seconds,
+        looks=1,
+        checked=0,
+        check_passes=0,
+        check_looks=0,
+        image_bytes=4 * image.numel() // len(image),
+        stitched_bytes=_stitched(image, logits),
+    )
+
+
+def _looked(victim: Victim, image: Tensor) -> tuple[float, float, Tensor]:
+    """Seconds of a pass and of a forward pass, and the logits in float32."""
+    seconds = look_seconds = math.inf
+    with victim.frozen():
+        for _ in range(2):  # the first look warms up, and an nnU-Net is proved equal to its predictor on it
+            begun = time.perf_counter()
+            logits, _, _ = victim.gradient(image, lambda logits: logits.float().flatten(1).mean(1))
+            seconds = min(seconds, time.perf_counter() - begun)
+            begun = time.perf_counter()
+            with torch.no_grad():
+                victim(image)
+            look_seconds = min(look_seconds, time.perf_counter() - begun)
+    return seconds, look_seconds, logits.detach().float()
+
+
+def _stitched(image: Tensor, logits: Tensor) -> int:
+    return 4 * (image.numel() * 3 + logits.numel() * 3)
 
 
 class TimeLeft:
