@@ -165,7 +165,8 @@ class _Course:
         given = {"eps": options.sizes[-1] if options.sizes else None, "unit": options.unit, "value_range": options.value_range}
         told = {f"threat_def::{name}": value for name, value in given.items() if value not in (None, "")}
         told |= {"dataset_dir": options.dataset_dir} if options.dataset_dir else {}
-        told |= {"batch_size": 1, "validate::evaluator::epoch_length": options.limit} if options.limit else {}
+        few = f"$min({options.limit}, len(@validate::dataset))"  # an epoch that is longer than the data begins them anew
+        told |= {"batch_size": 1, "validate::evaluator::epoch_length": few} if options.limit else {}
         return {
             "output_dir": str(self.folder),
             "bundle_root": str(reading.root),
