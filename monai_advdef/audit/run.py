@@ -119,7 +119,10 @@ class _Course:
                 self._evaluate_all()
             except NotDifferentiable as error:  # of a case behind those that were looked at
                 logger.warning("%s", error)
+                self.run_of = []
                 self._configure(reading, every=True)
+                self._plan()
+                print_plan(self.made, self.console)
                 self._evaluate_all()
             self._conclude()
         return self.made
