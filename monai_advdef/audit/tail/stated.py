@@ -11,6 +11,7 @@ from typing import Any
 from monai.transforms import ScaleIntensityRange
 
 from monai_advdef.audit.tail.kinds import Kind, kind_of, name_of, plain
+from monai_advdef.comparison.measures import unit_of
 
 HU, GREY, SIGMA, PERCENT, SHARE = "HU", "grey level", "σ", "% of range", "of the range"
 BUDGETS = {  # of every voxel; those of this software's own bundles
@@ -21,17 +22,7 @@ BUDGETS = {  # of every voxel; those of this software's own bundles
     SHARE: 8 / 255,
 }
 RANGES = {HU: (-1024.0, 3071.0), GREY: (0.0, 255.0), SHARE: (0.0, 1.0)}
-SPELT = {
-    "hu": HU,
-    "hounsfield": HU,
-    "grey": GREY,
-    "gray": GREY,
-    "gray level": GREY,
-    "grey levels": GREY,
-    "sigma": SIGMA,
-    "std": SIGMA,
-}
-SPELT |= {name.lower(): name for name in BUDGETS} | {"%": PERCENT, "percent": PERCENT}
+SPELT = {"sigma": SIGMA, "%": PERCENT}
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".webp")
 WORDS = {  # in the order in which they are looked for
     SIGMA: r"\bmri?\b|magnetic|\bt1|\bt2|flair|\badc\b|\bdwi\b",
@@ -52,7 +43,8 @@ class Stated:
 
 def spelt(unit: str) -> str:
     """A unit as it is written here; any other as it is."""
-    return SPELT.get(unit.strip().lower(), unit.strip())
+    one = unit_of(unit)
+    return SPELT.get(one, one)
 
 
 def of_metadata(metadata: Mapping[str, Any] | None, source: str = "metadata.json") -> Stated | None:
