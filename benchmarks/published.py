@@ -104,7 +104,7 @@ def _auto_pgd(look: Look, label: Tensor, ball: Any, x: Tensor, loss: Loss, steps
     length = torch.full((len(x),), 2.0, device=x.device)  # in eps
     top, last, since, window = x.clone(), x.clone(), 0, max(int(0.22 * steps), 1)
     highest = torch.full((len(x),), -torch.inf, device=x.device)
-    at_last_check, reduced, rises, before = highest.clone(), torch.ones(len(x), dtype=torch.bool), torch.zeros(len(x)), None
+    at_last_check, reduced, rises, before = highest.clone(), torch.ones_like(highest).bool(), torch.zeros_like(highest), None
     slope = torch.zeros_like(x)
     top_slope = slope.clone()
     for k in range(steps):
@@ -122,7 +122,7 @@ def _auto_pgd(look: Look, label: Tensor, ball: Any, x: Tensor, loss: Loss, steps
             length[halve] /= 2
             x, slope = x.clone(), slope.clone()
             x[halve], slope[halve] = top[halve], top_slope[halve]
-            reduced, at_last_check, since, rises = halve, highest.clone(), 0, torch.zeros(len(x))
+            reduced, at_last_check, since, rises = halve, highest.clone(), 0, torch.zeros_like(highest)
             window = max(window - max(int(0.03 * steps), 1), max(int(0.06 * steps), 1))
         there = ball.project(x + length.reshape(shape) * ball.eps * ball.direction(slope))
         past, weight = x - last, 1.0 if k == 0 else MOMENTUM

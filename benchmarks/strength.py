@@ -1,7 +1,7 @@
 """How much Dice attacks leave, per gradient pass: ours and other people's, on the same cases of a bundle.
 
 ``python -m benchmarks.strength BUNDLE --dataset_dir DATA --ckpt_dir MODELS --out rows.csv [--section validation] [--cases 16]
-[--attacks auto_pgd_dice ...] [--passes 10 20 40 100] [--eps 8] [--defense JSON] [--overlays NAME] [--set key=value ...]``
+[--attacks auto_pgd_dice ...] [--passes 10 20 40 100] [--eps 8] [--device cuda] [--defense JSON] [--overlays NAME] [--set K=V]``
 
 Constants are chosen on the section ``validation``; the table is made on ``test``. Rows that the file already holds of the same
 weights, defence, suite and images are not measured again. ``python -m benchmarks.strength --table rows.csv ...`` prints means over
@@ -81,7 +81,7 @@ class Subject:
         }
         told["validate::dataset::data::section"] = options.section
         parser = study.prepared(bundle, study.Cell(tuple(options.overlays)), told).parser
-        network = parser.get_parsed_content("net").eval()
+        network = parser.get_parsed_content("net").eval().to(options.device)
         network.load_state_dict(torch.load(Path(options.ckpt_dir) / "model.pt", weights_only=True, map_location="cpu"))
         data, threat = parser.get_parsed_content("validate::dataset"), as_threat(parser.get_parsed_content("threat_def"))
         self.threat = threat if options.eps is None else as_threat(threat, eps=options.eps)
@@ -91,8 +91,8 @@ class Subject:
         self.victim = Victim(network, defense=self.defense, inferer=inferer)
         count = min(options.cases, len(data))
         picked = [round(i * len(data) / count) for i in range(count)]
-        self.image = [data[i]["image"].as_tensor().float() for i in picked]
-        self.label = [data[i]["label"].as_tensor().long() for i in picked]
+        self.image = [data[i]["image"].as_tensor().float().to(options.device) for i in picked]
+        self.label = [data[i]["label"].as_tensor().long().to(options.device) for i in picked]
         self.of = digest(network_identity([network]), str(config), *map(tensor_bytes, self.image + self.label))[:12]
 
     def dice(self, image: Tensor, label: Tensor) -> Tensor:
@@ -232,6 +232,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=16)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--eps", type=float)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--attacks", nargs="+", default=["pgd_ce_constant", "pgd_dice_linear", "auto_pgd_dice"])
     parser.add_argument("--passes", nargs="+", type=int, default=[10, 20, 40, 100])
     parser.add_argument("--overlays", nargs="*", default=[])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from monai_advdef.threat import ThreatModel as ThreatModel
     from monai_advdef.victim import Victim as Victim
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Outcome", "PreparedInferer", "ThreatModel", "Victim", "audit", "run", "tune_allocator"]
 
 _HOMES = {

@@ -81,13 +81,27 @@ def _prepare(args: argparse.Namespace) -> None:
     print(f"converted into {Path(args.folder).resolve()}; give it as --dataset_dir")
 
 
+def _sweep(args: argparse.Namespace) -> int:
+    from monai_advdef.sweep import Ways, dry_run, status, sweep
+
+    if args.status:
+        return status(args.study, args.output_dir)
+    ways = Ways(workers=args.workers, shard=args.shard)
+    return (dry_run if args.dry_run else sweep)(args.study, args.output_dir, ways=ways)
+
+
 def _report(args: argparse.Namespace) -> int:
     from monai_advdef.records import read_provenance, read_records
     from monai_advdef.report import build, build_evidence, doubts, markdown_table
 
     if not (Path(args.folder) / "records").is_dir():
         raise FileNotFoundError(f"no folder {Path(args.folder) / 'records'}; give the output_dir of an evaluation")
-    if args.markdown:
+    if (Path(args.folder) / "sweep" / "plan.json").is_file() and not (args.markdown or args.out or args.groups or args.evidence):
+        from monai_advdef.sweep import gathered
+
+        for path in gathered(args.folder):
+            print(path)
+    elif args.markdown:
         records = Path(args.folder) / "records"
         print(markdown_table(read_records(records), read_provenance(records)))
     else:
@@ -158,6 +172,7 @@ def _run(words: Sequence[str] | None) -> int:
             "check": _check,
             "prepare": _prepare,
             "audit": _audit,
+            "sweep": _sweep,
             "list": _list,
             "report": _report,
             "compare": _compare,

@@ -25,9 +25,10 @@ def bundles() -> dict[str, Path]:
 
 
 def workflows() -> dict[str, Path]:
-    """Every overlay file by its path below ``workflows`` without the suffix, such as ``attacks/pgd``."""
+    """Every overlay file by its path below ``workflows`` without the suffix, such as ``attacks/pgd``; studies are none."""
     root = home("workflows")
-    return {p.relative_to(root).with_suffix("").as_posix(): p for p in sorted(root.rglob("*.yaml"))}
+    found = {p.relative_to(root).with_suffix("").as_posix(): p for p in sorted(root.rglob("*.yaml"))}
+    return {name: path for name, path in found.items() if not name.startswith("sweeps/")}
 
 
 def describe(overlay: Path) -> str:

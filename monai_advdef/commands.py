@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from monai_advdef import __version__
 
 USAGE = 2  # exit code of a usage or input error
-VERBS = ("demo", "phantom", "check", "prepare", "audit", "list", "report", "compare")
+VERBS = ("demo", "phantom", "check", "prepare", "audit", "sweep", "list", "report", "compare")
 TASKS = ("skin", "fundus", "lung", "glioma", "abdomen")
 LAYOUTS = (
     *("isic2018", "isbi2016", "drishti_gs1", "rim_one_dl", "rim_one_r3", "jsrt"),
@@ -84,6 +84,7 @@ def parser() -> Parser:
     add.add_argument("--dicom", action="store_true", help="abdomen only: images as DICOM series in place of NIfTI files")
     _add_data_verbs(verbs)
     _add_audit(verbs)
+    _add_sweep(verbs)
     add = verbs.add_parser("list", help="bundles, attacks, defences and where they are")
     add.add_argument("--json", action="store_true", help="as JSON")
     add.add_argument(
@@ -164,6 +165,19 @@ def _add_audit(verbs: Any) -> None:
     add.add_argument("--margin", type=float, default=0.02, metavar="M", help="to the baseline (default: 0.02)")
     add.add_argument("--groups", type=place, metavar="CSV", help="case or patient, and columns to report by")
     add.add_argument("--junit", type=place, metavar="FILE", help="write gates and checks for a build server")
+
+
+def _add_sweep(verbs: Any) -> None:
+    add = verbs.add_parser("sweep", help="run a study: models x data x attacks x defences, here or on many machines")
+    add.add_argument("study", type=place, metavar="STUDY", help="a YAML file, as those of workflows/sweeps")
+    add.add_argument(
+        "--output_dir", type=place, default="", metavar="OUT", help="where everything goes (default: the study's, or sweep/NAME)"
+    )
+    add.add_argument("--workers", type=int, default=0, metavar="N", help="local processes, one GPU each (default: in this one)")
+    add.add_argument("--shard", default="", metavar="I/N", help="only this part (default: what a job array of Slurm or LSF says)")
+    told = add.add_mutually_exclusive_group()
+    told.add_argument("--dry_run", action="store_true", help="say which cells there are and what they will cost, and stop")
+    told.add_argument("--status", action="store_true", help="say what is done, running, failed and open, and stop")
 
 
 def _add_compare(verbs: Any) -> None:

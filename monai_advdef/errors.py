@@ -32,10 +32,17 @@ def reading(path: str | os.PathLike[str], wrong: str = "cannot be read", remedy:
         raise DataError(f"{path} {wrong} ({reason(error)}); {remedy}") from error
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """The last line of an exception's text, or its name where it has none (zlib, EOF and C libraries are not talkative)."""
     lines = str(error).strip().splitlines()
     return lines[-1].strip() if lines else type(error).__name__
+
+
+def root_of(error: BaseException) -> BaseException:
+    """What an exception was raised from in the first place: a library's wrapper says that something failed, this says why."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

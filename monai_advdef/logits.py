@@ -18,6 +18,7 @@ PRECISION = re.compile(
     r"not implemented for|should be the same|same (dtype|data ?type)|scalar type|expected .*(Half|BFloat16|Double)"
 )
 CUT = re.compile(r"numpy\(\) on Tensor that requires grad|inference tensors cannot be saved", re.IGNORECASE)
+AXES = re.compile(r"expected [0-9]+D .*input|dimensional input", re.IGNORECASE)  # torch's layers on the wrong number of axes
 SIZE = re.compile(
     r"sizes? of (the )?tensors?|kernel size can't be greater|spatial element|padding size|output size is too small|"
     r"invalid for input of size|calculated .*input size|expected size|expected [0-9]+D|shapes? .*cannot be (multiplied|broadcast)",
@@ -165,7 +166,10 @@ def why_not(network: Any, x: Tensor, message: str) -> str | None:
     name, shape, lines = name_of(network), tuple(x.shape), message.strip().splitlines() or [""]
     first = lines[-1 if "TorchScript" in lines[0] else 0].removeprefix("RuntimeError: ")
     if found := CHANNELS.search(message):
-        return f"{name} takes {found[1]} channels, the images {shape} have {found[2]}; load as many channels as it was trained on"
+        return (
+            f"{name} takes {found[1]} channels, the images {shape} have {found[2]}; give as many as it was trained on, in front of "
+            "the other axes"
+        )
     if CUT.search(message):
         return no_gradient(network, first)
     if PRECISION.search(message):
@@ -173,6 +177,11 @@ def why_not(network: Any, x: Tensor, message: str) -> str | None:
         return (
             f"{name} with weights in {', '.join(kinds) or 'a frozen precision'} cannot compute on {x.device.type} ({first}); "
             "bring all of it to one precision that is known there: network.float()"
+        )
+    if AXES.search(message):
+        return (
+            f"{name} takes images of another number of axes than {shape}, cases and channels in front ({first}); give each case "
+            "with its channels in front and nothing before them, and, of volumes for a network of planes, MONAI's SliceInferer"
         )
     if SIZE.search(message):
         return (

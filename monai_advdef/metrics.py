@@ -76,6 +76,17 @@ def counts(prediction: Tensor, label: Tensor, classes: int | None = None) -> tup
     if classes is None:
         p, t = prediction.bool().flatten(2), label.bool().flatten(2)
         return (p & t).sum(2), p.sum(2), t.sum(2)
+    return compared(prediction, label, classes) if label.is_cuda else tabled(prediction, label, classes)
+
+
+def compared(prediction: Tensor, label: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`counts` of class maps, class by class: on a GPU the few bins of a table make its additions wait for one another."""
+    found = [counts(prediction == k, label == k) for k in range(1, classes)]
+    return tuple(torch.cat(part, 1) for part in zip(*found))  # type: ignore[return-value]
+
+
+def tabled(prediction: Tensor, label: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`counts` of class maps, from the table of both: one pass over the voxels, whatever the number of classes."""
     cases = len(label)
     offset = torch.arange(cases, device=label.device).mul_(classes * classes).reshape((-1,) + (1,) * (label.ndim - 1))
     codes = label.long().mul(classes).add_(prediction.long()).add_(offset)

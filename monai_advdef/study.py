@@ -19,11 +19,14 @@ from monai_advdef.errors import nearest
 from monai_advdef.handlers.guard import Suspect
 from monai_advdef.records import read_records
 
+CACHE_GB = 4.0
+"""Memory for the cases of a study, in gigabytes: every cell reads them."""
+
 
 @dataclass(frozen=True)
 class Cell:
-    """One evaluation: overlays by name (``"attacks/pgd"``; ``"configs/diagnosis"`` is a file of the bundle itself), and overrides by
-    configuration path (``{"attack_def::eps": 4}``)."""
+    """One evaluation: overlays by name (``"attacks/pgd"``; ``"configs/diagnosis"`` is a file of the bundle itself) or by the path of
+    a file of one's own, and overrides by configuration path (``{"attack_def::eps": 4}``)."""
 
     overlays: tuple[str, ...] = ()
     overrides: dict[str, Any] = field(default_factory=dict)
@@ -105,15 +108,17 @@ def _evaluated(bundle: Path, cell: Cell, overrides: dict[str, Any]) -> ConfigWor
 
 def _files(bundle: Path, overlays: Iterable[str]) -> list[Path]:
     known = workflows() | {f"configs/{p.stem}": p for p in (bundle / "configs").glob("*.yaml")}
+    overlays = list(overlays)
     for name in overlays:
-        if name not in known:
+        if name not in known and not Path(name).is_file():
             raise ValueError(f"unknown overlay {name!r}; {nearest(name, known)}")
-    return [known[name] for name in overlays]
+    return [known.get(name, Path(name)) for name in overlays]
 
 
 def test_set(bundle: Path, overrides: dict[str, Any]) -> Any:
-    """The evaluation data set of a bundle, read once; give it to every cell as the override ``validate::dataset``."""
-    return workflow(bundle, _evaluation(bundle), overrides).parser.get_parsed_content("validate::dataset")
+    """The evaluation data set of a bundle, read once where it fits ``cache_gb`` (of the overrides, else 4); give it to every cell as
+    the override ``validate::dataset``."""
+    return workflow(bundle, _evaluation(bundle), {"cache_gb": CACHE_GB, **overrides}).parser.get_parsed_content("validate::dataset")
 
 
 def _evaluation(bundle: Path) -> list[Path]:

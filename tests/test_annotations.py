@@ -13,7 +13,7 @@ from PIL import Image
 from test_pairs import SECTIONS, drawing, made_up, picture
 
 from monai_advdef.data import DataError, dataset, require_diagnoses, split_pairs, write_skin_phantoms
-from monai_advdef.data.dataset import data_set_pairs
+from monai_advdef.data.datasets import data_set_pairs
 
 REAL_DISCS = SHARED / "fundus"
 

@@ -21,7 +21,7 @@ from monai_advdef.__main__ import main
 from monai_advdef.data import PHANTOMS
 from monai_advdef.data.layouts.core import DIRECT, LAYOUTS
 
-VERBS = ("demo", "phantom", "check", "prepare", "audit", "list", "report", "compare")
+VERBS = ("demo", "phantom", "check", "prepare", "audit", "sweep", "list", "report", "compare")
 HEAVY = ("torch", "monai", "mlflow", "pandas", "numpy", "matplotlib")
 
 

@@ -19,7 +19,17 @@ from monai_advdef.bundle import bundles, workflows
 from monai_advdef.commands import parser as _parser
 
 ROOT = Path(__file__).parents[1]
-PAGES = {"README.md": "skin_lesion_dermoscopy_segmentation", **{f"bundles/{name}/docs/README.md": name for name in bundles()}}
+GENERAL = ("README.md", "monai_advdef/data/README.md", "workflows/README.md")
+PAGES = {
+    **{page: "skin_lesion_dermoscopy_segmentation" for page in GENERAL},
+    **{f"bundles/{name}/docs/README.md": name for name in bundles()},
+}
+SPEAKING = (
+    "benchmarks/README.md",
+    "docs/decisions.md",
+    "monai_advdef/README.md",
+    "workflows/papers/README.md",
+)  # but command nothing
 BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 STUBS = """
 say() { "$PY" -c 'import json, sys; print("WORDS " + json.dumps(sys.argv[1:]))' "$@"; }
@@ -122,9 +132,9 @@ def test_the_commands_of_a_page(page):
         check(bundles()[PAGES[page]], words)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *SPEAKING])
 def test_the_options_and_files_that_a_page_speaks_of(page):
-    bundle = bundles()[PAGES[page]]
+    bundle = bundles()[PAGES.get(page, PAGES["README.md"])]
     overlays = [*workflows().values(), *sorted((bundle / "configs").glob("*.yaml"))]
     known = [merged(bundle, name, file) for file in overlays for name in ("train", "evaluate")]
     files = {str(p.relative_to(ROOT)) for folder in ("bundles", "workflows") for p in (ROOT / folder).rglob("*.yaml")} | {MODEL}

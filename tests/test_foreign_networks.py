@@ -215,6 +215,16 @@ def test_a_defence_that_draws_without_saying_so_is_named(trained, cases):
     refused(trained, cases, "Jitter gives another image at every look.*stochastic to True", defense=Jitter())
 
 
+def test_a_rounding_that_turns_the_other_way_at_a_tie_is_no_draw(trained, cases):
+    class Ties(nn.Module):
+        def forward(self, x):
+            step = torch.zeros_like(x)
+            step[..., 0, 0] = 20.0 if len(x) == 1 else 0.0
+            return x + step
+
+    assert bool((attack(trained, cases, defense=Ties()).size <= 4).all())
+
+
 # ------------------------------------------------------------------ logits that are no numbers
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import ndimage, stats
 
 from monai_advdef.data import PHANTOMS, DataError, check_folder, dataset, write_fundus_phantoms
-from monai_advdef.data.dataset import data_set_pairs
+from monai_advdef.data.datasets import data_set_pairs
 from monai_advdef.phantoms.fields import Scene
 from monai_advdef.phantoms.fundus import Eye
 from monai_advdef.phantoms.fundus_camera import field_of_view

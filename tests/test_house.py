@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 import configparser
+import importlib
 import os
+import pkgutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -114,12 +117,12 @@ def part(config: dict[str, Any], key: str) -> Any:
 
 COMMON = {
     "train.yaml": (
-        *("bundle_root", "output_dir", "ckpt_dir", "device", "seed", "attack_def", "adaptive", "net"),
+        *("bundle_root", "output_dir", "ckpt_dir", "device", "seed", "attack_def", "adaptive", "net", "cache_gb"),
         *("train::preprocessing", "train::dataset", "train::dataloader - drop_last", "train::inferer", "train::key_metric"),
         *("train::trainer - max_epochs", "validate::preprocessing", "validate::dataset", "validate::dataloader - batch_size"),
         *("validate::postprocessing", "validate::key_metric", "validate::evaluator - additional_metrics", "initialize"),
     ),
-    "evaluate.yaml": ("validate::dataset::data", "record_def::_target_", "record_def::attack", "run"),
+    "evaluate.yaml": ("validate::dataset::data", "cache_gb", "record_def::_target_", "record_def::attack", "run"),
 }
 """What is the same in every bundle, by file."""
 
@@ -165,3 +168,14 @@ def test_bundles_follow_their_training_alike():
 @pytest.mark.parametrize("file", ["multi_gpu_train.yaml", "logging.conf"])
 def test_bundles_share_whole_files(file):
     assert alike({name: (folder / "configs" / file).read_text(encoding="utf-8") for name, folder in bundles().items()})
+
+
+def test_no_name_is_a_module_and_something_else():
+    """``_target_: monai_advdef.data.dataset`` is found by ``pydoc.locate``, which from Python 3.12 on takes the module."""
+    taken = []
+    for folder in PACKAGE.rglob("__init__.py"):
+        name = ".".join(folder.parent.relative_to(ROOT).parts)
+        package = importlib.import_module(name)
+        found = (m.name for m in pkgutil.iter_modules([str(folder.parent)]))
+        taken += [f"{name}.{m}" for m in found if not isinstance(vars(package).get(m, package), ModuleType)]
+    assert taken == [], "modules of the name of what their package exports; rename the modules"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from torch import nn
 
 from monai_advdef.attacks import PGD
 from monai_advdef.defenses import JPEG, FrequencyRefinement
+from monai_advdef.handlers.code import installed, named
 from monai_advdef.handlers.identity import Unidentified, identity, structure
 
 FACTOR = 3
@@ -160,3 +162,16 @@ def test_what_an_object_knows_of_the_case_at_hand_decides_nothing():
             self.scale, self.held = scale, held
 
     assert identity(Tail(1, "a")) == identity(Tail(1, "b")) != identity(Tail(2, "a"))
+
+
+def test_what_an_installer_put_into_a_folder_of_its_own_counts_by_name(tmp_path, monkeypatch):
+    """``pip install --target``, as containers and clusters have it; a project edited where it stands counts by its code."""
+    for folder, name in ((tmp_path / "target", "put_there"), (tmp_path / "project", "edited_there")):
+        folder.mkdir()
+        (folder / f"{name}.py").write_text("def turn(x):\n    return x\n")
+        monkeypatch.syspath_prepend(str(folder))
+    (tmp_path / "target" / "put_there-1.0.dist-info").mkdir()
+    (tmp_path / "project" / "edited_there.egg-info").mkdir()
+    assert installed("put_there") and not installed("edited_there")
+    assert named(importlib.import_module("put_there").turn) == "put_there.turn"
+    assert named(importlib.import_module("edited_there").turn) is None

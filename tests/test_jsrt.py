@@ -17,7 +17,7 @@ from PIL import Image
 from test_pairs import drawing, picture
 
 from monai_advdef.data import DataError, check_folder, dataset, find_task, prepare
-from monai_advdef.data.dataset import data_set_pairs
+from monai_advdef.data.datasets import data_set_pairs
 from monai_advdef.data.layouts.core import LAYOUTS, recognise
 from monai_advdef.data.layouts.jsrt import read_raw
 

@@ -10,7 +10,7 @@ from test_pairs import drawing, picture
 
 from monai_advdef.__main__ import main
 from monai_advdef.data import DataError, check_folder, dataset, image_mask_pairs, picture_items
-from monai_advdef.data.dataset import data_set_pairs
+from monai_advdef.data.datasets import data_set_pairs
 from monai_advdef.data.listing import Entry, Listing, files_in, images_in
 from monai_advdef.data.notes import note, noted
 

@@ -225,7 +225,7 @@ def test_lines_that_somebody_changed_are_refused(tmp_path):
         lines.append("1\n2\n")
         change()
         with pytest.raises(Disturbed, match=told):
-            lines.lines()
+            list(lines.lines())
         lines.release()
     lines = OwnedLines(path, "owned", "it")
     lines.append("1\n")

@@ -57,6 +57,15 @@ def test_a_folder_that_holds_the_bundle_alone(given: Any, tmp_path: Path) -> Non
     assert read(bundle.parent, data).root == bundle.resolve()
 
 
+@pytest.mark.parametrize("sign", ["#", "::"])
+def test_an_item_that_is_set_is_set_in_either_of_monais_forms(given: Any, sign: str) -> None:
+    bundle, data = given("spleen")
+    made = read(bundle, data, overrides=[f"validate{sign}inferer{sign}overlap=0.125"])
+    assert next(f.value for f in made.facts if f.field == "validate::inferer::overlap") == "0.125"
+    assert "overlap=0.125" in next(f.value for f in made.facts if f.field == "inferer")
+    assert made.overlay["validate::inferer::overlap"] == 0.125
+
+
 def test_a_broken_file_is_named(given: Any) -> None:
     bundle, data = given("spleen")
     (bundle / "configs" / "train.json").write_text("{")

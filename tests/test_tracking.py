@@ -5,13 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
-from contextlib import suppress
 
 import mlflow
 import pytest
@@ -20,6 +14,7 @@ from engines import evaluator, items, loader, network
 from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from monai.handlers import StatsHandler
+from tracked import mlflow_server
 
 from monai_advdef.handlers import AttackHandler, AttackNotApplied, EvaluationTracker, RecordHandler, TrainingTracker, evaluate
 from monai_advdef.records import read_records
@@ -115,33 +110,8 @@ def test_training_is_a_run_of_its_own_and_fails_when_it_fails(trained, tmp_path)
 
 @pytest.fixture
 def server(tmp_path):
-    """A real server on a free port, stopped at the end with all that it started."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    words = f"mlflow server --host 127.0.0.1 --port {port} --workers 1 --serve-artifacts --backend-store-uri sqlite:///{tmp_path}/server.db"
-    words += f" --artifacts-destination {tmp_path}/artifacts"
-    uri = f"http://127.0.0.1:{port}"
-    with open(tmp_path / "server.log", "w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *words.split()], stdout=log, stderr=log, start_new_session=True, cwd=tmp_path
-        )
-        try:
-            for _ in range(600):
-                assert process.poll() is None, (tmp_path / "server.log").read_text()
-                try:
-                    urllib.request.urlopen(f"{uri}/health", timeout=5).close()
-                    break
-                except (urllib.error.URLError, OSError):
-                    time.sleep(0.1)
-            yield uri, process
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+    with mlflow_server(tmp_path) as found:
+        yield found
 
 
 @pytest.mark.slow

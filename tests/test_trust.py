@@ -155,7 +155,7 @@ def test_targets_of_known_packages_pass(target: str) -> None:
     "target",
     "os.system builtins.eval subprocess.run scripts.net.Net torch.load torch.save torch.hub.load numpy.save monai.bundle.download "
     "monai.utils.optional_import monai.data.PersistentDataset monai.handlers.CheckpointSaver monai.transforms.SaveImaged monai.os "
-    "monai.networks.nets.NoSuch monai_advdef.audit.weights.load_weights monai_advdef.data.prepare.prepare "
+    "monai.networks.nets.NoSuch monai_advdef.audit.weights.load_weights monai_advdef.data.preparation.prepare "
     "torch.utils.data.datapipes.utils.decoder.basichandlers monai.networks.trt_compiler.trt_compile".split(),
 )
 def test_other_targets_are_refused(target: str) -> None:

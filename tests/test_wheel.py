@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,47 +11,28 @@ import venv
 from pathlib import Path
 
 import pytest
-from phantom_bundle import ENVIRONMENT, NAME
+from distributions import ROOT, build, said
+from phantom_bundle import NAME
+from zoo import endoscopy
 
+from monai_advdef.commands import VERBS
 from monai_advdef.records import read_records
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[1]
-SOURCES = ("monai_advdef", "bundles", "workflows", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
-MADE_HERE = shutil.ignore_patterns("__pycache__", "*.pt", "*.ts", "output", "phantom", "*.egg-info")
-
-
-def said(*words: object, cwd: Path, **environment: str) -> str:
-    """What a process prints that ends well."""
-    done = subprocess.run(
-        [str(w) for w in words], cwd=cwd, env={**ENVIRONMENT, **environment}, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, f"{words}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
+FGSM = {"overlay": "attacks/fgsm", "checks": False}
 
 
 class Installed:
     """An environment with the wheel and, of this one, the packages that it requires."""
 
-    def __init__(self, folder: Path) -> None:
-        source = folder / "source"
-        source.mkdir()
-        for name in SOURCES:
-            path = ROOT / name
-            copy = shutil.copytree(path, source / name, ignore=MADE_HERE) if path.is_dir() else shutil.copy(path, source)
-            assert Path(copy).exists()
-        said(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, source, cwd=folder)
-        (wheel,) = folder.glob("*.whl")
-        shutil.rmtree(source)
+    def __init__(self, wheel: Path, folder: Path) -> None:
         venv.create(folder / "venv", with_pip=False, symlinks=True)
         self.bin = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
         self.python = self.bin / "python"
         site = Path(said(self.python, "-c", "import site; print(site.getsitepackages()[0])", cwd=folder).strip())
         # of these folders the .pth files, such as that of an editable install, do nothing here
         required = [p for p in sys.path if Path(p).name in ("site-packages", "dist-packages")]
-        (site / "required.pth").write_text(
-            "\n".join(required) + "\n"
-        )  # their own .pth files, such as an editable install, do nothing
+        (site / "required.pth").write_text("\n".join(required) + "\n")
         pip = ["--python", self.python, "install", "--quiet", "--no-deps", "--no-index", "--ignore-installed"]
         said(sys.executable, "-m", "pip", "--disable-pip-version-check", *pip, wheel, cwd=folder)
         self.package = site / "monai_advdef"
@@ -60,8 +42,9 @@ class Installed:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory) -> Installed:
-    return Installed(tmp_path_factory.mktemp("wheel"))
+def installed(once, tmp_path_factory) -> Installed:
+    (wheel,) = (once("distributions", build) / "dist").glob("*.whl")
+    return Installed(wheel, tmp_path_factory.mktemp("wheel"))
 
 
 def test_the_package_is_the_one_of_the_wheel(installed, tmp_path):
@@ -70,7 +53,7 @@ def test_the_package_is_the_one_of_the_wheel(installed, tmp_path):
 
 
 def test_every_file_that_is_no_code_travels_too(installed):
-    for name, kinds in {"bundles": None, "workflows": (".yaml",), "monai_advdef": (".json", ".j2", ".css", ".typed")}.items():
+    for name, kinds in {"bundles": None, "workflows": (".yaml",), "monai_advdef": (".json", ".j2", ".css", ".js", ".typed")}.items():
         root, there = ROOT / name, installed.package if name == "monai_advdef" else installed.package / name
         listed = subprocess.run(["git", "ls-files", "-z", name], cwd=ROOT, capture_output=True, text=True).stdout.split("\0")
         files = [Path(f).relative_to(name) for f in listed if f and (kinds is None or Path(f).suffix in kinds)]
@@ -85,9 +68,35 @@ def test_list_names_bundles_and_overlays_of_the_package(installed, tmp_path):
         assert Path(installed("list", "--where", kind, cwd=tmp_path).strip()) == installed.package / kind
 
 
-def test_phantoms_are_made_and_checked(installed, tmp_path):
-    installed("phantom", "skin", "images", "--cases", 12, cwd=tmp_path)
-    assert "task skin" in installed("check", "images", cwd=tmp_path)
+def test_each_verb_runs(installed, tmp_path, store):
+    """From a folder outside the checkout, on files that the verbs before it made; ``list`` and ``demo`` have tests of their own."""
+
+    def shown(*words: object) -> str:
+        done.add(words[0])
+        return installed(*words, cwd=tmp_path, MLFLOW_TRACKING_URI=store)
+
+    done: set[object] = {"list", "demo"}
+    shown("phantom", "skin", "images", "--cases", 12)
+    assert "task skin" in shown("check", "images")
+    patterns = ["--images", "images/{case}.jpg", "--masks", "masks/{case}.png", "--values", "0=0,255=1"]
+    assert "9 cases" in shown("prepare", "images", "prepared", "--task", "skin", *patterns)
+    bundle, data = endoscopy.build(tmp_path)
+    quick = ["--suite", "smoke", "--no_checks", "--limit", 2]
+    for out in ("one", "two"):
+        shown("audit", bundle, "--dataset_dir", data, *quick, "--output_dir", out)
+    shown("report", "one", "--evidence")
+    shown("compare", "one", "two")
+    if "sweep" in VERBS:
+        study = {
+            "models": {"tool": str(bundle)},
+            "data": {"few": {"dataset_dir": str(data), "limit": 2}},
+            "attacks": ["clean", FGSM],
+        }
+        (tmp_path / "study.yaml").write_text(json.dumps(study), encoding="utf-8")
+        shown("sweep", "study.yaml", "--output_dir", "swept")
+        assert len(list((tmp_path / "swept").rglob("records/*.parquet"))) >= 2
+    assert (tmp_path / "compare.html").is_file() and (tmp_path / "one" / "evidence.html").is_file()
+    assert done == set(VERBS), "a verb that was never run from a wheel"
 
 
 def test_a_bundle_is_trained_and_attacked_in_a_folder_of_its_own(installed, tmp_path, store):

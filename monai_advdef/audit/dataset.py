@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from monai.data import Dataset, MetaTensor
-from monai.transforms import Compose, MapTransform
+from monai.transforms import Compose, MapTransform, allow_missing_keys_mode
 from torch import Tensor
 
 from monai_advdef.audit.scoring.forms import background_first, masks_of_map
-from monai_advdef.errors import DataError
+from monai_advdef.audit.scoring.label_files import label_steps
+from monai_advdef.errors import DataError, root_of
 from monai_advdef.switches import as_written
 
 logger = logging.getLogger(__name__)
@@ -34,10 +36,12 @@ class AuditDataset(Dataset):
         image_key, label_key: the chain's names.
         labelled: false: cases have no label; the chain then goes without it.
         classes, activation: of the network. Where a sigmoid head has several classes and the label is a class map, ``label`` holds a
-            mask per class and ``given`` what the chain made of it; a mask of the background counts as not annotated.
+            mask per class; a mask of the background counts as not annotated.
+        postprocessing: the model's own. What it does to the values of labels is done to ``label``, so that what is attacked is what
+            is scored. Where ``label`` is another than the chain made it, ``given`` holds that.
 
     Raises:
-        DataError: no case; when a case is read, the chain fails on it, naming the case.
+        DataError: no case; when a case is read, the chain fails on it, or its image holds NaN or infinity, naming the case.
     """
 
     @as_written
@@ -52,6 +56,7 @@ class AuditDataset(Dataset):
         labelled: bool = True,
         classes: Sequence[str] = (),
         activation: str = "softmax",
+        postprocessing: Any = None,
     ) -> None:
         if not cases:
             raise DataError("there is no case to audit on; name the files with --images and --labels")
@@ -59,6 +64,7 @@ class AuditDataset(Dataset):
         self.preprocessing, self.head = as_chain(preprocessing), as_chain(head)
         self.image_key, self.label_key, self.labelled = image_key, label_key, labelled
         self.classes, self.activation = list(classes), activation
+        self.after = Compose(label_steps(postprocessing, label_key, activation))
         if not labelled:
             for chain in (self.preprocessing, self.head):
                 let_missing(chain)
@@ -69,6 +75,10 @@ class AuditDataset(Dataset):
         if not self.labelled:
             case.pop(self.label_key, None)
         fed, raw = (self._made(chain, dict(case), name) for chain in (self.preprocessing, self.head))
+        for made in (raw, fed):
+            if self.image_key not in made:
+                raise DataError(f"{name}: the preprocessing gives no {self.image_key!r}; name its key with image_key")
+        _require_numbers(raw[self.image_key], name)
         item = {"image": _float(raw[self.image_key]), "fed": _float(fed[self.image_key])}
         if self.labelled:
             if self.label_key not in fed:
@@ -78,10 +88,17 @@ class AuditDataset(Dataset):
         files = {key: case[key] for key in (self.image_key, self.label_key) if key in case}
         return {**carried, **item, "files": files, "case": name, "patient": str(case.get("patient", name))}
 
-    def _masks(self, label: Any, name: str) -> dict[str, Any]:
-        """The label as it is attacked, and, where that is another form, as it was given."""
+    def _masks(self, given: Any, name: str) -> dict[str, Any]:
+        """The label as it is attacked, and, where that is another, as it was given."""
+        label = given
+        if self.after.transforms:
+            copied = given.clone() if isinstance(given, Tensor) else given
+            with _own(f"{name}: what the model's own postprocessing does to labels"), allow_missing_keys_mode(self.after):
+                label = self.after({self.label_key: copied})[self.label_key]
+            one, other = (torch.as_tensor(x).as_subclass(Tensor) for x in (label, given))
+            label = given if torch.equal(one.double(), other.double()) else label
         if self.activation != "sigmoid" or len(self.classes) < 2:
-            return {"label": label}
+            return {"label": label} | ({} if label is given else {"given": given})
         try:
             masks = label if len(label) > 1 else masks_of_map(torch.as_tensor(label), self.classes)
         except ValueError as error:
@@ -89,23 +106,34 @@ class AuditDataset(Dataset):
         found = MetaTensor(masks).copy_meta_from(label) if isinstance(label, MetaTensor) else MetaTensor(masks)
         if background_first(self.classes, self.activation):
             found.meta["annotated"] = torch.tensor([1.0, 0.0] + [1.0] * (len(self.classes) - 1))
-        return {"label": found, "given": label}
+        return {"label": found, "given": given}
 
     def _made(self, chain: Chain, case: dict[str, Any], name: str) -> Mapping[str, Any]:
-        try:
+        with _own(f"{name}: the model's own preprocessing"):
             found = chain(case)
-        except DataError:
-            raise
-        except (RuntimeError, ValueError, KeyError, OSError, TypeError) as error:
-            cause = error
-            while cause.__cause__ is not None:
-                cause = cause.__cause__  # type: ignore[assignment]
-            raise DataError(f"{name}: the model's own preprocessing fails on it: {type(cause).__name__}: {cause}") from error
         if isinstance(found, list):
             raise DataError(
                 f"{name}: the preprocessing gives {len(found)} samples of one case; an audit needs whole cases, without random crops"
             )
         return found
+
+
+@contextmanager
+def _own(what: str) -> Iterator[None]:
+    """Words for what a chain of the model's own stumbles over.
+
+    Raises:
+        DataError: in place of its error, with the first cause.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except (RuntimeError, ValueError, KeyError, IndexError, OSError, TypeError) as error:
+        cause = root_of(error)
+        if isinstance(cause, (DataError, torch.OutOfMemoryError)):
+            raise cause from error
+        raise DataError(f"{what} fails on it: {type(cause).__name__}: {cause}") from error
 
 
 def as_chain(preprocessing: Any) -> Chain:
@@ -118,6 +146,16 @@ def let_missing(chain: Any) -> None:
     for transform in chain.flatten().transforms if isinstance(chain, Compose) else []:
         if isinstance(transform, MapTransform):
             transform.allow_missing_keys = True
+
+
+def _require_numbers(image: Any, name: str) -> None:
+    x = torch.as_tensor(image)
+    bad = int((~torch.isfinite(x)).sum()) if x.is_floating_point() else 0
+    if bad:
+        raise DataError(
+            f"{name}: {bad} of the {x.numel()} values of its image are NaN or infinite, as where a resampling found nothing; "
+            "store a number there, or leave the case out"
+        )
 
 
 def _float(x: Any) -> Tensor:
@@ -143,15 +181,28 @@ class AsDeployed:
             let_missing(self.postprocessing)
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """One case, decollated."""
+        """One case, decollated.
+
+        Raises:
+            DataError: the postprocessing fails on it, naming the case.
+        """
         if self.postprocessing is None:
             return dict(data)
         held = {self.keys["image"]: data["fed"], self.keys["pred"]: _with_meta(data["pred"], data["fed"])}
         if "label" in data:
             held[self.keys["label"]] = data.get("given", data["label"])
         others = {key: value for key, value in data.items() if key not in ("image", "label", "pred", "fed", *held)}
-        made = self.postprocessing({**others, **held})
+        label = held.get(self.keys["label"])
+        with _own(f"{data.get('case', 'a case')}: the model's own postprocessing{_told(label)}"):
+            made = self.postprocessing({**others, **held})
         return {**data, **{name: made[self.keys[name]] for name in ("label", "pred") if self.keys[name] in made}}
+
+
+def _told(label: Any) -> str:
+    """What a label holds, in words: values beyond the classes are what a postprocessing stumbles over most often."""
+    if label is None or not len(x := torch.as_tensor(label).as_subclass(Tensor).flatten()):
+        return ""
+    return f" (its label holds {float(x.min()):g} to {float(x.max()):g})"
 
 
 def _with_meta(pred: Tensor, fed: Any) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from monai_advdef.switches import AsWritten
+from monai_advdef.errors import DataError
+from monai_advdef.switches import AsWritten, folder
 
 WITHOUT = "none"  # of `labels`: there are none, and the model's own clean prediction is the reference
 
@@ -51,7 +53,8 @@ class AuditOptions(metaclass=AsWritten):
         junit: a file for build servers.
 
     Raises:
-        ValueError: a switch that is neither true nor false; a limit below 0.
+        ValueError: an empty ``output_dir``; a switch that is neither true nor false; a budget that is not above 0, a range
+            that is none, a limit that is no number of cases; a class without a name, or two of one name.
     """
 
     output_dir: str
@@ -80,14 +83,24 @@ class AuditOptions(metaclass=AsWritten):
     def __post_init__(self) -> None:
         for name in ("images", "labels", "classes", "gates"):
             given = getattr(self, name)
-            object.__setattr__(self, name, [given] if isinstance(given, str) and given else list(given))
-        object.__setattr__(self, "overrides", _settings(self.overrides))
-        if any(isinstance(size, bool) or not isinstance(size, (int, float)) or not size > 0 for size in self.sizes):
+            self._put(name, [given] if isinstance(given, str) and given else list(given))
+        self._put("output_dir", folder("output_dir", self.output_dir))
+        self._put("classes", class_names(self.classes))
+        self._put("overrides", _settings(self.overrides))
+        self._put("eps", None if self.eps is None else _numbers("eps", self.eps))
+        self._put("value_range", None if self.value_range is None else _numbers("range", self.value_range))
+        if any(not size > 0 for size in self.sizes):
             raise ValueError(f"eps must be above 0 in units of the image, got {self.eps}; leave it away to have it recovered")
-        if self.limit < 0:
+        wide = self.value_range
+        if wide is not None and not (len(wide) == 2 and -math.inf < wide[0] < wide[1] < math.inf):
+            raise ValueError(f"range must be the lowest and the highest intensity of an image, as -1024 3071, got {wide}")
+        if isinstance(self.limit, bool) or not isinstance(self.limit, int) or self.limit < 0:
             raise ValueError(f"limit must be a number of cases, or 0 for all, got {self.limit}")
         if self.activation not in ("", "softmax", "sigmoid"):
             raise ValueError(f"activation must be softmax or sigmoid, got {self.activation!r}")
+
+    def _put(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -97,9 +110,7 @@ class AuditOptions(metaclass=AsWritten):
     @property
     def sizes(self) -> list[float]:
         """The budgets that were asked for, the largest last."""
-        if self.eps is None:
-            return []
-        return sorted(set(self.eps)) if isinstance(self.eps, Sequence) else [self.eps]
+        return sorted(set(self.eps or ()))  # type: ignore[arg-type]  # made a list above
 
     @property
     def unlabelled(self) -> bool:
@@ -107,17 +118,45 @@ class AuditOptions(metaclass=AsWritten):
         return list(self.labels) == [WITHOUT]
 
 
+def class_names(given: Sequence[Any]) -> list[str]:
+    """The names of the foreground classes as texts.
+
+    Raises:
+        DataError: one is empty, or stands there twice: their numbers would be those of another.
+    """
+    names = [str(name).strip() for name in given]
+    wrong = next((name for i, name in enumerate(names) if not name or name in names[:i]), None)
+    if wrong is not None:
+        raise DataError(
+            f"classes: {wrong!r} {'is given twice' if wrong else 'is no name'} in {names}; give each class a name of its own"
+        )
+    return names
+
+
+def _numbers(name: str, given: Any) -> list[float]:
+    """A number, or several, of Python, numpy or torch."""
+    plain = given.tolist() if hasattr(given, "tolist") else given
+    many = list(plain) if isinstance(plain, Sequence) and not isinstance(plain, str) else [plain]
+    if any(isinstance(x, bool) or not hasattr(x, "__float__") for x in many):
+        raise ValueError(f"{name} must be a number, or several, got {given!r}")
+    return [float(x) for x in many]
+
+
 def _settings(given: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
-    """``network=unet`` as a mapping, its value read as YAML reads it."""
+    """``network=unet`` as a mapping, its value read as YAML reads it; ``a#b`` and ``a::b`` name the same."""
     if isinstance(given, Mapping):
-        return dict(given)
+        return {_id(name): value for name, value in given.items()}
     found = {}
     for text in [given] if isinstance(given, str) else given:
         name, sign, value = text.partition("=")
         if not sign or not name.strip():
             raise ValueError(f"set {text!r}: write NAME=VALUE, as in network=unet or validate::dataloader::batch_size=1")
-        found[name.strip()] = yaml.safe_load(value)
+        found[_id(name.strip())] = yaml.safe_load(value)
     return found
+
+
+def _id(name: str) -> str:
+    return name.replace("#", "::")  # both are MONAI's
 
 
 @dataclass(kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,8 +19,10 @@ from monai_advdef import gates as gating
 from monai_advdef.audit.building import built, unwrapped, workflow
 from monai_advdef.audit.isolation import SOCKET
 from monai_advdef.audit.kinds import read_model
+from monai_advdef.audit.module import as_cases
 from monai_advdef.audit.outcome import Audit, print_plan, write_audit
-from monai_advdef.audit.plan import TimeLeft, default_device, timed
+from monai_advdef.audit.pairing import require_own_labels
+from monai_advdef.audit.plan import TimeLeft, device_of, planned
 from monai_advdef.audit.privacy import Mask, Person, hidden_groups, masking, pseudonyms, write_key
 from monai_advdef.audit.reading import AuditOptions, Fact, Reading
 from monai_advdef.audit.scoring import OwnMetric, explain, grids_apart
@@ -50,7 +53,7 @@ def audit(model: Any, data: Any = None, **options: Any) -> Audit:
     Args:
         model: the path of a MONAI bundle, an nnU-Net results folder or a TorchScript file; or a network, bare or ``Given`` with what
             stands around it.
-        data: the folder of the data; of a network a list of mappings with ``image`` and ``label``, files or arrays.
+        data: the folder of the data; of a network the cases, see :func:`monai_advdef.audit.module.as_cases`.
         options: the fields of :class:`AuditOptions`.
 
     Raises:
@@ -63,7 +66,7 @@ def audit(model: Any, data: Any = None, **options: Any) -> Audit:
             raise ValueError(f"audit has no option {name!r}; {nearest(name, known)}")
     folder = {"dataset_dir": str(data)} if isinstance(data, (str, Path)) else {}
     chosen = AuditOptions(**{**folder, **options})
-    cases = None if data is None or isinstance(data, (str, Path)) else list(data)
+    cases = None if data is None or isinstance(data, (str, Path)) else as_cases(data)
     return _Course(model, cases, chosen, Terminal()).run()
 
 
@@ -80,25 +83,35 @@ class _Course:
             read_groups(options.groups)
         self.suite = load_suite(options.suite)
         self.folder = Path(options.output_dir).expanduser().resolve()
-        self.device = options.device or default_device()
+        self.device = device_of(options.device)
         self.files: list[Path] = []
         self.overrides: dict[str, Any] = {}
         self.made = Audit(self.folder, suite=self.suite)
         self.people: list[Person] = []
         self.mask: Mask | None = None
         self.run_of: list[str] = []  # fingerprints of this audit's evaluations
+        self.groups: Path | None = None
+        self.called = ""  # the model, in their records: the folder may hold those of others
 
     def run(self) -> Audit:
         """All of it; what is recorded and logged meanwhile names no patient, see :mod:`monai_advdef.audit.privacy`."""
         quiet()
+        self._require_own_folder()
         check_writable(output_dir=self.folder)
         with masking(lambda text: text if self.mask is None else self.mask(text)):
             return self._run()
+
+    def _require_own_folder(self) -> None:
+        """Refuse to write among the files of the model or the data."""
+        for what, given in (("model", self.model), ("dataset_dir", self.options.dataset_dir)):
+            if isinstance(given, (str, os.PathLike)) and str(given) and Path(given).expanduser().resolve() == self.folder:
+                raise DataError(f"output_dir {self.folder} is the {what} itself; give a folder of its own")
 
     def _run(self) -> Audit:
         reading = self.made.reading = read_model(self.model, self.options, self.cases)
         self._configure(reading)
         self._plan()
+        self._check_tables()
         print_plan(self.made, self.console)
         write_audit(self.made)
         if not self.options.dry_run:
@@ -121,6 +134,8 @@ class _Course:
         if self.options.limit:
             config[SOCKET]["cases"] = config[SOCKET]["cases"][: self.options.limit]
         socket = config[SOCKET]
+        if not self.options.unlabelled:
+            require_own_labels(socket["cases"], socket["image_key"], socket["label_key"])
         socket["cases"] = self._hide(socket["cases"], socket["image_key"], [*socket["classes"], socket["name"], socket["task"]])
         found = recovered(config, reading, self.options, every=every)
         config[SOCKET] |= found.division()
@@ -183,9 +198,27 @@ class _Course:
         handler.threat.around(image.float())
         self.made.threat = {name: value for name, value in asdict(handler.threat).items() if name != "region"}
         self._check_gates(handler.threat, built(parser, "record_def").classes)
-        cases = self.options.limit or len(dataset)
-        passes = self.suite.count(handler.threat) * max(1, len(self.options.sizes))
-        self.made.plan = timed(victim, image.float()[:1], passes, min(cases, len(dataset)))
+        cases = min(self.options.limit or len(dataset), len(dataset))
+        checked = min(cases, built(parser, "checks_def").cases) if self.options.checks else 0
+        if checked and getattr(getattr(inferer, "prepare", None), "spatial", False):
+            checked = 1  # the grid of each case is its own
+        self.made.plan = planned(
+            victim,
+            image.float()[:1],
+            self.suite,
+            handler.threat,
+            cases=cases,
+            budgets=max(1, len(self.options.sizes)),
+            checked=checked,
+        )
+        self.made.notes += [self.made.plan.doubt] * bool(self.made.plan.doubt)
+
+    def _check_tables(self) -> None:
+        """Refuse groups and a baseline of other cases, before the work."""
+        if self.options.groups:
+            self.groups = hidden_groups(self.options.groups, self.people, self.folder)
+        if self.options.baseline:
+            gating.check_baseline(self.options.baseline, [person.case for person in self.people])
 
     def _check_gates(self, threat: ThreatModel, classes: Sequence[str]) -> None:
         """Refuse a gate on a number that will not be recorded, before the work."""
@@ -194,16 +227,19 @@ class _Course:
         gating.check_plan(self.gates, sizes=sizes, unit=unit(threat), classes=classes, attacks=attacks, labels=labels)
 
     def _evaluate_all(self) -> None:
-        clean = self._evaluate("clean", self.files)
+        bare = {"record_def::card": False}  # the suite's evaluation makes it, and the end anew
+        clean = self._evaluate("clean", self.files, bare)
         if "own_metric_def" in clean.parser and not self.options.unlabelled:
             self._compare_own(built(clean.parser, "own_metric_def"), built(clean.parser, "record_def"))
         sizes: Sequence[float | None] = self.options.sizes or [None]
         for eps in sizes:
-            size = {} if eps is None else {"attack_def::eps": eps}
-            told = f"under the suite {self.suite.name}" + ("" if eps is None else f", eps {eps:g}")
-            self._evaluate(told, [*self.files, *self._attack()], size)
+            size: dict[str, Any] = {} if eps is None else {"attack_def::eps": eps}
+            of = "" if eps is None else f", eps {eps:g}"
+            noise = [*self.files, workflows()["attacks/noise"]]
+            self._evaluate(f"under noise{of}", noise, {**size, **bare, "attack_def::cache_dir": None})
+            self._evaluate(f"under the suite {self.suite.name}{of}", [*self.files, *self._attack()], size)
 
-    def _evaluate(self, what: str, files: Sequence[Path], size: Mapping[str, float] = MappingProxyType({})) -> ConfigWorkflow:
+    def _evaluate(self, what: str, files: Sequence[Path], size: Mapping[str, Any] = MappingProxyType({})) -> ConfigWorkflow:
         made = workflow(files, {**self.overrides, **size})
         evaluator = built(made.parser, "validate::evaluator")
         with Steps(f"evaluating {what}", self._batches(evaluator), self.console) as steps:
@@ -215,7 +251,9 @@ class _Course:
             except Suspect:  # told in checks.json, on the card, and by the exit code
                 pass
         made.finalize()
-        self.run_of.append(built(made.parser, "record_def").fingerprint)
+        records: RecordHandler = built(made.parser, "record_def")
+        self.run_of.append(records.fingerprint)
+        self.called = records.of["model"]
         return made
 
     def _batches(self, evaluator: Any) -> int:
@@ -238,17 +276,17 @@ class _Course:
         """Gates, exit code, card and evidence."""
         checks = {name: entry for name, entry in read_verdicts(self.folder).items() if name in self.run_of}
         verdicts = [verdict for entry in checks.values() for verdict in entry["verdicts"]]
-        results = gating.evaluate_gates(self.gates, self.folder) if self.gates else []
+        results = gating.evaluate_gates(self.gates, self.folder, model=self.called) if self.gates else []
         if self.options.baseline:
-            results = [*results, *gating.evaluate_baseline(self.folder, self.options.baseline, margin=self.margin)]
+            found = gating.evaluate_baseline(self.folder, self.options.baseline, margin=self.margin, model=self.called)
+            results = [*results, *found]
         self.made.verdicts, self.made.gates = verdicts, results
         self.made.code = gating.exit_code(verdicts, results)
         write_audit(self.made)
         if self.options.junit:
             assert self.made.reading is not None
             gating.write_junit(self.options.junit, results, checks, name=self.made.reading.name)
-        groups = hidden_groups(self.options.groups, self.people, self.folder) if self.options.groups else None
-        build(self.folder, groups=groups, run=self.run_of[-1])
-        build_evidence(self.folder, run=self.run_of[-1])
+        build(self.folder, groups=self.groups, model=self.called, run=self.run_of[-1])
+        build_evidence(self.folder, model=self.called, run=self.run_of[-1])
         self.console.print(gating.in_words(verdicts, results), highlight=False, markup=False, soft_wrap=True)
         self.console.print(f"card: {self.made.card}", highlight=False, markup=False, soft_wrap=True)

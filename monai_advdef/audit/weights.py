@@ -74,6 +74,9 @@ def loaded_network(network: nn.Module, checkpoint: Mapping[str, Any] | None = No
                 raise DataError(f"{path} has no {key!r} (it has {known}); name the key of the weights")
             held = held[key]
         _put(network, held, path)
+    for parameter in network.parameters():
+        if not parameter.is_leaf:  # of a copy of a scripted network
+            parameter.detach_()
     return network.to(device).eval()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monai_advdef.certificates.certify import Certificate, certified_dice, certify, draws_needed, p_values
+from monai_advdef.certificates.certification import Certificate, certified_dice, certify, draws_needed, p_values
 from monai_advdef.certificates.handler import CertificateHandler
 from monai_advdef.certificates.votes import Smoothing, Votes, draw_votes, smoothed
 

@@ -15,7 +15,7 @@ from ignite.engine import Events
 from monai.engines import IterationEvents
 from torch import Tensor
 
-from monai_advdef.certificates.certify import Certificate, certified_dice, certify
+from monai_advdef.certificates.certification import Certificate, certified_dice, certify
 from monai_advdef.certificates.votes import Smoothing, Votes, draw_votes
 from monai_advdef.handlers import AdversarialCache, VictimSettings
 from monai_advdef.handlers.batches import batch_images, network_of

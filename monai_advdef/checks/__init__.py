@@ -12,7 +12,7 @@ from monai_advdef.checks.gradients import Gradients
 from monai_advdef.checks.handler import ChecksHandler
 from monai_advdef.checks.outputs import Outputs
 from monai_advdef.checks.randomness import Randomness
-from monai_advdef.checks.run import CHECKS, run_checks
+from monai_advdef.checks.run import CHECKS, cost, run_checks
 from monai_advdef.checks.scaling import Scaling
 from monai_advdef.checks.stored import Stored
 from monai_advdef.checks.subject import Subject, make_subject
@@ -35,6 +35,7 @@ __all__ = [
     "Subject",
     "Unbounded",
     "Verdict",
+    "cost",
     "make_subject",
     "run_checks",
 ]

@@ -23,6 +23,7 @@ class BlackBox(Check):
 
     name = "White box"
     passes = f"noise: 4 forward; Square: {QUERIES} forward; each transfer: an attack of at most 10 steps"
+    each = (5 + QUERIES, 0)
     needs_gradient = False
 
     def __call__(self, subject: Subject) -> Verdict | None:

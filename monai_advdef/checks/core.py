@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from monai_advdef.attacks import Attack
 from monai_advdef.checks.subject import Subject
 from monai_advdef.records.verdicts import VERDICTS
+from monai_advdef.threat import ThreatModel
 
 
 @dataclass(frozen=True)
@@ -48,16 +51,22 @@ class Check:
     Attributes:
         name: how it is called on cards and in ``checks.json``.
         passes: what it costs each case, in words.
+        each: that in forward and backward passes, where it does not depend on the attack.
         needs_gradient: whether it is pointless on a victim from which no gradient comes.
     """
 
     name: str = ""
     passes: str = ""
+    each: tuple[int, int] = (0, 0)
     needs_gradient: bool = True
 
     def __call__(self, subject: Subject) -> Verdict | None:
         """The verdict on a subject."""
         raise TypeError(f"{type(self).__name__} checks nothing")
+
+    def cost(self, attacks: Sequence[Attack], threat: ThreatModel) -> tuple[int, int]:
+        """Forward and backward passes that it takes of each case at most, for an attack or the members of a suite."""
+        return self.each
 
     def ok(self, evidence: str, **numbers: float) -> Verdict:
         """Nothing found."""

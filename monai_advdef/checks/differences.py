@@ -29,6 +29,7 @@ class Differences(Check):
 
     name = "Finite differences"
     passes = "at most 49 forward, 1 backward"
+    each = (49, 1)
 
     def __call__(self, subject: Subject) -> Verdict | None:
         """``broken``: slopes of another sign or ten times as large; ``suspect``: slopes that differ, or a gradient that leads

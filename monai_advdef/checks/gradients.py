@@ -26,6 +26,7 @@ class Gradients(Check):
 
     name = "Gradients"
     passes = "3 forward, 3 backward"
+    each = (3, 3)
     needs_gradient = False
 
     def __call__(self, subject: Subject) -> Verdict:

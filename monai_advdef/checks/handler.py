@@ -126,15 +126,16 @@ class ChecksHandler:
         self._held = []
 
     def _known(self, held: dict[str, Tensor]) -> dict[str, Any]:
-        """The attack (of a suite its first member), and of what it has left that which the checks can use."""
-        attack = self.attack.attack
+        """The attack (of a suite its first member, and the others), and of what it has left that which the checks can use."""
+        attack, others = self.attack.attack, []
         if isinstance(attack, Suite):
-            attack = next(member.attack for member in attack.attacks if not member.transfer)
+            attack, *others = [member.attack for member in attack.attacks if not member.transfer]
         if attack.target != "other_case":  # the others are made from the label and the clean prediction
             held.pop("target", None)
         if self.attack.stored != "float32" or self.attack.view.source is not None:
             held.pop("adversarial")  # of another attack than the one that is repeated here
-        return {"attack": attack, **held}
+        others = [other for other in others if "adversarial" in held and other.target == attack.target]
+        return {"attack": attack, "others": others, **held}
 
     def _victim(self, engine: Engine) -> Victim:
         """The victim as this run's attacker sees it."""

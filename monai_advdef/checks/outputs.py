@@ -8,6 +8,7 @@ from torch import Tensor
 from monai_advdef.checks.core import Check, Verdict
 from monai_advdef.checks.subject import Subject
 from monai_advdef.logits import name_of
+from monai_advdef.victim import Victim
 
 SLACK = 2e-3  # of a sum of probabilities: what float16 leaves of 1
 
@@ -21,12 +22,17 @@ class Outputs(Check):
 
     name = "Outputs"
     passes = "1 forward"
+    each = (1, 0)
     needs_gradient = False
 
     def __call__(self, subject: Subject) -> Verdict:
         """``broken``: a softmax head of one class, one answer for all, probabilities for a sigmoid head; ``suspect``: probabilities
         for a softmax head."""
-        z, softmax, name = subject.logits, subject.victim.activation == "softmax", name_of(subject.victim.network)
+        return self.of(subject.logits, subject.victim)
+
+    def of(self, z: Tensor, victim: Victim) -> Verdict:
+        """The verdict on logits (B, K, \\*S) that a victim gave of clean images."""
+        softmax, name = victim.activation == "softmax", name_of(victim.network)
         numbers = {"least": float(z.min()), "most": float(z.max()), "classes": z.shape[1]}
         span = f"[{numbers['least']:.3g}, {numbers['most']:.3g}]"
         if softmax and z.shape[1] == 1:

@@ -17,6 +17,7 @@ class Randomness(Check):
 
     name = "Randomness"
     passes = "3 forward"
+    each = (3, 0)
     needs_gradient = False
 
     def __call__(self, subject: Subject) -> Verdict:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from monai_advdef.attacks import Attack
 from monai_advdef.checks.black_box import BlackBox
 from monai_advdef.checks.bounds import Bounds
 from monai_advdef.checks.convergence import Convergence
@@ -53,7 +54,7 @@ def run_checks(
         only: names of :data:`CHECKS`; all of them by default.
         known: what the checks may know besides: ``attack`` (by default PGD of 20 steps on Dice, without a bound ASMA),
             ``adversarial`` (the images that it left), ``target``, ``declared`` (the bundle's threat model), ``source`` (a victim to
-            transfer from), ``names``.
+            transfer from), ``others`` (of a suite's images, the members beside ``attack``), ``names``.
 
     Raises:
         ValueError: an unknown name in ``only``; what :func:`monai_advdef.run` says of such a batch, or of images that the threat
@@ -79,6 +80,17 @@ def run_checks(
         if (not only or check.name in only) and not (blind and check.needs_gradient):
             found += _answers(check, subject)
     return _asked(found, only)
+
+
+def cost(attacks: Sequence[Attack], threat: ThreatModel) -> tuple[int, int]:
+    """Forward and backward passes that all checks together take of each case at most.
+
+    Args:
+        attacks: the attack, or the members of a suite.
+        threat: its bound.
+    """
+    told = [check.cost(attacks, threat) for check in CHECKS.values()]
+    return sum(forwards for forwards, _ in told), sum(backwards for _, backwards in told)
 
 
 def _answers(check: Check, subject: Subject) -> list[Verdict]:

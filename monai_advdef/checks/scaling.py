@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 from monai_advdef.checks.core import Check, Verdict
-from monai_advdef.checks.subject import Subject
+from monai_advdef.checks.subject import SHORT, Subject
 from monai_advdef.networks.scaled import ScaledLogits
 from monai_advdef.victim import Victim
 
@@ -22,6 +22,7 @@ class Scaling(Check):
 
     name = "Scaled logits"
     passes = f"{1 + len(TEMPERATURES)} attacks of at most 10 steps"
+    each = ((1 + len(TEMPERATURES)) * (SHORT + 1), (1 + len(TEMPERATURES)) * SHORT)
 
     def __call__(self, subject: Subject) -> Verdict | None:
         """``suspect`` where the best T gains more than 0.03 of mean success; ``None`` for an attack that takes no step."""

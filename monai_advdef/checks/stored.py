@@ -27,6 +27,7 @@ class Stored(Check):
 
     name = "Stored"
     passes = "2 forward"
+    each = (2, 0)
     needs_gradient = False
 
     def __call__(self, subject: Subject) -> Verdict:

@@ -39,6 +39,7 @@ class Subject:
         adversarial: (B, C, \\*S), what the evaluation left of these cases, where it is known; else the attack is run.
         declared: the bundle's own threat model, where it is known.
         source: another network of the same task, from which images are transferred.
+        others: where ``adversarial`` are a suite's, its members beside ``attack``, which is the first.
     """
 
     victim: Victim
@@ -52,6 +53,7 @@ class Subject:
     adversarial: Tensor | None = None
     declared: ThreatModel | None = None
     source: Victim | None = None
+    others: Sequence[Attack] = ()
 
     @cached_property
     def ball(self) -> Ball:
@@ -80,9 +82,14 @@ class Subject:
         return self.run(self.attack)
 
     @cached_property
+    def successes(self) -> PerCase:
+        """Success of the attack in [0, 1] on the deployed victim: 1 - Dice, or Dice to its target."""
+        return self.judge(self.attacked)
+
+    @property
     def success(self) -> float:
-        """Mean success of the attack in [0, 1] on the deployed victim: 1 - Dice, or Dice to its target."""
-        return float(self.judge(self.attacked).mean())
+        """Its mean."""
+        return float(self.successes.mean())
 
     @property
     def targeted(self) -> bool:

@@ -30,6 +30,7 @@ class Unbounded(Check):
 
     name = "Unbounded"
     passes = f"{len(ATTACKS) * (STEPS + 1)} forward, {len(ATTACKS) * STEPS} backward"
+    each = (len(ATTACKS) * (STEPS + 1), len(ATTACKS) * STEPS)
 
     def __call__(self, subject: Subject) -> Verdict:
         """``suspect`` where more than 0.1 of mean Dice is left."""

@@ -3,7 +3,7 @@ never imports torch or monai."""
 
 from __future__ import annotations
 
-from monai_advdef.comparison.compare import Compared, Comparison, compare
+from monai_advdef.comparison.comparing import Compared, Comparison, compare
 from monai_advdef.comparison.page import build_page, render
 from monai_advdef.comparison.tables import markdown_table, text_table
 

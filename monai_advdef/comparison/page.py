@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from monai_advdef.comparison.compare import Compared, Comparison
+from monai_advdef.comparison.comparing import Compared, Comparison
 from monai_advdef.comparison.tables import HEADS, LEFT, called, cells, change, remarks, span
 from monai_advdef.neighbours import cannot_write, whole
 from monai_advdef.report import card, words

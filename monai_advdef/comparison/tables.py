@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from monai_advdef.comparison.compare import Compared, Comparison
+from monai_advdef.comparison.comparing import Compared, Comparison
 from monai_advdef.report import words
 from monai_advdef.report.scope import METRIC_NAMES
 

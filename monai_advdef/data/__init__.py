@@ -13,7 +13,7 @@ from monai_advdef.data.checking import check_folder
 from monai_advdef.data.ct.layouts import ct_kind
 from monai_advdef.data.ct.organs import Organs, organ_map, write_label_names
 from monai_advdef.data.ct.subjects import ct_items
-from monai_advdef.data.dataset import dataset
+from monai_advdef.data.datasets import dataset
 from monai_advdef.data.image_files import check_pair
 from monai_advdef.data.mri.subjects import subject_items
 from monai_advdef.data.pairs import image_mask_pairs
@@ -21,7 +21,7 @@ from monai_advdef.data.pictures.eight_bits import to_eight_bits
 from monai_advdef.data.pictures.items import picture_items
 from monai_advdef.data.pictures.masks import read_mask
 from monai_advdef.data.pictures.read import read_picture
-from monai_advdef.data.prepare import prepare
+from monai_advdef.data.preparation import prepare
 from monai_advdef.data.sections import Sections, cases_in
 from monai_advdef.data.sources.find import scan_kind
 from monai_advdef.data.splits import fold_pairs, split_pairs
@@ -40,6 +40,7 @@ from monai_advdef.phantoms.write import (
 if TYPE_CHECKING:
     from monai_advdef.data.ct.partial import MarginalLoss, marginal_logits
     from monai_advdef.data.ct.transforms import OrganLabelsd, StandardizeSubjectd, WindowHUd
+    from monai_advdef.data.held import HeldCases
     from monai_advdef.data.mri.n4 import BiasCorrectionN4d
     from monai_advdef.data.mri.transforms import MapLabelsd, NormalizeSeriesd, OrderSeriesd, UnmapLabelsd
     from monai_advdef.data.pictures.transforms import LoadPictured
@@ -60,6 +61,7 @@ __all__ = [
     "BiasCorrectionN4d",
     "CheckPixelsd",
     "DataError",
+    "HeldCases",
     "LoadPictured",
     "LoadSegd",
     "LoadSeriesd",
@@ -124,6 +126,7 @@ LATER = {
     **dict.fromkeys(("LoadSegd", "SaveSegd"), "dicom.seg_transforms"),
     **dict.fromkeys(("Series", "read_series"), "dicom.series"),
     "BiasCorrectionN4d": "data.mri.n4",
+    "HeldCases": "data.held",
     "LoadPictured": "data.pictures.transforms",
     "LoadSeriesd": "dicom.transforms",
     "SaveVolumesd": "dicom.save",

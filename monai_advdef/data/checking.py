@@ -15,7 +15,7 @@ import numpy as np
 from monai_advdef.data.ct.layouts import ct_kind
 from monai_advdef.data.ct.organs import Organs
 from monai_advdef.data.ct.subjects import inspect_scans, organs_of
-from monai_advdef.data.dataset import data_set_pairs
+from monai_advdef.data.datasets import data_set_pairs
 from monai_advdef.data.image_files import image_size
 from monai_advdef.data.layouts.rows import inside
 from monai_advdef.data.mri.subjects import inspect_subjects

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from monai_advdef.detection.confidence import ConfidenceHandler, calibration_error, confidence
-from monai_advdef.detection.disagreement import DisagreementHandler, agreement, disagreement
+from monai_advdef.detection.confidences import ConfidenceHandler, calibration_error, confidence
+from monai_advdef.detection.disagreements import DisagreementHandler, agreement, disagreement
 from monai_advdef.detection.evasion import EvadingPGD, EvasionHandler, WatchedVictim
 from monai_advdef.detection.handler import SignalHandler
 

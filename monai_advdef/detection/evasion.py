@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from monai_advdef.attacks import PGD, Outcome
 from monai_advdef.attacks.core import Iterate
 from monai_advdef.defenses import Defense
-from monai_advdef.detection.disagreement import DisagreementHandler, agreement, disagreement
+from monai_advdef.detection.disagreements import DisagreementHandler, agreement, disagreement
 from monai_advdef.handlers import AttackHandler
 from monai_advdef.handlers.cell import Engine, defense_identity
 from monai_advdef.handlers.identity import digest

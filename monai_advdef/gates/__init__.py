@@ -9,7 +9,7 @@ from __future__ import annotations
 from monai_advdef.gates.baseline import MARGIN, check_baseline, check_margin, evaluate_baseline
 from monai_advdef.gates.evaluate import GateResult, evaluate_gates
 from monai_advdef.gates.expression import Gate, parse_gate, parse_gates
-from monai_advdef.gates.junit import junit, write_junit
+from monai_advdef.gates.junit_xml import junit, write_junit
 from monai_advdef.gates.outcome import MEANING, doubtful, exit_code, in_words, plain
 from monai_advdef.gates.plan import check_plan
 

@@ -35,14 +35,23 @@ def check_margin(margin: float) -> float:
     return float(margin)
 
 
-def check_baseline(baseline: str | Path) -> None:
-    """Find out before the work whether the records of an earlier audit can be read.
+def check_baseline(baseline: str | Path, cases: Sequence[str] = ()) -> None:
+    """Find out before the work whether the records of an earlier audit can be read, and are of cases that will be audited.
+
+    Args:
+        baseline: output folder, or folder of records.
+        cases: what will be audited, as the records call it; empty: not compared.
 
     Raises:
-        DataError: there are no records, or they are of several models.
+        DataError: there are no records, they are of several models, or of other cases alone.
         RecordError: a file is damaged.
     """
-    read_side(baseline)
+    side = read_side(baseline)
+    if cases and not side.cases & set(cases):
+        raise DataError(
+            f"--baseline {baseline} holds none of the {len(cases)} cases of this audit: another data set, or evaluated under other "
+            "names; audit the earlier model on these data first"
+        )
 
 
 def evaluate_baseline(

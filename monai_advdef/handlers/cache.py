@@ -77,6 +77,9 @@ def recalled(
 ) -> Kept:
     """Of every case the first ``wanted`` of its entries: what the cache holds of them, the rest crafted and stored.
 
+    Where one is missing the whole batch is crafted, as the first time: a part of it would go through other kernels of torch, and end
+    in other digits. So a run that was killed between two files, or met a neighbour that was writing them, has the same numbers.
+
     Args:
         cache: ``None``: all are crafted.
         keys: of every case, one for each of its entries; none: it is not stored.
@@ -84,8 +87,10 @@ def recalled(
         craft: makes all entries of the cases with these numbers: for each entry in turn one for every case.
     """
     held = [[cache.load(key) for key in own[:wanted]] if cache is not None else [] for own in keys]
-    todo = [i for i, own in enumerate(held) if len(own) < wanted or None in own]
-    for i, made in zip(todo, zip(*craft(todo)) if todo else ()):
+    missing = [len(own) < wanted or None in own for own in held]
+    for i, made in enumerate(zip(*craft(list(range(len(keys))))) if any(missing) else ()):
+        if not missing[i]:
+            continue
         held[i] = list(made[:wanted])
         for key, entry in zip(keys[i] if cache is not None else (), made):
             cache.store(key, **entry)  # type: ignore[union-attr]

@@ -28,7 +28,11 @@ _MANGLED = re.compile(r"[./]?___torch_mangle_\d+")
 
 @cache
 def installed(module: str | None) -> bool:
-    """Whether a module belongs to Python, to this package or to one that is installed: its name then says what it does."""
+    """Whether a module belongs to Python, to this package or to one that is installed: its name then says what it does.
+
+    Installed is what lies in ``site-packages``, or, as ``pip install --target`` leaves it, beside the notes of an installer; a
+    project that is edited where it stands has its notes elsewhere.
+    """
     top = (module or "__main__").split(".")[0]
     if top in sys.stdlib_module_names and top != "__main__" or top == __name__.split(".")[0]:
         return True
@@ -36,8 +40,9 @@ def installed(module: str | None) -> bool:
         spec = find_spec(top)
     except (ImportError, ValueError):
         return False
-    places = [spec.origin or "", *(spec.submodule_search_locations or ())] if spec else []
-    return any(part in ("site-packages", "dist-packages") for place in places for part in Path(place).parts)
+    places = list(spec.submodule_search_locations or [spec.origin or ""]) if spec else []
+    folders = [Path(place).parent for place in places]
+    return any({"site-packages", "dist-packages"} & set(f.parts) or next(f.glob("*.dist-info"), None) for f in folders)
 
 
 def named(value: Any) -> str | None:

@@ -104,7 +104,7 @@ def voxel_spacing(image: Tensor) -> list[float]:
     if not isinstance(image, MetaTensor):
         return [1.0] * (image.ndim - 1)
     unit = unit_of_meta(image.meta)
-    spacing = [unit * size for size in image.pixdim.tolist()]
+    spacing = [unit * size for size in image.pixdim.tolist()][: image.ndim - 1]  # MONAI 1.6.0 has three of a picture, too
     check_voxel_size(np.diag([*spacing, 1.0][:3]), str(image.meta.get("filename_or_obj", "the image")))
     return spacing
 

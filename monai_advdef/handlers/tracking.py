@@ -6,11 +6,15 @@ import logging
 import os
 import time
 from contextlib import ExitStack, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import mlflow
 from ignite.engine import Events
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from monai.handlers import MLFlowHandler
 
 from monai_advdef.handlers.cell import Engine
@@ -24,6 +28,28 @@ from monai_advdef.switches import as_written
 
 logger = logging.getLogger(__name__)
 OWNER = "monai_advdef."  # begins the tags that name the process of a run
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A run of MLflow whose children the runs are that begin while it is set as :data:`PARENT`.
+
+    Args:
+        run: its id.
+        experiment: name of its experiment, in which its children are, too.
+        name: what its children are called.
+        tags: of its children.
+        children: ids of those that have begun.
+    """
+
+    run: str
+    experiment: str
+    name: str
+    tags: dict[str, str] = field(default_factory=dict)
+    children: list[str] = field(default_factory=list)
+
+
+PARENT: ContextVar[Parent | None] = ContextVar("parent", default=None)
 
 
 def store(output_dir: str | os.PathLike[str]) -> str:
@@ -54,7 +80,8 @@ class TrainingTracker(MLFlowHandler):
         output_dir: where the SQLite store goes unless ``tracking_uri`` is given; ``MLFLOW_TRACKING_URI`` in the environment wins
             over both.
         run_name: what the run is called, with the time behind it.
-        kwargs: for MONAI's ``MLFlowHandler``.
+        kwargs: for MONAI's ``MLFlowHandler``; ``artifact_location`` is where the files of a new experiment go (default: ``mlruns``
+            beside an SQLite store, and for a server where it puts them).
 
     Raises:
         ValueError: a tracking URI that is a folder, or of a scheme that MLflow does not know.
@@ -69,7 +96,8 @@ class TrainingTracker(MLFlowHandler):
     ) -> None:
         told = os.environ.get("MLFLOW_TRACKING_URI", "").strip(" \t\r\n'\"")  # a list of variables for a container keeps quotes
         self.store = TrackingStore(told or tracking_uri or store(output_dir), self.kept)
-        settings = {"artifact_location": self.store.artifacts, **kwargs, "run_name": run_name, "close_on_complete": True}
+        self.artifacts_in = kwargs.pop("artifact_location", None) or self.store.artifacts  # MONAI 1.6.0 knows no such argument
+        settings = {**kwargs, "run_name": run_name, "close_on_complete": True}
         with no_uri():  # MONAI makes a client at once; ours is made when the run starts, and replaces it
             super().__init__(tracking_uri="http://localhost", **settings)
         self.experiment_name = experiment_name(self.experiment_name)
@@ -96,12 +124,20 @@ class TrainingTracker(MLFlowHandler):
         self.store.attempt("its parameters", lambda: super(TrainingTracker, self).start(engine))
 
     def _new_run(self) -> Any:
+        parent = PARENT.get()
+        if parent is not None:
+            self.experiment_name = parent.experiment
         self._set_experiment()
         assert self.experiment is not None
         self._close_left_open(self.experiment.experiment_id)
-        name = f"{self.run_name} {time.strftime('%Y-%m-%d %H:%M:%S')}"
+        name = f"{self.run_name if parent is None else parent.name} {time.strftime('%Y-%m-%d %H:%M:%S')}"
         tags = {OWNER + key: str(value) for key, value in vars(me()).items()}
-        return self.client.create_run(self.experiment.experiment_id, run_name=name, tags=tags)
+        if parent is None:
+            return self.client.create_run(self.experiment.experiment_id, run_name=name, tags=tags)
+        tags |= {MLFLOW_PARENT_RUN_ID: parent.run, **parent.tags}
+        made = self.client.create_run(self.experiment.experiment_id, run_name=name, tags=tags)
+        parent.children.append(made.info.run_id)
+        return made
 
     def _set_experiment(self) -> None:
         """Find or make the experiment; one that was deleted is restored, for MLflow gives its name to no other."""
@@ -109,6 +145,12 @@ class TrainingTracker(MLFlowHandler):
         if found is not None and found.lifecycle_stage == mlflow.entities.LifecycleStage.DELETED:
             logger.warning("MLflow's experiment %r was deleted and is restored for this run", found.name)
             self.client.restore_experiment(found.experiment_id)
+        if found is None:
+            try:
+                self.client.create_experiment(self.experiment_name, artifact_location=self.artifacts_in)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # of another process, in this very moment
+                    raise
         super()._set_experiment()
 
     def _close_left_open(self, experiment: str) -> None:
@@ -189,10 +231,17 @@ class EvaluationTracker(TrainingTracker):
         """Parameters, metrics and artifacts of the evaluation that has just been recorded."""
         self._log("its parameters", lambda: self._log_params({**self.of.columns, "weights": self.of.cell["weights"]}))
         self._log("its metrics", lambda: self._log_metrics(self._summary()))
+        self._log("its digests", self._tag_digests)
         verdicts = getattr(engine.state, "verdicts", None)
         if verdicts:
             self._log("its verdicts", lambda: self._tag(verdicts))
         self._log("its artifacts", self._log_files)
+
+    def _tag_digests(self) -> None:
+        """What was evaluated, to be searched for: digests of data, weights and the whole configuration."""
+        told = {"data": self.of.columns["data"], "weights": self.of.cell["weights"], "configuration": self.of.fingerprint}
+        tags = [mlflow.entities.RunTag(f"digest {name}", value) for name, value in told.items()]
+        self.client.log_batch(self.cur_run.info.run_id, tags=tags)
 
     def _tag(self, verdicts: list[dict[str, Any]]) -> None:
         """The verdict of every check, and as ``checks`` the worst of them."""

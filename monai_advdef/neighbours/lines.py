@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -49,17 +50,30 @@ class OwnedLines:
         self._written.update(text.encode())
         self._size += len(text.encode())
 
-    def lines(self) -> list[str]:
-        """All lines, read from the disk; nothing is added afterwards.
+    def lines(self) -> Iterator[str]:
+        """All lines, one after the other from the disk; nothing is added afterwards.
 
         Raises:
-            Disturbed: they are not those that were written.
+            Disturbed: they are not those that were written; before the first is given, and where one changes meanwhile at the end.
         """
         self._file.close()
-        read = self._part.read_bytes() if self._part.exists() else b""
-        if hashlib.sha256(read).digest() != self._written.digest():
+        read = hashlib.sha256()
+        if self._part.exists():
+            with self._part.open("rb") as file:
+                for block in iter(lambda: file.read(1 << 20), b""):
+                    read.update(block)
+        self._require(read)
+        again = hashlib.sha256()
+        if self._size:
+            with self._part.open("rb") as file:
+                for line in file:
+                    again.update(line)
+                    yield line.decode().rstrip("\n")
+        self._require(again)
+
+    def _require(self, read: hashlib._Hash) -> None:
+        if read.digest() != self._written.digest():
             raise self._disturbed(f"does not hold the {self._size} bytes that were written")
-        return read.decode().splitlines()
 
     def release(self) -> None:
         """Leave the file to the next writer, as it is."""

@@ -71,12 +71,15 @@ def _check_size(row: dict) -> None:
         )
 
 
-def refuse_twice(known: set[tuple], row: dict) -> None:
-    """Refuse a second row of one case, class and metric in one cell: no reader could tell which of the two counts."""
+def refuse_twice(known: set[tuple], fresh: set[tuple], row: dict) -> None:
+    """Refuse a second row of one case, class and metric in one cell: no reader could tell which of the two counts.
+
+    It is looked for among those ``known`` and the ``fresh`` ones, and joins these.
+    """
     key = tuple(row[name] for name in KEY)
-    if key in known:
+    if key in known or key in fresh:
         raise ValueError(
             f"case {row['case']} has a second {row['metric']} of class {row['class']!r} in cell {row['fingerprint']}; give every "
             "case a 'case' of its own in the data list, and evaluate it whole"
         )
-    known.add(key)
+    fresh.add(key)

@@ -6,7 +6,9 @@ import errno
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,15 @@ import pyarrow.parquet as pq
 from monai_advdef.neighbours import Disturbed, OwnedLines, remedy
 from monai_advdef.records.files import CELL, RecordError, read_cell
 from monai_advdef.records.rows import SCHEMA, check_row, refuse_twice
+
+PIECE = 5000
+"""Rows that are turned into a table at a time: a cell of any size is closed in the same memory."""
+
+
+def _pieces(rows: Iterable[dict]) -> Iterator[list[dict]]:
+    rows = iter(rows)
+    while piece := list(islice(rows, PIECE)):
+        yield piece
 
 
 def fingerprint(config: dict) -> str:
@@ -80,18 +91,19 @@ class RecordWriter(OwnedLines):
 
     def add(self, rows: list[dict]) -> None:
         """Check the rows and append them to the part file at once."""
-        lines, recorded = [], set(self._recorded)
+        lines: list[str] = []
+        recorded: set[tuple] = set()
         for row in rows:
             checked = check_row(row)
             if checked["fingerprint"] != self.fingerprint:
                 raise ValueError(f"fingerprint of a row is {checked['fingerprint']!r}, but this cell is {self.fingerprint!r}")
-            refuse_twice(recorded, checked)
+            refuse_twice(self._recorded, recorded, checked)
             lines.append(json.dumps(checked) + "\n")
         try:
             self.append("".join(lines))
         except OSError as error:
             raise self._failure(self._part, error) from error
-        self._recorded = recorded
+        self._recorded |= recorded
 
     def close(self) -> Path:
         """Turn the recorded rows into the finished table, atomically, once it reads as it was recorded. Returns its path.
@@ -101,7 +113,7 @@ class RecordWriter(OwnedLines):
             ValueError: there is no row.
         """
         try:
-            return self._finish(self.lines())
+            return self._finish()
         except RecordError:
             raise
         except OSError as error:
@@ -109,15 +121,18 @@ class RecordWriter(OwnedLines):
         finally:
             self.release()
 
-    def _finish(self, lines: list[str]) -> Path:
-        if not lines:
+    def _finish(self) -> Path:
+        if not self._recorded:
             raise ValueError(
                 f"no rows were recorded for cell {self.fingerprint}; check that the evaluation ran over at least one case"
             )
         table, facts = self._part.with_suffix(".parquet"), self._part.with_suffix(".json")
         facts.write_text(self._facts, encoding="utf-8")
-        pq.write_table(pa.Table.from_pylist([json.loads(line) for line in lines], schema=SCHEMA), table)
-        if [json.dumps(row) for row in read_cell(table).to_pylist()] != lines:
+        with pq.ParquetWriter(table, SCHEMA) as file:
+            for rows in _pieces(map(json.loads, self.lines())):
+                file.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
+        found = (json.dumps(row) for part in read_cell(table).to_batches(PIECE) for row in part.to_pylist())
+        if any(ours != line for ours, line in zip_longest(found, self.lines())):
             raise self._disturbed(f"and {table.name} made of it do not hold the same rows")
         os.replace(facts, self._provenance)
         os.replace(table, self.path)

@@ -85,7 +85,8 @@ class Config:
         return node
 
     def put(self, id: str, value: Any) -> None:
-        """Change what stands at an id; the overlay says so."""
+        """Change what stands at an id, in either of MONAI's forms (``a#b``, ``a::b``); the overlay says so."""
+        id = ReferenceResolver.normalize_id(id)
         *path, last = id.split(SEP)
         node: Any = self.get(SEP.join(path)) if path else self.tree
         node[int(last) if isinstance(node, list) else last] = value

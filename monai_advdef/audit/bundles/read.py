@@ -25,7 +25,7 @@ from monai_advdef.audit.bundles.regions import label_on_input, spread_label, who
 from monai_advdef.audit.bundles.settle import settle
 from monai_advdef.audit.bundles.spare import one_chain, without_spare
 from monai_advdef.audit.bundles.weights import Weights, find_weights, read_weights
-from monai_advdef.audit.plan import default_device
+from monai_advdef.audit.plan import device_of
 from monai_advdef.audit.reading import AuditOptions, Reading
 from monai_advdef.errors import DataError, nearest
 
@@ -83,7 +83,7 @@ class _Reader:
         self.bundle, self.choice, self.options, self.network = bundle, choice, options, network
         self.evaluator = choice.evaluator
         self.config = Config(choice.files, bundle.root, bundle.metadata, None if options.trust else require_pure)
-        self.device = options.device or default_device()
+        self.device = device_of(options.device)
         self.head: Head | None = None
         self.made = Reading(name=bundle.name, kind=kind, root=bundle.root, scripts=options.trust, files=list(choice.files))
         self.made.stated = units_stated(bundle, options.dataset_dir)

@@ -9,7 +9,7 @@ import torch
 from monai_advdef.audit.bundles.chain import keys_of, parts, put_parts, target
 from monai_advdef.audit.bundles.config import Config
 from monai_advdef.audit.scoring.forms import is_background
-from monai_advdef.errors import DataError, reason
+from monai_advdef.errors import DataError, reason, root_of
 
 Case = dict[str, Any]
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif")
@@ -86,9 +86,9 @@ def _made(config: Config, transform: str, case: Case) -> Any:
     except DataError:
         raise
     except Exception as error:
-        raise DataError(
-            f"{config.source(transform)} fails on the case {case.get('case', '')}: {reason(error)}; correct it"
-        ) from error
+        cause = root_of(error)
+        told = f"{type(cause).__name__}: {reason(cause)}"
+        raise DataError(f"{config.source(transform)} fails on the case {case.get('case', '')}: {told}; correct it") from error
 
 
 def _only_once(config: Config, post: str, label: str) -> None:

@@ -72,8 +72,8 @@ def pseudonyms(cases: Sequence[Mapping[str, Any]], *, image_key: str = "image") 
 
 
 def content(image: Any, name: str = "the image") -> str:
-    """Ten hexadecimal digits of what an image holds: of an array its entries, of a file its length and the bytes at eight places, of
-    a folder or a list all files in it.
+    """Ten hexadecimal digits of what an image holds: of an array its entries and where they lie, of a file its length and the bytes
+    at eight places, of a folder or a list all files in it.
 
     Raises:
         DataError: a file that cannot be read, or neither a file nor an array.
@@ -103,6 +103,8 @@ def _parts(image: Any) -> Iterator[bytes]:
             raise DataError(f"an image is a {type(image).__name__}, neither a file nor an array; give its file")
         yield f"{array.shape}{array.dtype}".encode()
         yield array.tobytes()
+        if (affine := getattr(image, "affine", None)) is not None:  # the same voxels of another size are another image
+            yield np.asarray(affine.cpu(), dtype=float).tobytes()
 
 
 def _looked_at(path: Path) -> Iterator[bytes]:

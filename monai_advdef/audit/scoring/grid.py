@@ -112,7 +112,7 @@ class OnFileGrid(Transform):
 
     def _labelled(self, data: Mapping[str, Any], pred: MetaTensor) -> MetaTensor:
         """The label on the file's grid, which is the prediction's."""
-        file, name = file_grid(data["fed"]), str(data["fed"].meta.get("filename_or_obj", "the image"))
+        file, name = file_grid(data["fed"]), str(data["fed"].meta.get("filename_or_obj", f"the image of case {data[CASE]!r}"))
         label = on_grid(self.labels(data), grid_of(pred) if file is None else file, name)
         label.meta = {**{k: pred.meta[k] for k in KEPT if k in pred.meta}, **label.meta}
         if tuple(pred.shape[1:]) != tuple(label.shape[1:]):

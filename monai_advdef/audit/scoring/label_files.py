@@ -16,7 +16,7 @@ from monai_advdef.audit.scoring.forms import settled
 from monai_advdef.audit.scoring.way_back import file_grid, grid_of, moves, steps
 from monai_advdef.data.volume_files import whole_values
 from monai_advdef.dicom.series_subject import Grid, check_same_grid, turned_onto
-from monai_advdef.errors import DataError, reason
+from monai_advdef.errors import DataError, reason, root_of
 
 CASE = "case"
 
@@ -49,19 +49,8 @@ class LabelFiles:
     ) -> None:
         self.image_key, self.label_key, self.classes, self.activation = image_key, label_key, list(classes), activation
         self.entries = {str(c[CASE]): {k: v for k, v in c.items() if k != image_key} for c in cases}
-        after = [
-            t for t in steps(postprocessing) if label_key in getattr(t, "keys", ()) and not isinstance(t, (Invertd, SaveImaged))
-        ]
-        still = [t for t in [*steps(preprocessing), *after] if not moves(t)]
-        self.chain = Compose([self._without_encoding(t) for t in still])
-
-    def _without_encoding(self, transform: Any) -> Any:
-        """Of 105 classes a mask each does not fit into memory at the size of a file, and a class map says the same."""
-        if self.activation != "softmax" or not isinstance(transform, AsDiscreted):
-            return transform
-        plain = copy.copy(transform)
-        plain.to_onehot = [None] * len(plain.to_onehot)
-        return plain
+        before = [t for t in steps(preprocessing) if not moves(t)]
+        self.chain = Compose([without_encoding(t, activation) for t in before] + label_steps(postprocessing, label_key, activation))
 
     def _read(self, entry: Mapping[str, Any], image: Any, what: str) -> Any:
         """What the chain makes of the label; with the image, too, where a transform of the bundle's own cannot do without."""
@@ -71,12 +60,12 @@ class LabelFiles:
             except Exception as error:  # of any reader and transform
                 first = error
         try:
-            if image is not None and isinstance(_root(first), KeyError):
+            if image is not None and isinstance(root_of(first), KeyError):
                 return self.chain({**entry, self.image_key: image})[self.label_key]
         except Exception as error:
             first = error
         raise DataError(
-            f"{what} cannot be read as the bundle reads it ({_told(_root(first))}); check the file and the transforms of the label"
+            f"{what} cannot be read as the bundle reads it ({reason(root_of(first))}); check the file and the label's transforms"
         ) from first
 
     def own(self, data: Mapping[str, Any], left: Mapping[str, Any]) -> Any:
@@ -94,17 +83,17 @@ class LabelFiles:
         entry = self.entries.get(case)
         if entry is None or self.label_key not in entry:
             raise DataError(f"case {case!r} has no {self.label_key!r} in the data list; give it one, or audit with labels 'none'")
-        name = _named(entry[self.label_key])
+        name = f"{_named(entry[self.label_key])}, the label of case {case!r}"
         for file in _files(entry[self.label_key]):
             if not os.path.exists(file):
                 raise DataError(f"{file}, the label of case {case!r}, does not exist; fetch it, or correct the data list")
-        found = self._read(entry, data.get("files", {}).get(self.image_key), f"{name}, the label of case {case!r},")
+        found = self._read(entry, data.get("files", {}).get(self.image_key), f"{name},")
         if not isinstance(found, MetaTensor):
             raise DataError(f"{name}: the transforms of the label make a {type(found).__name__} of it, which has lost its affine")
         read, made = file_grid(found), tuple(found.shape[1:])
         if read is not None and read.shape[: len(made)] != made:
             raise DataError(
-                f"{name} is read with the size {read.shape}, and a transform that is none of MONAI's spatial ones makes it {made}; "
+                f"{name}, is read with the size {read.shape}, and a transform that is none of MONAI's spatial ones makes it {made}; "
                 "bring the label files into the form that the network is scored on"
             )
         try:
@@ -113,6 +102,21 @@ class LabelFiles:
         except ValueError as error:
             raise DataError(f"{name}: {error}") from error
         return MetaTensor(values).copy_meta_from(found)
+
+
+def label_steps(postprocessing: Any, label_key: str, activation: str) -> list[Any]:
+    """What a postprocessing does to labels, but for all that moves voxels: mapped values, single components."""
+    own = [t for t in steps(postprocessing) if label_key in getattr(t, "keys", ()) and not isinstance(t, (Invertd, SaveImaged))]
+    return [without_encoding(t, activation) for t in own if not moves(t)]
+
+
+def without_encoding(transform: Any, activation: str) -> Any:
+    """Of 105 classes a mask each does not fit into memory at the size of a file, and a class map says the same."""
+    if activation != "softmax" or not isinstance(transform, AsDiscreted):
+        return transform
+    plain = copy.copy(transform)
+    plain.to_onehot = [None] * len(plain.to_onehot)
+    return plain
 
 
 def on_grid(label: MetaTensor, grid: Grid, image: str) -> MetaTensor:
@@ -140,13 +144,3 @@ def _files(value: Any) -> list[str]:
 
 def _named(value: Any) -> str:
     return ", ".join(_files(value)) or "the label"
-
-
-def _root(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def _told(error: BaseException) -> str:
-    return reason(error) if isinstance(error, Exception) else type(error).__name__

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monai_advdef.report.evidence.gather import gather
+from monai_advdef.report.evidence.gathering import gather
 from monai_advdef.report.evidence.page import build_evidence
 
 __all__ = ["build_evidence", "gather"]

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from monai_advdef.neighbours import cannot_write, whole
 from monai_advdef.report import words
-from monai_advdef.report.evidence.gather import gather
+from monai_advdef.report.evidence.gathering import gather
 from monai_advdef.report.evidence.results import CLASS, CLEAN
 
 HERE = Path(__file__).parent

@@ -1,0 +1,1 @@
+"""What is made from the code and stands in the project: the public surface, and the licences of what is installed."""
