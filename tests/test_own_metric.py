@@ -129,6 +129,36 @@ def test_what_is_not_explained_is_said():
     assert explain(OwnScore("val_mean_dice", 0.504, "MeanDice", counted), 0.5, 0.5) == []
 
 
+def test_class_numbers_in_one_channel_are_scored_by_class_1_alone():
+    g = torch.Generator().manual_seed(2)
+    found, true = (torch.randint(0, 4, (3, 1, 9, 9), generator=g) for _ in range(2))
+    true[2][true[2] == 1] = 0
+    words = "it scores class 1 alone, as MONAI does of class numbers in one channel"
+    for cases in (slice(None), slice(2, 3)):
+        metric = DiceMetric(include_background=False)
+        metric(found[cases], true[cases])
+        counted = ways_of_counting([_dice(f, t, 4) for f, t in zip(found[cases], true[cases])], background=True)
+        assert counted[words] == pytest.approx(float(metric.aggregate()), abs=1e-6)
+
+
+def test_a_metric_that_fails_ends_neither_the_others_nor_the_audit(tmp_path):
+    entry, before, _ = bundle(tmp_path, False)
+    after = Compose([Invertd("pred", before, "image", nearest_interp=True), AsDiscreted("pred", argmax=True)])  # not of the label
+    dice = MeanDice(include_background=False, num_classes=3, output_transform=from_engine(["pred", "label"]))
+    share = Average(output_transform=lambda out: float((out[0]["pred"] > 0).float().mean()))
+    own = OwnMetric({"val_mean_dice": dice, "share": share}, ["one", "two"])
+    labels = LabelFiles([entry], before, after, classes=["one", "two"])
+    SupervisedEvaluator(
+        device=torch.device("cpu"),
+        network=Threshold((70.0, 165.0)),
+        val_data_loader=DataLoader(AuditDataset([entry], before, before), batch_size=1),
+        postprocessing=OnFileGrid(AsDeployed(after), before, labels, classes=["one", "two"]),
+        val_handlers=[own],
+    ).run()
+    assert [s.name for s in own.scores] == ["share"]
+    assert own.failed.keys() == {"val_mean_dice"} and "size" in own.failed["val_mean_dice"]
+
+
 def test_several_metrics_and_none(tmp_path):
     entry, before, after = bundle(tmp_path, False)
     iou = MeanIoUHandler(include_background=False, output_transform=from_engine(["pred", "label"]))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 from zoo import endoscopy, gliomas, prostate, spleen, ventricle
-from zoo.workflow import training
+from zoo.workflow import inference, training
 from zoo.write import volume
 
 from monai_advdef.audit.bundles import read_bundle
@@ -235,3 +235,32 @@ def test_what_metadata_and_data_set_say_of_the_unit_is_passed_on(given: Any) -> 
     assert [(s.unit, s.sure) for s in read(bundle, data).stated] == [("σ", True)]
     (data / "dataset.json").write_text(json.dumps({"modality": {"0": "CT"}}))
     assert [s.source for s in read(bundle, data).stated][0] == "modality CT in dataset.json"
+
+
+@pytest.mark.parametrize(("evaluated", "high"), [(False, 164), (False, 99), (True, 99)])
+def test_a_validation_of_a_training_that_scales_otherwise_than_the_inference(given: Any, evaluated: bool, high: int) -> None:
+    bundle, data = given("spleen")
+    window = {"a_min": -57.0, "a_max": high, "b_min": 0.0, "b_max": 1.0, "clip": True}
+    before = [("LoadImaged", {"keys": "image"}), ("EnsureChannelFirstd", {"keys": "image"})]
+    use = inference(
+        ["glob"],
+        spleen.NETWORK,
+        [*before, ("ScaleIntensityRanged", {"keys": "@image_key", **window})],
+        {"_target_": "SlidingWindowInferer", "roi_size": [16, 16, 8]},
+        [("Activationsd", {"keys": "pred", "softmax": True}), ("AsDiscreted", {"keys": "pred", "argmax": True})],
+        image_key="image",
+        dataset_dir="/workspace/data",
+        datalist="$list(sorted(glob.glob(@dataset_dir + '/imagesTr/*.nii.gz')))",
+    )
+    (bundle / "configs" / "inference.json").write_text(json.dumps(use))
+    if not evaluated:
+        (bundle / "configs" / "evaluate.json").unlink()
+    reading = read(bundle, data)
+    used = reading.facts[0].value
+    assert ("inference" in used) == (not evaluated and high == 99)
+    told = [note for note in reading.notes if "the inference by other numbers" in note]
+    assert len(told) == (high == 99) and all("scales images by ScaleIntensityRange" in note for note in told)
+    if "inference" in used:
+        (data / "imagesTr").rename(data / "images_of_mine")
+        with pytest.raises(DataError, match=r"(?s)the inference by other numbers.*names no file.*names no file"):
+            read(bundle, data)

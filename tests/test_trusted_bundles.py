@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pickle
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import torch
 from zoo import spleen
 
 from monai_advdef.audit.bundles import read_bundle
+from monai_advdef.audit.bundles.folder import find_scripts
 from monai_advdef.audit.reading import AuditOptions, Reading
 from monai_advdef.audit.socket import plugged
 from monai_advdef.errors import DataError
@@ -167,3 +170,17 @@ def test_modules_are_looked_for_in_a_bundle_that_is_trusted_alone(trust: bool, t
     bundle, data = spleen.build(tmp_path)
     config = plugged(read(bundle, data, tmp_path, trust=trust), str(tmp_path / "out"), "cpu")
     assert (config["bundle_root"] == str(bundle.resolve())) is trust
+
+
+def test_scripts_of_one_bundle_are_not_those_of_another(tmp_path: Path, monkeypatch: Any) -> None:
+    """Folders without ``__init__.py``, whose path Python works out anew from their parent's."""
+    for name in ("one", "two"):
+        place = tmp_path / name / "scripts" / "networks"
+        place.mkdir(parents=True)
+        (place / "net.py").write_text(f"NAME = {name!r}\n")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for name in ("one", "two", "two", "one"):
+        find_scripts(tmp_path / name)
+        assert importlib.import_module("scripts.networks.net").NAME == name
+    for name in [name for name in sys.modules if name.split(".")[0] == "scripts"]:
+        del sys.modules[name]

@@ -270,6 +270,9 @@ class _Course:
         means = {name: float(rows.loc[rows["metric"] == name, "value"].mean()) for name in ("network_dice", "dice")}
         for score in own.scores:
             self.made.facts.append(Fact(f"own {score.name}", f"{score.value:.4f}, clean", "the model's own evaluation"))
+        for name, why in own.failed.items():
+            self.made.facts.append(Fact(f"own {name}", "cannot be computed", "the model's own evaluation"))
+            self.made.notes.append(f"the model's own key metric {name} fails on what its postprocessing leaves ({why})")
         told = [note for score in own.scores for note in explain(score, means["network_dice"], means["dice"])]
         apart = grids_apart(means["network_dice"], means["dice"])
         self.made.notes += told or [apart] * bool(apart)

@@ -31,6 +31,11 @@ class Choice:
     evaluator: str
     use: bool
 
+    @property
+    def overlaid(self) -> bool:
+        """Whether it is more than the validation of a training: a file for evaluation goes over it, or it is one."""
+        return len(self.files) > 1 or not self.files[0].stem.startswith("train")
+
 
 def choices(bundle: Bundle) -> list[Choice]:
     """What a bundle can be audited by, the evaluation on labels first.

@@ -125,10 +125,10 @@ def unpacked(archive: Path, folder: Path) -> Path:
 
 def find_scripts(root: Path) -> None:
     """Let ``scripts`` mean the bundle's own from now on, not those of a bundle that was read before."""
-    for name, module in list(sys.modules.items()):
-        own = name == "scripts" or name.startswith("scripts.")
-        places = [*getattr(module, "__path__", ()), getattr(module, "__file__", None) or ""] if own else []
-        if own and not any(place and Path(place).resolve().is_relative_to(root) for place in places):
+    held = {name: m for name, m in list(sys.modules.items()) if name == "scripts" or name.startswith("scripts.")}
+    places = {name: [*getattr(m, "__path__", ()), getattr(m, "__file__", None) or ""] for name, m in held.items()}
+    for name, found in places.items():  # all of them read before: a folder without __init__.py finds its own by its parent
+        if not any(place and Path(place).resolve().is_relative_to(root) for place in found):
             del sys.modules[name]
     if str(root) in sys.path:
         sys.path.remove(str(root))

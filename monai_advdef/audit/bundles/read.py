@@ -9,9 +9,9 @@ from torch import nn
 
 from monai_advdef.audit.bundles.cases import Cases, NoList, data_of, filled, named, own_cases, point_at, scans, with_labels
 from monai_advdef.audit.bundles.chain import SAVERS, keys_of, parts, target, without
-from monai_advdef.audit.bundles.choose import Choice, choices
+from monai_advdef.audit.bundles.choose import Choice
 from monai_advdef.audit.bundles.config import SEP, Config
-from monai_advdef.audit.bundles.facts import shortened, told_parts
+from monai_advdef.audit.bundles.facts import deployed_first, otherwise_in_use, shortened, told_parts
 from monai_advdef.audit.bundles.folder import Bundle, find_scripts, open_bundle, units_stated
 from monai_advdef.audit.bundles.guard import require_pure
 from monai_advdef.audit.bundles.head import activation, channels_of, classes
@@ -58,10 +58,8 @@ def read_workflow(bundle: Bundle, options: AuditOptions, network: dict[str, Any]
     """
     if options.trust:
         find_scripts(bundle.root)
-    refused: list[DataError] = []
-    found = choices(bundle)
-    if options.unlabelled:
-        found = sorted(found, key=lambda choice: not choice.use)
+    found, told = deployed_first(bundle, options.unlabelled, None if options.trust else require_pure)
+    refused = [DataError(why) for why in told]
     for choice in found:
         try:
             return _Reader(bundle, choice, options, network, kind).read([str(error) for error in refused])
@@ -103,7 +101,8 @@ class _Reader:
     def read(self, refused: list[str]) -> Reading:
         """The reading; ``refused`` tells why the configurations before this one were not taken."""
         made, config = self.made, self.config
-        made.notes += [f"not audited by its evaluation: {reason}" for reason in refused]
+        made.notes += [f"not audited by its {'evaluation' if self.choice.use else 'inference'}: {reason}" for reason in refused]
+        made.notes += [why] if (why := otherwise_in_use(self.bundle, self.choice, config.guard)) and why not in refused else []
         made.tell("configuration", ", ".join(config.name_of(f) for f in self.choice.files), "configs/")
         data, transform = self._data_ids()
         made.notes += require_promptless(config, self.evaluator, transform)

@@ -16,6 +16,7 @@ from torch import Tensor
 from monai_advdef.audit.scoring.forms import background_first
 from monai_advdef.audit.scoring.grid import LEFT, OWN_LABEL, OWN_PRED
 from monai_advdef.audit.scoring.scores import APART
+from monai_advdef.errors import reason
 from monai_advdef.handlers.cell import Engine, items_of
 from monai_advdef.switches import as_written
 
@@ -40,7 +41,8 @@ class OwnScore:
 class OwnMetric:
     """Attaches a model's own key metric to what its own postprocessing left, before that is brought to the files' grid.
 
-    The metric's handlers run in an engine of their own that sees, case by case, the model's own keys.
+    Each metric's handlers run in an engine of their own that sees, case by case, the model's own keys. What they come to is in
+    ``scores``; why one cannot be computed in ``failed``.
 
     Args:
         metrics: name -> handler (MONAI's ``MeanDice``, an ignite metric), as an evaluator takes them; ``None`` or none: nothing.
@@ -57,9 +59,10 @@ class OwnMetric:
         self.classes = len(classes) + 1 if activation == "softmax" else None
         self.background = activation == "softmax" or background_first(classes, activation)
         self.scores: list[OwnScore] = []
-        self._shadow = Ignite(lambda engine, batch: batch)
+        self.failed: dict[str, str] = {}
+        self._shadows = {name: Ignite(lambda engine, batch: batch) for name in self.metrics}
         for name, metric in self.metrics.items():
-            metric.attach(self._shadow, name)
+            metric.attach(self._shadows[name], name)
         self._table: list[tuple[np.ndarray, np.ndarray]] = []
 
     def attach(self, engine: Engine) -> None:
@@ -70,25 +73,39 @@ class OwnMetric:
 
     def started(self, engine: Engine) -> None:
         """Begin anew."""
-        self.scores, self._table = [], []
-        self._shadow.state.metrics = {}
-        self._shadow.state.epoch_length = engine.state.epoch_length
-        self._shadow.fire_event(Events.EPOCH_STARTED)
+        self.scores, self.failed, self._table = [], {}, []
+        for shadow in self._shadows.values():
+            shadow.state.metrics = {}
+            shadow.state.epoch_length = engine.state.epoch_length
+        self._fire(Events.EPOCH_STARTED)
 
     def __call__(self, engine: Engine) -> None:
         outputs = items_of(engine.state.output)
         self._table += [_dice(output[OWN_PRED], output[OWN_LABEL], self.classes) for output in outputs]
-        self._shadow.state.iteration, self._shadow.state.batch = engine.state.iteration, engine.state.batch
-        self._shadow.state.output = [output[LEFT] for output in outputs]  # type: ignore[assignment]
-        self._shadow.fire_event(Events.ITERATION_STARTED)
-        self._shadow.fire_event(Events.ITERATION_COMPLETED)
+        for shadow in self._shadows.values():
+            shadow.state.iteration, shadow.state.batch = engine.state.iteration, engine.state.batch
+            shadow.state.output = [output[LEFT] for output in outputs]  # type: ignore[assignment]
+        self._fire(Events.ITERATION_STARTED)
+        self._fire(Events.ITERATION_COMPLETED)
+
+    def _fire(self, event: Events) -> None:
+        """One metric that fails, as it would in the model's own evaluation, ends neither the audit nor the others."""
+        for name, shadow in self._shadows.items():
+            if name in self.failed:
+                continue
+            try:
+                shadow.fire_event(event)
+            except (RuntimeError, ValueError, KeyError, TypeError, IndexError) as error:
+                self.failed[name] = f"{type(error).__name__}: {reason(error)}"
 
     def completed(self, engine: Engine) -> None:
         """Read the metrics."""
-        self._shadow.fire_event(Events.EPOCH_COMPLETED)
+        self._fire(Events.EPOCH_COMPLETED)
         counted = ways_of_counting(self._table, background=self.background)
         for name, metric in self.metrics.items():
-            value = torch.as_tensor(self._shadow.state.metrics[name]).double()
+            if name in self.failed:
+                continue
+            value = torch.as_tensor(self._shadows[name].state.metrics[name]).double()
             self.scores.append(OwnScore(name, float(value.nanmean()), type(metric).__name__, counted, self.inverted))
 
 
@@ -123,6 +140,9 @@ def ways_of_counting(table: Sequence[tuple[np.ndarray, np.ndarray]], *, backgrou
     found |= {part: filled[:, other].mean(), f"{part}, and {absent}": _by_case(held[:, other])}
     by_class = f"{absent}, and averages the cases of each class first"
     found |= {by_class: _by_case(held[:, fore].T), f"{part}; {by_class}": _by_case(held[:, other].T)}
+    if background and dice.shape[1] > 2:  # of class numbers in one channel MONAI scores those that are 1; where there are none, 0
+        alone = _by_case(held[:, 1:2])
+        found["it scores class 1 alone, as MONAI does of class numbers in one channel"] = 0.0 if np.isnan(alone) else alone
     return {words: float(value) for words, value in found.items()}
 
 
