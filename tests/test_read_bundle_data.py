@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from monai.bundle import ConfigParser
-from zoo import endoscopy, gliomas, prostate, spleen, ventricle
+from zoo import endoscopy, gliomas, pediatric, prostate, spleen, ventricle
 from zoo.workflow import training
 from zoo.write import volume
 
@@ -198,3 +198,15 @@ def test_folders_of_other_names(given: Any) -> None:
 def test_a_pattern_that_begins_with_its_placeholder() -> None:
     options = AuditOptions(output_dir="out", images="{case}/ct.nii.gz", labels="['{case}/a.nii.gz', '{case}/b.nii.gz']")
     assert (options.images, options.labels) == (["{case}/ct.nii.gz"], ["{case}/a.nii.gz", "{case}/b.nii.gz"])
+
+
+def test_a_label_that_is_called_like_its_image(tmp_path: Path) -> None:
+    """A list of absolute paths; the user gives the folder of the images, or that of the labels, as the bundle itself does."""
+    bundle, data = pediatric.build(tmp_path)
+    for folder in (data, data / "TS_split" / "test"):
+        cases = read(bundle, folder).overlay["deployed"]["cases"]
+        assert [c["image"] for c in cases] == [str(data / f"TS{i}.nii.gz") for i in range(2)]
+        assert [c["label"] for c in cases] == [str(data / "TS_split" / "test" / f"TS{i}.nii.gz") for i in range(2)]
+    alone = Path(shutil.copytree(data / "TS_split" / "test", tmp_path / "alone"))
+    with pytest.raises(DataError, match=r"names .*/TS0\.nii\.gz and .*/TS_split/test/TS0\.nii\.gz, .* both lead to one file; .*--dataset_dir"):
+        read(bundle, alone)

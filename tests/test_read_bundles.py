@@ -90,7 +90,7 @@ def stock(reading: Reading, data: Path, given: dict[str, Any]) -> torch.Tensor:
     listed = reading.root / "configs" / "TS_test.json"
     if listed.is_file():  # a list with the paths of another machine
         local = reading.root / "configs" / "local.json"
-        local.write_text(listed.read_text().replace("/processed/Public/CT_TotalSegmentator/TS_split", str(data)))
+        local.write_text(listed.read_text().replace("/processed/Public/CT_TotalSegmentator", str(data)))
         folders["data_list_file_path"] = str(local)
     workflow = ConfigWorkflow(
         [str(f) for f in reading.files],
