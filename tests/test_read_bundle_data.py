@@ -208,5 +208,5 @@ def test_a_label_that_is_called_like_its_image(tmp_path: Path) -> None:
         assert [c["image"] for c in cases] == [str(data / f"TS{i}.nii.gz") for i in range(2)]
         assert [c["label"] for c in cases] == [str(data / "TS_split" / "test" / f"TS{i}.nii.gz") for i in range(2)]
     alone = Path(shutil.copytree(data / "TS_split" / "test", tmp_path / "alone"))
-    with pytest.raises(DataError, match=r"names .*/TS0\.nii\.gz and .*/TS_split/test/TS0\.nii\.gz, .* both lead to one file; .*--dataset_dir"):
+    with pytest.raises(DataError, match=r"Segmentator/TS0.nii.gz and .*/TS_split/test/TS0.nii.gz, .* both lead to one file; .*--d"):
         read(bundle, alone)

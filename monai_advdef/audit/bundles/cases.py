@@ -119,7 +119,7 @@ def own_cases(config: Config, data_id: str, options: AuditOptions, label_key: st
         raise NoList(f"{where} is not a list of cases {{key: file}}, it holds a {type(data[0]).__name__}")
     folder = Path(options.dataset_dir).expanduser().resolve()
     held = [{_text(key): value for key, value in item.items()} for item in data]
-    for stated in ([*_stated(config), None]):
+    for stated in [*_stated(config), None]:
         found = Files(folder, config.root, stated)
         items = [{k: found.of(v) for k, v in item.items() if not (options.unlabelled and k == label_key)} for item in held]
         if not found.lost and not found.twice:
