@@ -27,6 +27,7 @@ from monai_advdef.audit.bundles.spare import one_chain, without_spare
 from monai_advdef.audit.bundles.weights import Weights, find_weights, read_weights
 from monai_advdef.audit.plan import default_device
 from monai_advdef.audit.reading import AuditOptions, Reading
+from monai_advdef.audit.tail.stated import of_metadata
 from monai_advdef.errors import DataError, nearest
 
 KIND = "MONAI bundle"
@@ -88,6 +89,7 @@ class _Reader:
         self.device = options.device or default_device()
         self.head: Head | None = None
         self.made = Reading(name=bundle.name, kind=kind, root=bundle.root, scripts=options.trust, files=list(choice.files))
+        self.made.stated = [of_metadata(bundle.metadata, "configs/metadata.json")]
         for name, value in options.settings.items():
             above = name.rpartition(SEP)[0]
             if above and not isinstance(self.config.get(above), (dict, list)):
