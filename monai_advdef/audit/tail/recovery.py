@@ -93,7 +93,7 @@ def recover(
     eps: float | None = None,
     value_range: Sequence[float] | None = None,
 ) -> Recovered:
-    """The threat model of images: what is given, else what is stated, else what the files, the chain and the values show.
+    """The threat model of images: what is given, else what the files tell, else what is stated, else what chain and values show.
 
     A default range never excludes a case: where one lies outside, or not all of HU were looked at, it is each image's own. Where the
     tail has no gradient, or is not equal to what the deployed chain makes, eps moves the network's input by as much as the image's
