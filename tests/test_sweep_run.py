@@ -74,6 +74,12 @@ def test_status_and_report(swept, capsys):
     assert str(output / "study.csv") in capsys.readouterr().out
 
 
+def test_status_where_nothing_was_started(swept, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["sweep", str(swept[0]), "--status"]) == 2
+    assert f"{tmp_path / 'sweep' / 'small'} holds no sweep" in capsys.readouterr().err
+
+
 def test_dry_run_tells_passes_and_costs_and_records_nothing(swept, phantom_bundle, tmp_path, capsys):
     study, _, _ = swept
     assert main(["sweep", str(study), "--output_dir", str(tmp_path / "out"), "--dry_run", "--workers", "2"]) == 0

@@ -14,8 +14,6 @@ from monai_advdef.errors import DataError
 from monai_advdef.sweep import cells_of, read_study
 from monai_advdef.sweep.shards import part_of, shard_of
 
-STUDIES = sorted((home("workflows") / "sweeps").glob("*.yaml"))
-
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):

@@ -81,7 +81,7 @@ class AuditOptions(metaclass=AsWritten):
         for name in ("images", "labels", "classes", "gates"):
             given = getattr(self, name)
             object.__setattr__(self, name, [given] if isinstance(given, str) and given else list(given))
-        object.__setattr__(self, "overrides", _settings(self.overrides))
+        object.__setattr__(self, "overrides", typed_settings(self.overrides))
         if any(isinstance(size, bool) or not isinstance(size, (int, float)) or not size > 0 for size in self.sizes):
             raise ValueError(f"eps must be above 0 in units of the image, got {self.eps}; leave it away to have it recovered")
         if self.limit < 0:
@@ -107,8 +107,12 @@ class AuditOptions(metaclass=AsWritten):
         return list(self.labels) == [WITHOUT]
 
 
-def _settings(given: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
-    """``network=unet`` as a mapping, its value read as YAML reads it."""
+def typed_settings(given: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
+    """``network=unet`` as a mapping, its value read as YAML reads it.
+
+    Raises:
+        ValueError: a text without a name and ``=``.
+    """
     if isinstance(given, Mapping):
         return dict(given)
     found = {}

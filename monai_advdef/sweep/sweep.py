@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
+from monai_advdef.audit.reading import typed_settings
+from monai_advdef.errors import nearest
 from monai_advdef.neighbours import check_writable
 from monai_advdef.progress import Terminal
 from monai_advdef.study import quiet
@@ -24,6 +27,7 @@ from monai_advdef.sweep.study import Study, read_study
 from monai_advdef.sweep.tracking import StudyRun
 
 FINE, SUSPECT, UNFINISHED = 0, 1, 3
+ENGINES = ("process", "slurm", "ray")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +35,23 @@ class Ways:
     """How a sweep is run.
 
     Args:
-        workers: local processes; 0: in this one.
+        workers: local processes, or jobs of Slurm, or actors of Ray; 0: one of these, or this process itself.
+        engine: ``"process"``, ``"slurm"`` or ``"ray"``.
+        settings: of Slurm's jobs, see :func:`monai_advdef.sweep.slurm.run_jobs`, or of Ray's cluster.
         shard: ``"3/8"``, or empty: what a job array says, see :func:`monai_advdef.sweep.shards.shard_of`.
     """
 
     workers: int = 0
+    engine: str = ENGINES[0]
+    settings: Mapping[str, Any] | Sequence[str] = ()
     shard: str = ""
 
     def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise ValueError(f"there is no engine {self.engine!r}; {nearest(self.engine, ENGINES)}")
+        object.__setattr__(self, "settings", typed_settings(self.settings))
+        if self.settings and self.engine == ENGINES[0]:
+            raise ValueError("--set is for the jobs of --engine slurm or the cluster of --engine ray; leave it away")
         if self.workers < 0:
             raise ValueError(f"workers must be a number of processes, or 0 for none beside this one, got {self.workers}")
 
@@ -145,6 +158,16 @@ def code_of(states: Sequence[State]) -> int:
 
 
 def _engine(ways: Ways, study: Study, folder: Path, cells: Sequence[SweepCell], tell: Tell) -> None:
+    if ways.engine == "slurm":
+        from monai_advdef.sweep.slurm import run_jobs
+
+        return run_jobs(folder, cells, tell, max(1, ways.workers), typed_settings(ways.settings))
+    if ways.engine == "ray":
+        from monai_advdef.sweep.ray_engine import RayActors
+
+        number = min(max(1, ways.workers), len(cells))
+        actors = RayActors(folder, study.threads, number, typed_settings(ways.settings))
+        return run_workers(folder, cells, tell, actors, number)
     if not ways.workers:
         return run_here(folder, cells, tell)
     from monai_advdef.sweep.processes import Processes
