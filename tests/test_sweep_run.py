@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import re
+import shutil
 import signal
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -182,3 +185,25 @@ def test_a_folder_that_cannot_be_written_is_told_before_any_work(phantom_bundle,
     (tmp_path / "file").write_text("")
     assert main(["sweep", str(study), "--output_dir", str(tmp_path / "file")]) == 2
     assert "cannot write into output_dir" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_ends_the_sweep_with_words_and_keeps_what_is_done(swept, phantom_bundle, tmp_path, capsys, monkeypatch):
+    study, output, _ = swept
+    out = tmp_path / "out"
+    shutil.copytree(output, out, ignore=shutil.ignore_patterns("mlruns*"))
+    cells = Store(out).plan()[1]
+    (out / "sweep" / f"{cells[-1].id}.json").unlink()
+
+    @contextmanager
+    def full(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        yield
+
+    monkeypatch.setattr("monai_advdef.sweep.store.whole", full)
+    monkeypatch.setattr(Store, "start", lambda *_: 0)
+    assert main(["sweep", str(study), "--output_dir", str(out)]) == 3
+    assert (
+        "cannot write what became of unet, test, pgd, jpeg50 (No space left on device); free some space" in capsys.readouterr().err
+    )
+    monkeypatch.undo()
+    assert [Store(out).state(cell).status for cell in cells] == ["done"] * 3 + ["open"]

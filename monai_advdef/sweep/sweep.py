@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -72,7 +73,7 @@ def sweep(study: str | os.PathLike[str], output_dir: str | os.PathLike[str] = ""
         OSError: the folder cannot be written.
     """
     quiet()
-    console, ways = Terminal(), ways or Ways()
+    console, ways = Terminal(file=sys.stdout), ways or Ways()  # while a cell is run here, sys.stdout is its log
     shard = shard_of(ways.shard)
     told, folder, cells = opened(study, output_dir, console)
     check_writable(output_dir=folder)
@@ -118,7 +119,7 @@ def dry_run(study: str | os.PathLike[str], output_dir: str | os.PathLike[str] = 
     Raises:
         ValueError: what is wrong with the study.
     """
-    console, ways = Terminal(), ways or Ways()
+    console, ways = Terminal(file=sys.stdout), ways or Ways()
     shard = shard_of(ways.shard)
     _, folder, cells = opened(study, output_dir, console)
     mine = cells if shard is None else part_of(cells, shard[:2])
@@ -137,7 +138,7 @@ def status(study: str | os.PathLike[str], output_dir: str | os.PathLike[str] = "
     """
     told = read_study(study)
     store = Store(Path(output_dir or told.output_dir or Path("sweep") / told.name).expanduser().resolve())
-    return code_of(print_status(store, store.plan()[1], Terminal()))
+    return code_of(print_status(store, store.plan()[1], Terminal(file=sys.stdout)))
 
 
 def gathered(folder: str | os.PathLike[str]) -> list[Path]:
