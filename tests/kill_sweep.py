@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import shutil
@@ -84,12 +83,10 @@ def kill_actors(file: Path, output: Path, kills: int) -> None:
     for number in range(kills):
         wait_for(output, 3 * number + 1, [process])
         while process.poll() is None:
-            running = [
-                json.loads(f.read_text()) for f in (output / "sweep").glob("*.json") if f.name not in ("plan.json", "mlflow.json")
-            ]
-            if pids := [told["process"]["pid"] for told in running if told["status"] == "running"]:
+            found = states(output)  # in which what a dead process left running is open
+            if pids := [state.process["pid"] for state in found if state.status == "running"]:
                 os.kill(pids[0], signal.SIGKILL)
-                print(f"  killed an actor, after {sum(told['status'] == 'done' for told in running)} cells", flush=True)
+                print(f"  killed an actor, after {sum(state.ended for state in found)} cells", flush=True)
                 break
     assert process.wait() == 0, log.read_text()[-4000:]
     assert log.read_text().count("tried again") == kills, log.read_text()

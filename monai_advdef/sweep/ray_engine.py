@@ -17,6 +17,7 @@ from monai_advdef.sweep.engine import Workers
 from monai_advdef.sweep.run import Runner
 
 SETTINGS = ("address", "num_cpus", "num_gpus")
+LOCAL = "local"  # a new cluster, also where another one runs or was left behind on this machine
 STORE = 100_000_000  # bytes of Ray's object store: cells and words pass through it, no images
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
 
@@ -55,9 +56,7 @@ class RayActors(Workers):
     """
 
     def __init__(self, folder: Path, threads: int, number: int, settings: Mapping[str, Any]) -> None:
-        for name in settings:
-            if name not in SETTINGS:
-                raise DataError(f"the engine ray has no setting {name!r}; {nearest(name, SETTINGS)}")
+        _check(settings)
         address = settings.get("address") or os.environ.get("RAY_ADDRESS")
         if "ray" in sys.modules and "RAY_AUTH_MODE" not in os.environ:  # which Ray reads when it is loaded
             raise RuntimeError("Ray was loaded in this process before, without a token; set RAY_AUTH_MODE=token before that")
@@ -70,17 +69,23 @@ class RayActors(Workers):
         except ImportError as error:
             raise ValueError("the engine ray needs Ray; pip install 'monai_advdef[ray]'") from error
         self.ray, self.folder = ray, folder
-        own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": STORE, "num_cpus": threads * number}
+        self.actors: dict[int, Any] = {}
+        self.asked: dict[Any, int] = {}
+        cpus = settings.get("num_cpus", threads)
+        own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": STORE, "num_cpus": max(1, round(cpus * number))}
         try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **({} if address else own))
+            ray.init(address or LOCAL, log_to_driver=False, logging_level=logging.ERROR, **({} if address else own))
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             where = address or "this machine"
             raise RuntimeError(f"Ray at {where} does not answer: {error}; is it up, and its token right?") from error
-        gpus = settings.get("num_gpus", 1 if ray.cluster_resources().get("GPU", 0) else 0)
-        asked = {"num_cpus": settings.get("num_cpus", threads), "num_gpus": gpus, "max_restarts": 0, "max_task_retries": 0}
-        self.kind = ray.remote(**asked)(Actor)
-        self.actors: dict[int, Any] = {}
-        self.asked: dict[Any, int] = {}
+        there = ray.cluster_resources()
+        asked = {"num_cpus": cpus, "num_gpus": settings.get("num_gpus", 1 if there.get("GPU", 0) else 0)}
+        for name, kind in (("num_cpus", "CPU"), ("num_gpus", "GPU")):
+            if asked[name] > there.get(kind, 0):  # Ray would wait for good
+                self.stop()
+                has = f"the cluster has {there.get(kind, 0):g} {kind}s"
+                raise DataError(f"{name} of an actor is {asked[name]:g}, and {has}; ask for less")
+        self.kind = ray.remote(max_restarts=0, max_task_retries=0, **asked)(Actor)
 
     def start(self, number: int) -> str:
         """Make an actor; Ray places it where there is room, and it takes cells from then on."""
@@ -116,3 +121,11 @@ class RayActors(Workers):
                 self.ray.kill(actor)
         with suppress(Exception):
             self.ray.shutdown()
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    for name, value in settings.items():
+        if name not in SETTINGS:
+            raise DataError(f"the engine ray has no setting {name!r}; {nearest(name, SETTINGS)}")
+        if name != "address" and (isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0):
+            raise DataError(f"{name} must be a number of an actor's share, as 1 or 0.5, got {value!r}")
