@@ -28,9 +28,7 @@ def counted(read: list[float]) -> Compose:
     return Compose([ToTensord("image"), Lambdad("image", note), RandShiftIntensityd("image", offsets=50, prob=1.0)])
 
 
-@pytest.mark.parametrize(
-    ("room", "held"), [(0, 0), (BYTES - 1, 0), (BYTES, 1), (3.5 * BYTES, 3), (100 * BYTES, 6), (math.inf, 6)]
-)
+@pytest.mark.parametrize(("room", "held"), [(0, 0), (BYTES - 1, 0), (BYTES, 1), (3.5 * BYTES, 3), (100 * BYTES, 6), (math.inf, 6)])
 def test_as_many_cases_are_held_as_fit(room, held):
     read: list[float] = []
     dataset = HeldCases(CASES, counted(read), cache_gb=room / GB)

@@ -30,7 +30,9 @@ class HeldCases(CacheDataset):
     """
 
     @as_written
-    def __init__(self, data: Sequence[Any], transform: Sequence[Callable] | Callable | None = None, *, cache_gb: float = 0.0) -> None:
+    def __init__(
+        self, data: Sequence[Any], transform: Sequence[Callable] | Callable | None = None, *, cache_gb: float = 0.0
+    ) -> None:
         if isinstance(cache_gb, bool) or not isinstance(cache_gb, (int, float)) or not cache_gb >= 0:
             raise ValueError(f"cache_gb must be a number of gigabytes, 0 or more, got {cache_gb!r}; 0 holds no case in memory")
         self.cache_gb = cache_gb

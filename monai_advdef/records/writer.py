@@ -19,7 +19,6 @@ from monai_advdef.neighbours import Disturbed, OwnedLines, remedy
 from monai_advdef.records.files import CELL, RecordError, read_cell
 from monai_advdef.records.rows import SCHEMA, check_row, refuse_twice
 
-
 PIECE = 5000
 """Rows that are turned into a table at a time: a cell of any size is closed in the same memory."""
 
