@@ -11,7 +11,6 @@ from typing import Any
 
 import mlflow
 from ignite.engine import Events
-from mlflow.exceptions import MlflowException
 from monai.handlers import MLFlowHandler
 
 from monai_advdef.handlers.cell import Engine
@@ -115,7 +114,7 @@ class TrainingTracker(MLFlowHandler):
         if found is None:
             try:
                 self.client.create_experiment(self.experiment_name, artifact_location=self.artifacts_in)
-            except MlflowException as error:
+            except mlflow.MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":  # of another process, in this very moment
                     raise
         super()._set_experiment()
