@@ -121,6 +121,17 @@ def test_what_a_data_set_states():
     ]
 
 
+def test_what_is_stated_is_believed_unless_files_or_values_say_otherwise(tmp_path):
+    chain, told = [NormalizeIntensityd("image", nonzero=True)], [of_metadata(metadata(modality="CT"))]
+    found, _ = looked_at(volumes(tmp_path, -200, 300), chain, stated=told)  # a body without the air around it
+    assert (found.unit, found.source) == ("HU", "modality 'CT' of the network's input in metadata.json")
+    found, _ = looked_at(volumes(tmp_path, 0, 900), chain, stated=told)
+    assert found.unit == "σ" and "no file says" in found.source
+    pictures = [{"image": torch.zeros(1, 4, 4), "fed": torch.zeros(1, 4, 4), "case": "a", "files": {"image": "a.png"}}]
+    parts = split(Compose([ScaleIntensityd("image")]))
+    assert recover(parts, pictures, stated=told).source == "files are pictures (.png)"
+
+
 SIGMAS = [
     [NormalizeIntensityd("image", nonzero=True, channel_wise=True)],
     [Spacingd("image", (1, 1, 1)), NormalizeIntensityd("image", nonzero="True"), ScaleIntensityd("image", -1, 1)],

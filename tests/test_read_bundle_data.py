@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from monai.bundle import ConfigParser
-from zoo import endoscopy, gliomas, prostate, spleen, ventricle
+from zoo import endoscopy, gliomas, pediatric, prostate, spleen, ventricle
 from zoo.workflow import inference, training
 from zoo.write import volume
 
@@ -232,7 +232,7 @@ def test_the_folders_of_the_decathlon_without_its_table(given: Any) -> None:
 def test_what_metadata_and_data_set_say_of_the_unit_is_passed_on(given: Any) -> None:
     bundle, data = given("spleen")
     edit(bundle / "configs" / "metadata.json", lambda c: c["network_data_format"]["inputs"]["image"].update(modality="MR"))
-    assert [(s.unit, s.sure) for s in read(bundle, data).stated] == [("σ", True)]
+    assert [s.unit for s in read(bundle, data).stated] == ["σ"]
     (data / "dataset.json").write_text(json.dumps({"modality": {"0": "CT"}}))
     assert [s.source for s in read(bundle, data).stated][0] == "modality CT in dataset.json"
 
@@ -264,3 +264,15 @@ def test_a_validation_of_a_training_that_scales_otherwise_than_the_inference(giv
         (data / "imagesTr").rename(data / "images_of_mine")
         with pytest.raises(DataError, match=r"(?s)the inference by other numbers.*names no file.*names no file"):
             read(bundle, data)
+
+
+def test_a_label_that_is_called_like_its_image(tmp_path: Path) -> None:
+    """A list of absolute paths; the user gives the folder of the images, or that of the labels, as the bundle itself does."""
+    bundle, data = pediatric.build(tmp_path)
+    for folder in (data, data / "TS_split" / "test"):
+        cases = read(bundle, folder).overlay["deployed"]["cases"]
+        assert [c["image"] for c in cases] == [str(data / f"TS{i}.nii.gz") for i in range(2)]
+        assert [c["label"] for c in cases] == [str(data / "TS_split" / "test" / f"TS{i}.nii.gz") for i in range(2)]
+    alone = Path(shutil.copytree(data / "TS_split" / "test", tmp_path / "alone"))
+    with pytest.raises(DataError, match=r"Segmentator/TS0.nii.gz and .*/TS_split/test/TS0.nii.gz, .* both lead to one file; .*--d"):
+        read(bundle, alone)

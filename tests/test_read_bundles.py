@@ -90,7 +90,7 @@ def stock(reading: Reading, data: Path, given: dict[str, Any]) -> torch.Tensor:
     listed = reading.root / "configs" / "TS_test.json"
     if listed.is_file():  # a list with the paths of another machine
         local = reading.root / "configs" / "local.json"
-        local.write_text(listed.read_text().replace("/processed/Public/CT_TotalSegmentator/TS_split", str(data)))
+        local.write_text(listed.read_text().replace("/processed/Public/CT_TotalSegmentator", str(data)))
         folders["data_list_file_path"] = str(local)
     workflow = ConfigWorkflow(
         [str(f) for f in reading.files],
@@ -130,6 +130,7 @@ def test_each_is_read_and_does_what_stock_monai_does(
     assert all(Path(case[deployed["label_key"]]).is_file() for case in deployed["cases"])
     assert deployed["key_metric"] is None or deployed["key_metric"].startswith("@")
     assert all(fact.value and fact.source for fact in reading.facts)
+    assert [s.source for s in reading.stated] == ["format 'hounsfield' of the network's input in configs/metadata.json"]
     monkeypatch.chdir(tmp_path)
     logits = ours(reading)
     assert logits.shape[1] == len(classes) + (head == "softmax")

@@ -22,6 +22,7 @@ NETWORK = {
     "filters": [4, 8, 16],
     "norm_name": "instance",
 }
+THERE = "/processed/Public/CT_TotalSegmentator"
 
 
 def case(i: int) -> tuple[np.ndarray, np.ndarray]:
@@ -37,10 +38,10 @@ def case(i: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def build(folder: Path, *, cases: int = 2) -> tuple[Path, Path]:
-    """The bundle and its data."""
-    data = folder / "data" / "TS_split"
+    """The bundle and its data: a label is called like its image, in a folder below."""
+    data = folder / "data" / "CT_TotalSegmentator"
     names = [f"TS{i}" for i in range(cases)]
-    write_pairs(data, names, case, "test/images/{}.nii.gz", "test/labels/{}.nii.gz", spacing=(1.5, 1.5, 3.0), flipped=True)
+    write_pairs(data, names, case, "{}.nii.gz", "TS_split/test/{}.nii.gz", spacing=(1.5, 1.5, 3.0), flipped=True)
     shaped = [
         ("LoadImaged", {"keys": BOTH, "reader": "ITKReader"}),
         ("EnsureChannelFirstd", {"keys": BOTH}),
@@ -63,6 +64,7 @@ def build(folder: Path, *, cases: int = 2) -> tuple[Path, Path]:
         spatial_size=[16, 16, 8],
         spatial_dims="$len(@spatial_size)",
         n_gpu=0,
+        dataset_dir=f"{THERE}/TS_split/test/",
         data_list_file_path="$@bundle_root + '/configs/TS_test.json'",
         val_datalist="$monai.data.load_decathlon_datalist(@data_list_file_path, data_list_key='validation')",
         lr_scheduler={"_target_": "scripts.lr_scheduler.Warmup", "optimizer": "@optimizer"},
@@ -72,9 +74,10 @@ def build(folder: Path, *, cases: int = 2) -> tuple[Path, Path]:
     after = [onehot(4)[0], inverted("@validate#preprocessing", keys=both, nearest=[False, True]), onehot(4)[1]]  # type: ignore[arg-type]
     files = {"train": train, "evaluate": evaluation(after, file="dynunet_FT.pt")}
     metadata = about(1, ["background", "liver", "spleen", "pancreas"])
+    told = metadata["network_data_format"]["outputs"]["pred"]
+    told["label_def"] = told.pop("channel_def")
     bundle = write_bundle(folder / "pediatric_abdominal_ct_segmentation", files, metadata, form="yaml")
-    there = "/processed/Public/CT_TotalSegmentator/TS_split/test"
-    held = [{"image": f"{there}/images/{n}.nii.gz", "label": f"{there}/labels/{n}.nii.gz"} for n in names]
+    held = [{"image": f"{THERE}/{n}.nii.gz", "label": f"{THERE}/TS_split/test/{n}.nii.gz"} for n in names]
     (bundle / "configs" / "TS_test.json").write_text(json.dumps({"validation": held}))
     plain = {**NETWORK, "spatial_dims": 3, "in_channels": 1, "out_channels": 4}
     torch.save({"model": network_of(plain).state_dict()}, bundle / "models" / "dynunet_FT.pt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_advdef.audit.bundles.config import SEP, Config, NotBuilt
-from monai_advdef.audit.bundles.labels import label_of, labels_among, listed_pairs, patterns
+from monai_advdef.audit.bundles.labels import label_of, listed_pairs, patterns, without_labels
 from monai_advdef.audit.bundles.scans import scans_of
 from monai_advdef.audit.reading import AuditOptions
 from monai_advdef.data.layouts.rows import bare
@@ -117,15 +118,27 @@ def own_cases(config: Config, data_id: str, options: AuditOptions, label_key: st
     if not all(isinstance(item, Mapping) for item in data):
         raise NoList(f"{where} is not a list of cases {{key: file}}, it holds a {type(data[0]).__name__}")
     folder = Path(options.dataset_dir).expanduser().resolve()
-    found = Files(folder, config.root, options.trust)
     held = [{_text(key): value for key, value in item.items()} for item in data]
-    items = [{k: found.of(v) for k, v in item.items() if not (options.unlabelled and k == label_key)} for item in held]
-    lost = found.lost
-    if lost:
-        raise NoList(f"{where} names {len(lost)} files that are not in {folder}: {some([Path(p).name for p in lost])}")
+    for stated in [*_stated(config), None]:
+        found = Files(folder, config.root, stated)
+        items = [{k: found.of(v) for k, v in item.items() if not (options.unlabelled and k == label_key)} for item in held]
+        if not found.lost and not found.twice:
+            break
+    if found.lost:
+        raise NoList(f"{where} names {len(found.lost)} files that are not in {folder}: {some([Path(p).name for p in found.lost])}")
+    if found.twice:
+        raise DataError(
+            f"{where} names {' and '.join(map(str, found.twice[0]))}, and in {folder} both lead to one file; give by --dataset_dir "
+            "the folder that holds both of theirs, or say by --images and --labels what the files are called"
+        )
     if not any(found.paths(item) for item in items):
         raise NoList(f"{where} names no files: its cases hold {', '.join(map(str, items[0]))}")
-    listed, items = len(items), _without_labels(items, found)
+    listed, items = len(items), without_labels(items)
+    for place in found.outside:
+        if place.suffix.lower() in PICKLED and not options.trust:
+            raise DataError(
+                f"{place} lies outside {folder}, and arrays of numpy may hold code; put it with the data, or audit it with --trust"
+            )
     outside = [p for p in found.outside if not p.is_relative_to(config.root)]
     notes = [f"{len(outside)} files of the list of data lie outside {folder}, where the list says"] if outside else []
     if len(items) < listed:
@@ -133,24 +146,32 @@ def own_cases(config: Config, data_id: str, options: AuditOptions, label_key: st
     return Cases(items, where, notes)
 
 
-def _without_labels(items: list[Case], files: Files) -> list[Case]:
-    """The cases without those whose one file is the label of another case, which a glob of a folder finds too."""
-    alone = [str(next(iter(item.values()))) if files.paths(item) == list(item) and len(item) == 1 else "" for item in items]
-    gone = labels_among([file for file in alone if file])
-    return [item for item, file in zip(items, alone) if file not in gone]
-
-
 def _text(key: Any) -> str:
     return str(key.value if isinstance(key, Enum) else key)
 
 
-class Files:
-    """The files that a list names, where they are on this machine."""
+def _stated(config: Config) -> list[Path]:
+    """The folders, on its author's machine, in whose place the user's stands."""
+    told = [config.raw.get(id) for id in FOLDERS]
+    return [Path(value) for value in told if isinstance(value, str) and value.startswith("/")]
 
-    def __init__(self, folder: Path, root: Path, trust: bool) -> None:
-        self.folder, self.root, self.trust = folder, root, trust
+
+class Files:
+    """The files that a list names, where they are on this machine.
+
+    Args:
+        folder: of the user.
+        root: of the bundle.
+        stated: the folder of the author in whose place ``folder`` stands, by which the others are found; ``None``: a file is
+            what ends like its name.
+    """
+
+    def __init__(self, folder: Path, root: Path, stated: Path | None = None) -> None:
+        self.folder, self.root, self.stated = folder, root, stated
         self.lost: list[str] = []
         self.outside: list[Path] = []
+        self.twice: list[tuple[Path, Path]] = []  # two names of the list that lead to one file: an image and its label, called alike
+        self._told: dict[Path, Path] = {}
 
     def of(self, value: Any) -> Any:
         """The same with absolute paths; what is no name of a file stays."""
@@ -161,21 +182,26 @@ class Files:
         return value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
 
     def _file(self, told: Path) -> str:
+        place = self._place(told)
+        if place is None:
+            self.lost.append(str(told))
+            return str(told)
+        if not place.is_relative_to(self.folder):
+            place = place.resolve()
+            self.outside.append(place)
+        if self._told.setdefault(place, told) != told:
+            self.twice.append((self._told[place], told))
+        return str(place)
+
+    def _place(self, told: Path) -> Path | None:
+        if self.stated is not None and told.is_absolute():
+            near = Path(os.path.normpath(self.folder / os.path.relpath(told, self.stated)))
+            return near if near.exists() else None
         for start in range(len(told.parts)):
             tail = [p for p in told.parts[start:] if p not in ("/", ".", "..")]
             if tail and (self.folder.joinpath(*tail)).exists():
-                return str(self.folder.joinpath(*tail))
-        for place in (told, self.root / told):
-            if place.is_file():
-                if place.suffix.lower() in PICKLED and not self.trust:
-                    raise DataError(
-                        f"{place} lies outside {self.folder}, and arrays of numpy may hold code; put it with the data, "
-                        "or audit it with --trust"
-                    )
-                self.outside.append(place.resolve())
-                return str(place.resolve())
-        self.lost.append(str(told))
-        return str(told)
+                return self.folder.joinpath(*tail)
+        return next((place for place in (told, self.root / told) if place.is_file()), None)
 
     def paths(self, item: Mapping[str, Any]) -> list[str]:
         """The keys of a case that hold files."""

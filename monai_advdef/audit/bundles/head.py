@@ -12,6 +12,7 @@ from monai_advdef.audit.reading import AuditOptions
 from monai_advdef.audit.scoring.forms import is_background
 from monai_advdef.errors import DataError
 
+DEFINITIONS = ("channel_def", "label_def")  # of what the channels of a prediction stand for
 COUNTS = ("out_channels", "num_classes", "out_classes", "num_class", "n_classes")
 
 
@@ -93,7 +94,8 @@ def classes(bundle: Bundle, channels: int, kind: str, options: AuditOptions, tol
     Raises:
         ValueError: ``options.classes`` of another number.
     """
-    told = told or bundle.outputs().get("channel_def")
+    name = next((n for n in DEFINITIONS if bundle.outputs().get(n)), DEFINITIONS[0])
+    told = told or bundle.outputs().get(name)
     names = _names(told, channels)
     first = 1 if kind == "softmax" else 0
     count = channels - first
@@ -103,7 +105,7 @@ def classes(bundle: Bundle, channels: int, kind: str, options: AuditOptions, tol
                 f"the network puts out {count} foreground classes, classes names {len(options.classes)}; name each in order"
             )
         return list(options.classes), "--classes", []
-    source = "channel_def in configs/metadata.json"
+    source = f"{name} in configs/metadata.json"
     if names:
         own = kind == "sigmoid" and is_background(names[0])
         told_of = f"channel 0 is a region of its own, {names[0]!r}: it is attacked with the others, and not scored"

@@ -64,9 +64,8 @@ class LabelFiles:
                 return self.chain({**entry, self.image_key: image})[self.label_key]
         except Exception as error:
             first = error
-        raise DataError(
-            f"{what} cannot be read as the bundle reads it ({reason(root_of(first))}); check the file and the label's transforms"
-        ) from first
+        told = reason(root_of(first))
+        raise DataError(f"{what} cannot be read as the bundle reads it ({told}); check the file and its transforms") from first
 
     def own(self, data: Mapping[str, Any], left: Mapping[str, Any]) -> Any:
         """What the bundle's own postprocessing left of the label."""

@@ -43,11 +43,10 @@ MODALITY = ("0008|0060", "00080060", "Modality", "modality")
 
 @dataclass(frozen=True)
 class Stated:
-    """The unit of images, and where that was read; not ``sure``: in a place that is copied carelessly."""
+    """The unit of images, and where that was read."""
 
     unit: str
     source: str
-    sure: bool = True
 
 
 def spelt(unit: str) -> str:
@@ -61,7 +60,7 @@ def of_metadata(metadata: Mapping[str, Any] | None, source: str = "metadata.json
     image = inputs.get("image") or next((v for v in inputs.values() if isinstance(v, Mapping)), {})
     for name in ("modality", "format", "type"):
         if found := of_words(str(image.get(name) or "")):
-            return Stated(found, f"{name} {image[name]!r} of the network's input in {source}", name == "modality")
+            return Stated(found, f"{name} {image[name]!r} of the network's input in {source}")
     return None
 
 
