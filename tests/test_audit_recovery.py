@@ -125,8 +125,8 @@ def test_what_is_stated_is_believed_unless_files_or_values_say_otherwise(tmp_pat
     chain, told = [NormalizeIntensityd("image", nonzero=True)], [of_metadata(metadata(modality="CT"))]
     found, _ = looked_at(volumes(tmp_path, -200, 300), chain, stated=told)  # a body without the air around it
     assert (found.unit, found.source) == ("HU", "modality 'CT' of the network's input in metadata.json")
-    found, _ = looked_at(volumes(tmp_path, 0, 900), chain, stated=told)  # stored from 0 on, as many series are: the step is the same
-    assert found.unit == "HU"
+    found, _ = looked_at(volumes(tmp_path, 0, 900), chain, stated=told)
+    assert found.unit == "σ" and "no file says" in found.source
     pictures = [{"image": torch.zeros(1, 4, 4), "fed": torch.zeros(1, 4, 4), "case": "a", "files": {"image": "a.png"}}]
     parts = split(Compose([ScaleIntensityd("image")]))
     assert recover(parts, pictures, stated=told).source == "files are pictures (.png)"

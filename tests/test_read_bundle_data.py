@@ -232,7 +232,7 @@ def test_the_folders_of_the_decathlon_without_its_table(given: Any) -> None:
 def test_what_metadata_and_data_set_say_of_the_unit_is_passed_on(given: Any) -> None:
     bundle, data = given("spleen")
     edit(bundle / "configs" / "metadata.json", lambda c: c["network_data_format"]["inputs"]["image"].update(modality="MR"))
-    assert [(s.unit, s.sure) for s in read(bundle, data).stated] == [("σ", True)]
+    assert [s.unit for s in read(bundle, data).stated] == ["σ"]
     (data / "dataset.json").write_text(json.dumps({"modality": {"0": "CT"}}))
     assert [s.source for s in read(bundle, data).stated][0] == "modality CT in dataset.json"
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import mlflow
 from ignite.engine import Events
-from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from monai.handlers import MLFlowHandler
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_advdef.audit.bundles.config import SEP, Config, NotBuilt
-from monai_advdef.audit.bundles.labels import label_of, labels_among, listed_pairs, patterns
+from monai_advdef.audit.bundles.labels import label_of, listed_pairs, patterns, without_labels
 from monai_advdef.audit.bundles.scans import scans_of
 from monai_advdef.audit.reading import AuditOptions
 from monai_advdef.data.layouts.rows import bare
@@ -133,24 +133,17 @@ def own_cases(config: Config, data_id: str, options: AuditOptions, label_key: st
         )
     if not any(found.paths(item) for item in items):
         raise NoList(f"{where} names no files: its cases hold {', '.join(map(str, items[0]))}")
+    listed, items = len(items), without_labels(items)
     for place in found.outside:
         if place.suffix.lower() in PICKLED and not options.trust:
             raise DataError(
                 f"{place} lies outside {folder}, and arrays of numpy may hold code; put it with the data, or audit it with --trust"
             )
-    listed, items = len(items), _without_labels(items, found)
     outside = [p for p in found.outside if not p.is_relative_to(config.root)]
     notes = [f"{len(outside)} files of the list of data lie outside {folder}, where the list says"] if outside else []
     if len(items) < listed:
         notes.append(f"{listed - len(items)} files of the list of data are called like labels of others, and are no cases")
     return Cases(items, where, notes)
-
-
-def _without_labels(items: list[Case], files: Files) -> list[Case]:
-    """The cases without those whose one file is the label of another case, which a glob of a folder finds too."""
-    alone = [str(next(iter(item.values()))) if files.paths(item) == list(item) and len(item) == 1 else "" for item in items]
-    gone = labels_among([file for file in alone if file])
-    return [item for item, file in zip(items, alone) if file not in gone]
 
 
 def _text(key: Any) -> str:

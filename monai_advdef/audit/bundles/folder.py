@@ -96,7 +96,7 @@ def units_stated(bundle: Bundle, dataset_dir: str) -> list[Stated]:
         dataset = json.loads((Path(dataset_dir).expanduser() / "dataset.json").read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         dataset = None
-    found = (of_dataset(dataset if isinstance(dataset, dict) else None), of_metadata(bundle.metadata))
+    found = (of_dataset(dataset if isinstance(dataset, dict) else None), of_metadata(bundle.metadata, "configs/metadata.json"))
     return [stated for stated in found if stated is not None]
 
 

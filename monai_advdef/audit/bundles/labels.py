@@ -77,15 +77,17 @@ def label_of(image: Path, options: AuditOptions) -> Path | None:
     return found[0] if found else None
 
 
-def labels_among(files: Sequence[str]) -> set[str]:
-    """Those of a list of images that are called like the label of another one beside it (``a_seg.nii.gz`` where ``a.nii.gz`` is)."""
-    stems = {(Path(f).parent, bare(Path(f))) for f in files}
-    found = set()
-    for file in files:
+def without_labels(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Cases without those whose one file is called like the label of another one (``a_seg.nii.gz`` beside ``a.nii.gz``), which a
+    glob of a folder finds, too."""
+    alone = [str(next(iter(item.values()))) if len(item) == 1 else "" for item in items]
+    stems = {(Path(file).parent, bare(Path(file))) for file in alone if file}
+
+    def labels_one(file: str) -> bool:
         place, stem = Path(file).parent, bare(Path(file))
-        if any(stem.lower().endswith(end) and (place, stem[: -len(end)]) in stems for end in SUFFIXES):
-            found.add(file)
-    return found
+        return any(stem.lower().endswith(end) and (place, stem[: -len(end)]) in stems for end in SUFFIXES)
+
+    return [item for item, file in zip(items, alone) if not (file and labels_one(file))]
 
 
 def _by_pattern(image: Path, options: AuditOptions) -> Path | None:

@@ -104,7 +104,8 @@ def recover(
         items: cases with ``image`` (C, \\*S) of the head, ``fed`` (C', \\*S') of the whole chain, ``case``, ``files``; a data set,
             which may be gone through twice.
         complete: whether these are all cases.
-        stated: units that files beside the images state, in the order in which they are believed.
+        stated: units that a model's or a data set's files state, in the order in which they are believed; a header or a picture
+            among the images themselves comes before them.
         unit, eps, value_range: given by a user.
 
     Raises:
@@ -153,18 +154,14 @@ def _unit(parts: Divided, item: Item, stated: Sequence[Stated], given: str) -> S
                 f"deviations; give --unit '{PERCENT}'"
             )
         return found
-    told = (of_files(item), *stated, of_chain(parts.tail.transforms))
-    found = next((s for s in told if s is not None and _credible(s, low)), None) or _of_values(low, high, free)
+    shown = low < 0 or high <= 1  # fat and air are below 0 HU: what has neither is no CT, or not in HU
+    told = (of_files(item), *(s for s in stated if s.unit != HU or shown), of_chain(parts.tail.transforms))
+    found = next((s for s in told if s is not None), None) or _of_values(low, high, free)
     if found.unit in (HU, GREY) and low >= 0 and high <= 1 and bool((x != x.round()).any()):
         return Stated(SHARE, f"images lie inside [0, 1], although {found.source} says {found.unit}")
     if found.unit == SIGMA and not free:
         return Stated(PERCENT, found.source)
     return found
-
-
-def _credible(stated: Stated, low: float) -> bool:
-    """Whether values from ``low`` on may be what was stated: air is far below 0 HU, and bundles copy formats."""
-    return stated.sure or stated.unit != HU or low < 0
 
 
 def _of_values(low: float, high: float, free: bool) -> Stated:

@@ -11,7 +11,6 @@ from typing import Any
 from monai.transforms import ScaleIntensityRange
 
 from monai_advdef.audit.tail.kinds import Kind, kind_of, name_of, plain
-from monai_advdef.comparison.measures import unit_of
 
 HU, GREY, SIGMA, PERCENT, SHARE = "HU", "grey level", "σ", "% of range", "of the range"
 BUDGETS = {  # of every voxel; those of this software's own bundles
@@ -22,7 +21,17 @@ BUDGETS = {  # of every voxel; those of this software's own bundles
     SHARE: 8 / 255,
 }
 RANGES = {HU: (-1024.0, 3071.0), GREY: (0.0, 255.0), SHARE: (0.0, 1.0)}
-SPELT = {"sigma": SIGMA, "%": PERCENT}
+SPELT = {
+    "hu": HU,
+    "hounsfield": HU,
+    "grey": GREY,
+    "gray": GREY,
+    "gray level": GREY,
+    "grey levels": GREY,
+    "sigma": SIGMA,
+    "std": SIGMA,
+}
+SPELT |= {name.lower(): name for name in BUDGETS} | {"%": PERCENT, "percent": PERCENT}
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".webp")
 WORDS = {  # in the order in which they are looked for
     SIGMA: r"\bmri?\b|magnetic|\bt1|\bt2|flair|\badc\b|\bdwi\b",
@@ -34,17 +43,15 @@ MODALITY = ("0008|0060", "00080060", "Modality", "modality")
 
 @dataclass(frozen=True)
 class Stated:
-    """The unit of images, and where that was read; not ``sure``: in a place that is copied carelessly."""
+    """The unit of images, and where that was read."""
 
     unit: str
     source: str
-    sure: bool = True
 
 
 def spelt(unit: str) -> str:
     """A unit as it is written here; any other as it is."""
-    one = unit_of(unit)
-    return SPELT.get(one, one)
+    return SPELT.get(unit.strip().lower(), unit.strip())
 
 
 def of_metadata(metadata: Mapping[str, Any] | None, source: str = "metadata.json") -> Stated | None:
@@ -53,7 +60,7 @@ def of_metadata(metadata: Mapping[str, Any] | None, source: str = "metadata.json
     image = inputs.get("image") or next((v for v in inputs.values() if isinstance(v, Mapping)), {})
     for name in ("modality", "format", "type"):
         if found := of_words(str(image.get(name) or "")):
-            return Stated(found, f"{name} {image[name]!r} of the network's input in {source}", name == "modality")
+            return Stated(found, f"{name} {image[name]!r} of the network's input in {source}")
     return None
 
 
