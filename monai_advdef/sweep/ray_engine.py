@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
+import socket
 import sys
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +21,8 @@ from monai_advdef.sweep.run import Runner
 
 SETTINGS = ("address", "num_cpus", "num_gpus")
 LOCAL = "local"  # a new cluster, also where another one runs or was left behind on this machine
+KEPT = "what is done is kept, and the same command goes on from here"
+LOOK = 5.0  # seconds from one look at the cluster to the next
 STORE = 100_000_000  # bytes of Ray's object store: cells and words pass through it, no images
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
 
@@ -73,11 +78,15 @@ class RayActors(Workers):
         self.asked: dict[Any, int] = {}
         cpus = settings.get("num_cpus", threads)
         own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": STORE, "num_cpus": max(1, round(cpus * number))}
+        before = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(address or LOCAL, log_to_driver=False, logging_level=logging.ERROR, **({} if address else own))
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             where = address or "this machine"
             raise RuntimeError(f"Ray at {where} does not answer: {error}; is it up, and its token right?") from error
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # Ray puts its own in its place
+        self.head, self.gone = ray.get_runtime_context().gcs_address, False
         there = ray.cluster_resources()
         asked = {"num_cpus": cpus, "num_gpus": settings.get("num_gpus", 1 if there.get("GPU", 0) else 0)}
         for name, kind in (("num_cpus", "CPU"), ("num_gpus", "GPU")):
@@ -102,20 +111,37 @@ class RayActors(Workers):
         Raises:
             RuntimeError: the cluster is gone, or an actor cannot write what became of a cell.
         """
+        ready: list[Any] = []
         try:
-            ready, _ = self.ray.wait(list(self.asked), num_returns=1)
+            while not ready:
+                ready, _ = self.ray.wait(list(self.asked), num_returns=1, timeout=LOOK)
+                self._require_cluster()
             return [(self.asked.pop(said), self._said(said)) for said in ready]
-        except (self.ray.exceptions.RayError, ConnectionError) as error:
-            raise RuntimeError(f"Ray's cluster fails: {error}; the same command goes on from here") from error
+        except ConnectionError as error:
+            raise RuntimeError(f"Ray's cluster fails: {error}; {KEPT}") from error
 
     def _said(self, said: Any) -> str:
         try:
             return self.ray.get(said)
-        except self.ray.exceptions.RayActorError as error:
+        except self.ray.exceptions.RayTaskError as error:  # it could not write what became of a cell
+            raise error.cause from error
+        except self.ray.exceptions.RayError as error:  # the actor, its node, or memory was lost
+            self._require_cluster()
             return f"died: was lost ({' '.join(str(error).split())[:200]})"
+
+    def _require_cluster(self) -> None:
+        """Ask whether the head of the cluster is there; without it Ray ends this process after a minute, with no word of ours."""
+        host, _, port = self.head.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK).close()
+        except OSError as error:
+            self.gone = True
+            raise RuntimeError(f"Ray's cluster at {self.head} is gone ({error.strerror or error}); {KEPT}") from error
 
     def stop(self) -> None:
         """End the actors, and the cluster if it was started here."""
+        if self.gone:  # Ray would wait for it
+            return
         with suppress(Exception):  # a cluster that is gone
             for actor in self.actors.values():
                 self.ray.kill(actor)
