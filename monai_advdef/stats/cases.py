@@ -13,8 +13,8 @@ THREAT = ("attack", "eps", "unit", "norm", "steps", "restarts")
 CELL = (*THREAT, "defense", "adaptive")
 PIECE = 50_000
 """Rows that are grouped at a time, so that memory is that of the table itself."""
-KEPT = 4_000_000
-"""Numbers of a set of resamples that is kept for the next interval over as many patients: 32 MB."""
+KEPT, BLOCK = 8_000_000, 250_000
+"""Numbers of a set of resamples that is kept for the next interval over as many patients, a byte each, and of a part of it."""
 _ONE_OF = ("task", "model", "metric", "suite", "reference", *CELL)
 _READ = (*_ONE_OF, "case", "patient", "class", "seed", "value", "fingerprint")  # columns that statistics look at
 
@@ -76,9 +76,12 @@ def _per_case(df: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 @lru_cache(maxsize=4)
 def _drawn(patients: int, resamples: int, seed: int) -> np.ndarray:
-    """How often each patient is drawn, (resamples, patients)."""
-    drawn = np.random.default_rng(seed).multinomial(patients, np.full(patients, 1 / patients), size=resamples)
-    return drawn.astype(float)
+    """How often each patient is drawn, (resamples, patients), in the smallest type that holds it."""
+    draw, chances = np.random.default_rng(seed), np.full(patients, 1 / patients)
+    step = max(1, BLOCK // patients)
+    blocks = [draw.multinomial(patients, chances, size=min(step, resamples - at)) for at in range(0, resamples, step)]
+    most = max(int(block.max()) for block in blocks)
+    return np.concatenate([block.astype(np.min_scalar_type(most)) for block in blocks])
 
 
 def bootstrap_interval(values: np.ndarray, patients: np.ndarray, *, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
@@ -88,7 +91,10 @@ def bootstrap_interval(values: np.ndarray, patients: np.ndarray, *, resamples: i
     if len(names) < 2:
         return float("nan"), float("nan")
     draws = (_drawn if resamples * len(names) <= KEPT else _drawn.__wrapped__)(len(names), resamples, seed)
-    means = (draws @ np.bincount(index, weights=values)) / (draws @ np.bincount(index).astype(float))
+    total, count = np.bincount(index, weights=values), np.bincount(index).astype(float)
+    step = max(1, BLOCK // len(names))
+    blocks = (draws[at : at + step].astype(float) for at in range(0, resamples, step))
+    means = np.concatenate([(block @ total) / (block @ count) for block in blocks])
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 
