@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import email
+import json
 import sys
 import tarfile
 import zipfile
@@ -12,8 +13,17 @@ from pathlib import Path
 import pytest
 from distributions import ROOT, build, said
 
+from monai_advdef import __version__
+from monai_advdef.bundle import bundles
+
 pytestmark = pytest.mark.slow
 QUICK = ("tests/test_house.py", "tests/test_api_surface.py", "tests/test_stats.py", "tests/contracts/test_06_eps_zero.py")
+
+
+def test_bundles_ask_for_this_version():
+    for name, folder in bundles().items():
+        about = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
+        assert about["required_packages_version"]["monai_advdef"] == __version__, name
 
 
 @pytest.fixture(scope="module")
