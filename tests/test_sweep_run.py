@@ -77,6 +77,14 @@ def test_status_and_report(swept, capsys):
     assert str(output / "study.csv") in capsys.readouterr().out
 
 
+def test_a_cell_whose_table_is_gone_is_open_again(swept, tmp_path, capsys):
+    study, output, _ = swept
+    shutil.copytree(output, tmp_path / "out", ignore=shutil.ignore_patterns("mlruns*"))
+    next((tmp_path / "out" / "records").glob("*.parquet")).unlink()
+    assert main(["sweep", str(study), "--output_dir", str(tmp_path / "out"), "--status"]) == 3
+    assert "4 cells: 3 done, 1 open" in capsys.readouterr().out
+
+
 def test_status_where_nothing_was_started(swept, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["sweep", str(swept[0]), "--status"]) == 2

@@ -27,7 +27,8 @@ from monai_advdef.study import prepared, quiet
 from monai_advdef.suite.plan import plan as plan_of
 from monai_advdef.sweep.board import say
 from monai_advdef.sweep.cells import BUNDLE, CHECKS, SweepCell
-from monai_advdef.sweep.run import Runner, audit_folder, computing_with, in_words
+from monai_advdef.sweep.run import Runner, computing_with, in_words
+from monai_advdef.sweep.store import audit_folder
 from monai_advdef.victim import Victim
 
 SET_UP = 1.0  # seconds of a cell beside its passes

@@ -13,8 +13,7 @@ from monai_advdef.neighbours import alone, cannot_write, whole
 from monai_advdef.records import add_verdicts, read_verdicts
 from monai_advdef.report import build
 from monai_advdef.sweep.cells import AUDIT, SweepCell
-from monai_advdef.sweep.run import audit_folder
-from monai_advdef.sweep.store import DONE, State, Store
+from monai_advdef.sweep.store import DONE, State, Store, audit_folder
 
 logger = logging.getLogger(__name__)
 PATIENCE = 3600.0  # seconds that another process may gather

@@ -22,7 +22,7 @@ from monai_advdef.records import read_records, read_verdicts
 from monai_advdef.records.verdicts import worst
 from monai_advdef.study import Cell, quiet, recorded, test_set
 from monai_advdef.sweep.cells import BUNDLE, SweepCell
-from monai_advdef.sweep.store import DONE, FAILED, OPEN, RUNNING, State, Store
+from monai_advdef.sweep.store import DONE, FAILED, OPEN, RUNNING, State, Store, audit_folder
 from monai_advdef.sweep.tracking import tracked
 
 KNOWN = ("attacks/", "suites/", "defenses/", "checks/")  # overlays of the house that leave the loading of images as it is
@@ -113,11 +113,6 @@ def in_words(error: Exception) -> str:
             f"out of memory: {words}; give smaller batches in settings (batch_size, sw_batch_size of the inferer), or fewer workers"
         )
     return words if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {words}"
-
-
-def audit_folder(folder: Path, cell: SweepCell) -> Path:
-    """The folder of an audit, which has a card and evidence of its own."""
-    return folder / "audits" / cell.id
 
 
 def _done(rows: pd.DataFrame, folder: Path) -> State:

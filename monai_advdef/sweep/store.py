@@ -24,7 +24,8 @@ import torch
 from monai_advdef import __version__
 from monai_advdef.errors import DataError
 from monai_advdef.neighbours import Process, alone, cannot_write, me, whole
-from monai_advdef.sweep.cells import SweepCell
+from monai_advdef.records import finished
+from monai_advdef.sweep.cells import BUNDLE, SweepCell
 
 OPEN, RUNNING, DONE, FAILED = "open", "running", "done", "failed"
 PATIENCE = 60.0  # seconds that another process may hold a file which takes milliseconds
@@ -131,13 +132,16 @@ class Store:
         return len({cell.id for cell in known} - {cell.id for cell in cells})
 
     def state(self, cell: SweepCell) -> State:
-        """What became of a cell; one that a dead process left running is open again."""
+        """What became of a cell; one that a dead process left running is open again, and one whose tables are gone."""
         told = _read(self.files / f"{cell.id}.json", "remove it: that cell is run again")
         if told is None:
             return State()
         found = State(**{**told, "fingerprints": tuple(told["fingerprints"]), "notes": tuple(told["notes"])})
         if found.status == RUNNING and Process(**found.process).alive() is False:
             return replace(found, status=OPEN)
+        if found.status == DONE:
+            records = (self.folder if cell.kind == BUNDLE else audit_folder(self.folder, cell)) / "records"
+            return found if all(finished(records, name) for name in found.fingerprints) else State()
         return found
 
     def write(self, cell: SweepCell, state: State) -> State:
@@ -167,6 +171,11 @@ class Store:
         self.files.mkdir(parents=True, exist_ok=True)
         with alone(self.files / f"{cell.id}.lock", timeout=wait):
             yield
+
+
+def audit_folder(folder: Path, cell: SweepCell) -> Path:
+    """The folder of an audit, which has a card and evidence of its own."""
+    return folder / "audits" / cell.id
 
 
 def _read(path: Path, remedy: str) -> dict[str, Any] | None:
