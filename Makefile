@@ -4,8 +4,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 WORKERS ?= 2
+MONAI  ?= $(shell sed -n 's/^monai==//p' constraints.txt)
+OLDEST_MONAI := 1.6.0
 
-.PHONY: venv demo test bench lint docker-lint docker-build clean
+.PHONY: venv demo test test-oldest-monai bench lint docker-lint docker-build clean
 
 venv: $(STAMP)
 
@@ -13,7 +15,8 @@ $(STAMP): setup.cfg constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "monai_advdef needs Python 3.10 or newer; set PYTHON=/path/to/python3.x")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	sed 's/^monai==.*/monai==$(MONAI)/' constraints.txt > $(VENV)/constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(VENV)/constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
 
 demo: $(STAMP)
@@ -22,6 +25,10 @@ demo: $(STAMP)
 # a file of tests stays with one worker, which makes what the file shares once; one thread each, as two cores have no more
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+# the same under the oldest release of MONAI that setup.cfg allows, in an environment of its own
+test-oldest-monai:
+	$(MAKE) test VENV=.venv-monai-$(OLDEST_MONAI) MONAI=$(OLDEST_MONAI)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
@@ -45,4 +52,4 @@ docker-build:
 	else echo "skipped: neither a Docker daemon nor buildah is here"; fi
 
 clean:
-	rm -rf $(VENV) build dist demo *.egg-info
+	rm -rf $(VENV) .venv-monai-* build dist demo *.egg-info

@@ -18,6 +18,10 @@ PARTS = {
     "volume": "whole-volume gradient / plain sliding-window inference (memory) and / the plain graph's gradient (time)",
     "native": "one i-FGSM step on a native MRI volume / two forwards and one backward over its windows (time); peak memory",
     "tail": "an input gradient through a deployed preprocessing / of the network alone (time)",
+    "sweep": "what a sweep adds to a cell, and a cell whose images are cached, in CPU seconds",
+    "memory": "peak memory of an evaluation over few and over many cases",
+    "records": "card and Markdown table of 800,000 rows: time and peak memory",
+    "setup": "what an evaluation cell costs before its first batch",
     "nlce": "NLCE by fused attention / by plain attention (memory); NLCEN / NLCEN without NLCE (time)",
 }
 

@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.timing import child
-from benchmarks.volume import peak_memory
+from benchmarks.timing import child, peak_memory
 
 IMAGES, VOLUMES = (200, 2000), (5, 20)
 SIDE, NATIVE = 64, (240, 240, 155)

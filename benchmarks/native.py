@@ -13,8 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from benchmarks.timing import child, compare, cpu_seconds, rotate, show
-from benchmarks.volume import peak_memory
+from benchmarks.timing import child, compare, cpu_seconds, peak_memory, rotate, show
 
 SHAPE = (240, 240, 155)
 QUICK = (120, 120, 78)

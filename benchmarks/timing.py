@@ -81,6 +81,12 @@ def child(module: str, *arguments: object) -> dict[str, float]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+def peak_memory() -> int:
+    """Bytes this process has held resident at most (``ru_maxrss`` would count the parent's, too)."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) * 1024
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """One torch thread inside, as many as before afterwards."""

@@ -9,13 +9,12 @@ import json
 import statistics
 import sys
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.timing import Ratio, child, compare, cpu_seconds, rotate, show
+from benchmarks.timing import Ratio, child, compare, cpu_seconds, peak_memory, rotate, show
 
 SIZE, ROI, OVERLAP = 128, 64, 0.25
 VARIANTS = ("inference", "gradient", "kept", "graph")  # kept: the gradient with the graphs of all windows kept between its passes
@@ -94,12 +93,6 @@ def check(size: int, at_once: int) -> dict[str, float]:
     given = setting(size, at_once)
     ours, plain = gradient(*given), graph(*given)
     return {"error": float((ours - plain).abs().max() / plain.abs().max())}
-
-
-def peak_memory() -> int:
-    """Bytes this process has held resident at most (``ru_maxrss`` would count the parent's, too)."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) * 1024
 
 
 if __name__ == "__main__":

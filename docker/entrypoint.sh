@@ -3,6 +3,7 @@
 set -eu
 case "${1:-}" in
     bundle) shift; exec python3 -m monai.bundle "$@" ;;
-    mlflow | nvidia-smi | python | python3 | sh | bash | torchrun) exec "$@" ;;
+    mlflow_server) shift; exec "$(dirname "$0")/mlflow_server.sh" "$@" ;;
+    mlflow | nvidia-smi | python | python3 | ray | sh | bash | torchrun) exec "$@" ;;
     *) exec monai-advdef "$@" ;;
 esac

@@ -84,10 +84,11 @@ def _prepare(args: argparse.Namespace) -> None:
 def _sweep(args: argparse.Namespace) -> int:
     from monai_advdef.sweep import Ways, dry_run, status, sweep
 
+    folder = args.output_dir or ""
     if args.status:
-        return status(args.study, args.output_dir)
-    ways = Ways(workers=args.workers, shard=args.shard)
-    return (dry_run if args.dry_run else sweep)(args.study, args.output_dir, ways=ways)
+        return status(args.study, folder)
+    ways = Ways(workers=args.workers, engine=args.engine, settings=args.settings, shard=args.shard)
+    return (dry_run if args.dry_run else sweep)(args.study, folder, ways=ways)
 
 
 def _report(args: argparse.Namespace) -> int:

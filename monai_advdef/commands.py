@@ -14,6 +14,7 @@ from monai_advdef import __version__
 USAGE = 2  # exit code of a usage or input error
 VERBS = ("demo", "phantom", "check", "prepare", "audit", "sweep", "list", "report", "compare")
 TASKS = ("skin", "fundus", "lung", "glioma", "abdomen")
+ENGINES = ("process", "slurm", "ray")
 LAYOUTS = (
     *("isic2018", "isbi2016", "drishti_gs1", "rim_one_dl", "rim_one_r3", "jsrt"),
     *("nnunet", "msd", "totalsegmentator", "ham10000", "montgomery", "ph2", "sections", "folders", "paired"),
@@ -170,10 +171,20 @@ def _add_audit(verbs: Any) -> None:
 def _add_sweep(verbs: Any) -> None:
     add = verbs.add_parser("sweep", help="run a study: models x data x attacks x defences, here or on many machines")
     add.add_argument("study", type=place, metavar="STUDY", help="a YAML file, as those of workflows/sweeps")
-    add.add_argument(
-        "--output_dir", type=place, default="", metavar="OUT", help="where everything goes (default: the study's, or sweep/NAME)"
-    )
+    add.add_argument("--output_dir", type=place, metavar="OUT", help="where everything goes (default: the study's, or sweep/NAME)")
     add.add_argument("--workers", type=int, default=0, metavar="N", help="local processes, one GPU each (default: in this one)")
+    add.add_argument(
+        "--engine", choices=ENGINES, default=ENGINES[0], metavar="NAME", help="process | slurm | ray: what the workers are"
+    )
+    add.add_argument(
+        "--set",
+        dest="settings",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of Slurm's jobs or Ray's cluster",
+    )
     add.add_argument("--shard", default="", metavar="I/N", help="only this part (default: what a job array of Slurm or LSF says)")
     told = add.add_mutually_exclusive_group()
     told.add_argument("--dry_run", action="store_true", help="say which cells there are and what they will cost, and stop")

@@ -55,7 +55,7 @@ def demo(output_dir: str | os.PathLike[str], *, epochs: int = 20, phantoms: int 
     write_phantoms("skin", folder / "phantom", cases=phantoms)
     _train_once(console, bundle, settings, folder / "models" / "trained.json", epochs)
     plan = cells()
-    settings["validate::dataset"] = test_set(bundle, settings)
+    settings |= {"validate::dataset": test_set(bundle, settings), "keep": "adversarial"}  # what the cells share
     with Steps(f"3/4  evaluating {len(plan)} cells", len(plan), console) as steps:
         for cell in plan:
             evaluate(bundle, cell, {**settings, "record_def::card": cell is plan[-1]})

@@ -72,8 +72,8 @@ def evaluate(bundle: Path, cell: Cell, overrides: dict[str, Any]) -> dict[str, f
 
 
 def recorded(bundle: Path, cell: Cell, overrides: dict[str, Any]) -> pd.DataFrame:
-    """Evaluate one cell as :func:`evaluate` does and return its rows of the records."""
-    made = _evaluated(bundle, cell, overrides)
+    """Evaluate one cell as :func:`evaluate` does and return its rows of the records; adversarial images are kept for other cells."""
+    made = _evaluated(bundle, cell, {"keep": "adversarial", **overrides})
     handler = made.parser.get_parsed_content("record_def")
     made.finalize()
     return read_records(handler.records / f"{handler.fingerprint}.parquet")

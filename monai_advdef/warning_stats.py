@@ -69,7 +69,9 @@ def warnings_table(df: pd.DataFrame, names: Sequence[str] = tuple(SUSPICIOUS)) -
     image = df[df["class"] == "image"]
     found = [name for name in names if (image["metric"] == name).any()]
     cells: dict[tuple, pd.DataFrame] = {}
-    for key, rows in df[df["fingerprint"].isin(image[image["metric"].isin(found)]["fingerprint"])].groupby(list(stats.CELL)):
+    for key, rows in df[df["fingerprint"].isin(image[image["metric"].isin(found)]["fingerprint"].unique())].groupby(
+        list(stats.CELL)
+    ):
         wide = rows[rows["class"] == "image"].groupby(["case", "metric"])["value"].mean().unstack()
         dice = rows[rows["metric"] == "dice"].groupby("case")["value"].mean()
         cells[key if isinstance(key, tuple) else (key,)] = wide.assign(_dice=dice.reindex(wide.index))

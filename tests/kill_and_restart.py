@@ -78,7 +78,7 @@ def newer(output: Path, pattern: str, since: float) -> bool:
 MOMENTS = {
     "starting": (None, 20.0),
     "making or opening the store": ("mlruns.db*", 2.0),
-    "crafting": ("adversarial/*", 0.5),
+    "crafting": ("adversarial/_unfinished/*", 0.5),
     "recording": ("records/_unfinished/*.part.jsonl", 0.5),
     "closing": ("records/*.parquet", 2.0),
 }
@@ -86,7 +86,7 @@ MOMENTS = {
 
 def kill_once(bundle: PhantomBundle, output: Path, log: Path, draw: random.Random, cases: int) -> bool:
     """One start, killed at a moment drawn among all that it will go through; ``False`` if it had ended before."""
-    crafted = len(list(output.glob("adversarial/*.npz"))) == cases
+    crafted = len(list(output.glob("adversarial/_unfinished/*.npz"))) == cases
     moment = draw.choice([name for name in MOMENTS if not (crafted and name == "crafting")])
     pattern, span = MOMENTS[moment]
     wait, since = draw.uniform(0, span), time.time()
@@ -97,7 +97,7 @@ def kill_once(bundle: PhantomBundle, output: Path, log: Path, draw: random.Rando
         process.wait(wait)
     process.kill()
     code = process.wait()
-    told = (len(list(output.glob(pattern))) for pattern in ("adversarial/*.npz", "records/*.parquet"))
+    told = (len(list(output.glob(pattern))) for pattern in ("adversarial/_unfinished/*.npz", "records/*.parquet"))
     print(f"{moment}, {wait:.2f} s later: exit code {code}; %d images crafted, %d tables" % tuple(told), flush=True)
     return code == -signal.SIGKILL
 

@@ -182,6 +182,13 @@ def test_our_own_bundle_gives_the_numbers_of_its_own_evaluation_to_the_digit(pha
     pd.testing.assert_frame_equal(audited, alone[audited.columns])
 
 
+def test_a_limit_beyond_the_cases_is_all_of_them(phantom_bundle, tmp_path):
+    root, data = phantom_bundle.root, phantom_bundle.root / "phantom"
+    made = monai_advdef.audit(root, data, output_dir=tmp_path / "audit", suite="smoke", checks=False, limit=99)
+    cases = len(pd.read_csv(tmp_path / "audit" / "private" / "cases.csv"))
+    assert made.code == 0 and len(set(rows(tmp_path / "audit")["case"])) == cases < 24
+
+
 def test_what_is_no_model_and_what_is_no_option_is_said(tmp_path, capsys):
     with pytest.raises(ValueError, match="audit has no option 'epsilon'.*eps"):
         monai_advdef.audit(linear(), discs(), epsilon=8, output_dir=tmp_path)

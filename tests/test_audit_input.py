@@ -21,6 +21,7 @@ from monai_advdef.audit.module import as_cases
 from monai_advdef.audit.pairing import require_own_labels
 from monai_advdef.audit.plan import device_of
 from monai_advdef.audit.privacy import content
+from monai_advdef.audit.wording import own_options
 from monai_advdef.errors import DataError
 from monai_advdef.records import read_records
 
@@ -281,6 +282,21 @@ def test_a_label_that_is_called_like_another_image_is_refused(tmp_path, images, 
         return
     with pytest.raises(DataError, match=wrong):
         require_own_labels(cases, "image", "label")
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        ("say by --images and --masks which", "say by --images and --labels which"),
+        ("such as --images 'a/{case}' --masks 'b/{case}'", "such as --images 'a/{case}' --labels 'b/{case}'"),
+        ("say it by --images, --masks and --values", "say it by --images and --labels"),
+        ("store by --values 0-127=0,128-255=1", "store by --set values=0-127=0,128-255=1"),
+        ("say by --values what they are", "say by --set values=… what they are"),
+    ],
+)
+def test_errors_name_the_options_of_an_audit(there, here):
+    with pytest.raises(DataError, match=re.escape(here) + "$"), own_options():
+        raise DataError(there)
 
 
 def test_nothing_is_written_among_the_files_of_model_or_data(tmp_path):

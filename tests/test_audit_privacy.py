@@ -18,8 +18,11 @@ import pandas as pd
 import pydicom
 import pytest
 import torch
+from dicom_series import edit
 from hypothesis import given
 from hypothesis import strategies as st
+from monai.data import PydicomReader
+from monai.transforms import LoadImaged
 from torch import nn
 
 from monai_advdef.audit import Given, audit
@@ -267,3 +270,54 @@ def test_nothing_that_an_audit_writes_or_logs_tells_a_name(tmp_path, cases, made
     assert set(table["case"]) == {c["case"] for c in made} and set(table["patient"]) == {c["patient"] for c in made}
     assert [*out.glob("mlartifacts/**/*.parquet"), *out.glob("mlruns/**/*.parquet")], "runs are tracked below the folder"
     assert "by sex" in (out / "card.html").read_text(encoding="utf-8")
+
+
+HEADERS = {
+    "PatientName": "Roe^Richard",
+    "PatientID": "MRN-445566",
+    "PatientBirthDate": "19610203",
+    "AccessionNumber": "ACC-778899",
+    "InstitutionName": "St. Elsewhere",
+    "ReferringPhysicianName": "Doe^Jane",
+    "StudyDate": "20240518",
+    "StudyDescription": "Whipple follow-up",
+    "PatientComments": "lives in Springfield",
+    "StationName": "CTROOM7",
+    "DeviceSerialNumber": "SN-31415",
+}
+
+
+def test_nothing_that_a_dicom_header_says_leaves_an_audit(tmp_path, made_store, caplog, capfd, monkeypatch):
+    """The series are read with all their headers, which MONAI keeps in the metadata of an image."""
+    out = tmp_path / "out"
+    out.mkdir()
+    shutil.copy(made_store, out / "mlruns.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{out / 'mlruns.db'}")
+    write_phantoms("abdomen", tmp_path / "phantoms", cases=1, seed=0, spacing=[12, 12, 12], dicom=True)
+    source = next((tmp_path / "phantoms").rglob("*.dcm")).parent
+    folder = tmp_path / "hospital" / "ROE_RICHARD"
+    shutil.copytree(source, folder)
+
+    def plant(header):
+        for name, value in HEADERS.items():
+            setattr(header, name, value)
+
+    edit(folder, plant)
+    chain = [LoadImaged(["image"], reader=PydicomReader(prune_metadata=False), ensure_channel_first=True)]
+    assert "Roe" in str(chain[0]({"image": str(folder)})["image"].meta), "the header reaches the audit"
+    caplog.set_level(logging.DEBUG)
+    options = {
+        "suite": "smoke",
+        "unit": "HU",
+        "eps": 8,
+        "labels": "none",
+        "device": "cpu",
+        "dataset_dir": str(tmp_path / "hospital"),
+    }
+    audit(Given(Bright(), ["organ"], preprocessing=chain), [{"image": str(folder)}], output_dir=str(out), **options)
+    uids = [str(pydicom.dcmread(p)[tag].value) for p in folder.glob("*.dcm") for tag in ("SOPInstanceUID", "SeriesInstanceUID")]
+    planted = ("ROE_RICHARD", "Roe", *HEADERS.values(), *uids)
+    assert [hit for hit in found_in(out, planted) if not hit.startswith("private/")] == []
+    told = caplog.text + "".join(capfd.readouterr())
+    assert not [word for word in planted if word in told]
+    assert len(pd.read_parquet(out / "records")) and (out / "card.html").is_file()

@@ -12,7 +12,7 @@ from monai.inferers import SlidingWindowInferer
 
 from monai_advdef import ThreatModel, Victim
 from monai_advdef.attacks import ASMA, PGD, TargetedIterativeFGSM
-from monai_advdef.checks import CHECKS, Verdict, run_checks
+from monai_advdef.checks import CHECKS, Verdict, cost, run_checks
 from monai_advdef.checks.bounds import declared, same
 from monai_advdef.defenses import RandomizedFrequencyRefinement
 
@@ -178,3 +178,29 @@ def test_what_cannot_be_checked_is_not_trusted():
     image, label = halves(8, 8)
     found = verdict("Converged", Victim(Threshold(101.0)), ThreatModel(norm="unbounded"), image, label, attack=PGD(steps=3))
     assert found.verdict == "suspect" and found.evidence.startswith("this could not be checked: ")
+
+
+def test_every_member_of_a_suite_is_doubled(victim, few):
+    """The first member may have converged, and the worst case still be lowered by another."""
+    first, other = PGD(steps=2, random_start=False), PGD(steps=2, objective="margin", random_start=False)
+    weak = few[0] + 0.5
+    alone = verdict("Converged", victim, THREAT, *few, attack=first, adversarial=weak)
+    both = verdict("Converged", victim, THREAT, *few, attack=first, others=[other], adversarial=weak)
+    assert both.verdict == "suspect" and "2 steps × 1 and 2 steps × 1" in both.evidence and "of each" in both.evidence
+    for name in ("twice the steps", "twice the restarts"):
+        assert both.numbers[name] >= max(alone.numbers[name], both.numbers["once"])
+
+
+def test_what_the_checks_cost_is_told_beforehand(trained, few):
+    counted = {"passes": 0, "gradients": 0}
+
+    def counting(network, x):
+        counted["passes"] += len(x)
+        counted["gradients"] += len(x) if x.requires_grad and torch.is_grad_enabled() else 0
+        return network(x)
+
+    attack, image, label = PGD(steps=10), few[0][:1], few[1][:1]
+    run_checks(changed(trained, counting), THREAT, image, label, attack=attack)
+    forwards, backwards = cost([attack], THREAT)
+    assert counted["gradients"] <= backwards <= 1.5 * counted["gradients"]
+    assert counted["passes"] <= 1.1 * forwards and forwards <= 1.5 * counted["passes"]

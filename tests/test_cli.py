@@ -20,6 +20,7 @@ from monai_advdef import __version__, commands
 from monai_advdef.__main__ import main
 from monai_advdef.data import PHANTOMS
 from monai_advdef.data.layouts.core import DIRECT, LAYOUTS
+from monai_advdef.sweep.sweep import ENGINES
 
 VERBS = ("demo", "phantom", "check", "prepare", "audit", "sweep", "list", "report", "compare")
 HEAVY = ("torch", "monai", "mlflow", "pandas", "numpy", "matplotlib")
@@ -47,6 +48,7 @@ def test_list_answers_without_heavy_imports():
 
 
 def test_words_of_the_command_line_are_those_of_the_package():
+    assert commands.ENGINES == ENGINES
     assert tuple(PHANTOMS) == commands.TASKS and (*LAYOUTS, *DIRECT) == commands.LAYOUTS and commands.VERBS == VERBS
 
 

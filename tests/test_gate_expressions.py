@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monai_advdef.comparison.measures import DROP, HIGHER, LOWER, NEARER, STABILITY, measure, same_unit, unit_of
+from monai_advdef.comparison.measures import DROP, HIGHER, INPUT, LOWER, NEARER, STABILITY, measure, same_unit, unit_of
 from monai_advdef.errors import DataError
 from monai_advdef.gates import Gate, check_plan, parse_gate, parse_gates
 from monai_advdef.gates.expression import EXAMPLES
@@ -31,7 +31,9 @@ def gates(draw) -> Gate:
         sign=sign,
         bound=bound,
         eps=None if clean else draw(POSITIVE),
-        unit="" if clean else draw(st.sampled_from(["", "HU", "grey level", "sigma", "%"])),
+        unit=""
+        if clean
+        else draw(st.sampled_from(["", "HU", "grey level", "sigma", "%", "of the range", f"HU{INPUT}", f"%{INPUT}"])),
         structure=draw(st.just("") | WORDS),
         statistic=draw(st.sampled_from(["mean", "median", "min", "max", "p0", "p10", "p100"])),
         attack="" if clean else draw(st.just("") | WORDS),
@@ -66,6 +68,9 @@ def test_no_text_breaks_the_reader(text):
         ("hd95_mm@2% of the range <= 10", Gate("hd95_mm", "<=", 10.0, 2.0, "%")),
         ("dice@clean >= .8", Gate("dice", ">=", 0.8)),
         ("drop@5hu/standard <= .2", Gate("drop", "<=", 0.2, 5.0, "HU", attack="standard")),
+        ("dice@5 HU, at the network's input >= .5", Gate("dice", ">=", 0.5, 5.0, f"HU{INPUT}")),
+        ("dice@5 hounsfield at the network’s input/PGD>=.5", Gate("dice", ">=", 0.5, 5.0, f"HU{INPUT}", attack="PGD")),
+        ("dice@1 % of range, at input >= .5", Gate("dice", ">=", 0.5, 1.0, f"%{INPUT}")),
         ("volume_change_percent@5 < 20", Gate("volume_change_percent", "<", 20.0, 5.0)),
     ],
 )

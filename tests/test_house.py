@@ -122,7 +122,7 @@ COMMON = {
         *("train::trainer - max_epochs", "validate::preprocessing", "validate::dataset", "validate::dataloader - batch_size"),
         *("validate::postprocessing", "validate::key_metric", "validate::evaluator - additional_metrics", "initialize"),
     ),
-    "evaluate.yaml": ("validate::dataset::data", "cache_gb", "record_def::_target_", "record_def::attack", "run"),
+    "evaluate.yaml": ("validate::dataset::data", "cache_gb", "keep", "record_def::_target_", "record_def::attack", "run"),
 }
 """What is the same in every bundle, by file."""
 

@@ -20,7 +20,7 @@ from scipy.fft import dctn, idctn
 from monai_advdef.bundle import workflows
 from monai_advdef.data import DataError
 from monai_advdef.defenses import JPEG, Blur, FrequencyRefinement, fit_band_statistics, save_band_statistics
-from monai_advdef.handlers import AttackHandler
+from monai_advdef.handlers import AdversarialCache, AttackHandler
 from monai_advdef.papers.frequency_refinement.band_statistics import band_group, band_ranks
 from monai_advdef.papers.frequency_refinement.figure1 import BandSums, PerturbationFigure
 from monai_advdef.papers.frequency_refinement.figure2 import DefensePanels, pick
@@ -87,7 +87,8 @@ def asma(folder, **options):
 def stored(folder):
     """Adversarial images of the cases in their order, from the cache."""
     clean = blobs(4, seed=2)[0]
-    found = [torch.as_tensor(np.load(f)["adversarial"]) for f in (folder / "adversarial").glob("*.npz")]
+    cache = AdversarialCache(folder / "adversarial")
+    found = [torch.as_tensor(cache.load(f.stem)["adversarial"]) for f in cache.folder.glob("*.npz")]
     return clean, torch.stack([min(found, key=lambda a: float((a - c).abs().mean())) for c in clean])
 
 

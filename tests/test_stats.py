@@ -230,3 +230,33 @@ def test_signed_rank_leaves_out_undefined_scores_and_says_when_nothing_is_left()
     assert found.n == 2 and found.least_p == 0.5
     empty = stats.signed_rank(frame([nan]), frame([0.1]))
     assert (empty.n, empty.p, empty.method) == (0, 1.0, "no patient has both scores") and np.isnan(empty.median)
+
+
+# -- large tables
+
+
+def test_a_table_that_is_grouped_piece_by_piece_says_the_same(monkeypatch):
+    rows = study(cases=7, classes=("left", "right"))
+    dice = rows[rows["metric"] == "dice"]
+    attacked = dice[(dice["attack"] != "none") & (dice["eps"] == 8)]
+
+    def told():
+        return [
+            stats.per_case(dice, [*stats.CELL]),
+            stats.summarize(stats.attacked(dice), stats.CELL),
+            stats.compare_family(dice),
+            stats.worst_case(attacked, ["defense"]),
+            stats.headline(attacked),
+        ]
+
+    whole = told()
+    monkeypatch.setattr("monai_advdef.stats.cases.PIECE", 5)
+    for one, other in zip(whole, told()):
+        pd.testing.assert_frame_equal(one, other)
+
+
+def test_an_interval_does_not_depend_on_what_is_kept_of_the_last(monkeypatch):
+    values, patients = np.arange(60.0) ** 1.7, np.arange(60) // 2
+    kept = [stats.bootstrap_interval(values, patients, seed=s) for s in (0, 1, 0)]
+    monkeypatch.setattr("monai_advdef.stats.cases.KEPT", 0)
+    assert kept == [stats.bootstrap_interval(values, patients, seed=s) for s in (0, 1, 0)] and kept[0] != kept[1]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import re
+import shutil
 import signal
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -72,6 +75,12 @@ def test_status_and_report(swept, capsys):
     (output / "card.html").unlink()
     assert main(["report", str(output)]) == 0 and (output / "card.html").is_file()
     assert str(output / "study.csv") in capsys.readouterr().out
+
+
+def test_status_where_nothing_was_started(swept, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["sweep", str(swept[0]), "--status"]) == 2
+    assert f"{tmp_path / 'sweep' / 'small'} holds no sweep" in capsys.readouterr().err
 
 
 def test_dry_run_tells_passes_and_costs_and_records_nothing(swept, phantom_bundle, tmp_path, capsys):
@@ -176,3 +185,25 @@ def test_a_folder_that_cannot_be_written_is_told_before_any_work(phantom_bundle,
     (tmp_path / "file").write_text("")
     assert main(["sweep", str(study), "--output_dir", str(tmp_path / "file")]) == 2
     assert "cannot write into output_dir" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_ends_the_sweep_with_words_and_keeps_what_is_done(swept, phantom_bundle, tmp_path, capsys, monkeypatch):
+    study, output, _ = swept
+    out = tmp_path / "out"
+    shutil.copytree(output, out, ignore=shutil.ignore_patterns("mlruns*"))
+    cells = Store(out).plan()[1]
+    (out / "sweep" / f"{cells[-1].id}.json").unlink()
+
+    @contextmanager
+    def full(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        yield
+
+    monkeypatch.setattr("monai_advdef.sweep.store.whole", full)
+    monkeypatch.setattr(Store, "start", lambda *_: 0)
+    assert main(["sweep", str(study), "--output_dir", str(out)]) == 3
+    assert (
+        "cannot write what became of unet, test, pgd, jpeg50 (No space left on device); free some space" in capsys.readouterr().err
+    )
+    monkeypatch.undo()
+    assert [Store(out).state(cell).status for cell in cells] == ["done"] * 3 + ["open"]

@@ -14,8 +14,6 @@ from monai_advdef.errors import DataError
 from monai_advdef.sweep import cells_of, read_study
 from monai_advdef.sweep.shards import part_of, shard_of
 
-STUDIES = sorted((home("workflows") / "sweeps").glob("*.yaml"))
-
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
@@ -102,6 +100,16 @@ def test_a_digest_is_of_what_decides_the_numbers(bundle):
     (bundle / "output").mkdir(exist_ok=True)
     (bundle / "output" / "results.txt").write_text("of an evaluation")
     assert cells(bundle)[2].id == before
+    (bundle.parent / "data" / "out").mkdir()
+    (bundle.parent / "data" / "out" / "study.csv").write_text("where the output folder lies among the data")
+    assert cells_of(read_study(study(bundle)), bundle.parent / "data" / "out")[0][2].id == before
+    shutil.rmtree(bundle.parent / "data" / "out")
+    table = bundle.parent / "table.json"
+    given = []
+    for text in ("[1]", "[2]"):
+        table.write_text(text)
+        given.append(cells(bundle, defenses=[{"overlay": "defenses/jpeg", "options": {"table": str(table)}}])[0].id)
+    assert given[0] != given[1], "a file among the options counts by what it holds"
     moved = shutil.copytree(bundle, bundle.parent / "moved", dirs_exist_ok=True)
     assert cells(bundle, models={"unet": str(moved)})[2].id == before
     assert cells(bundle, threads=2)[2].id != before

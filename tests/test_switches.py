@@ -216,7 +216,7 @@ def test_a_bundle_runs_in_folders_called_by_numbers(phantom_bundle, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     for number, folder in ((2018, "phantom"), (7, "models")):
         Path(str(number)).symlink_to(phantom_bundle.root / folder)
-    told = {"dataset_dir": 2018, "output_dir": 20261126, "ckpt_dir": 7, "image_size": 64}
+    told = {"dataset_dir": 2018, "output_dir": 20261126, "ckpt_dir": 7, "image_size": 64, "keep": "adversarial"}
     files = [SKIN / "train.yaml", SKIN / "evaluate.yaml", workflows()["attacks/fgsm"]]
     with patch.dict(os.environ, MLFLOW_TRACKING_URI=phantom_bundle.store):
         made = workflow(phantom_bundle.root, files, told)
@@ -235,6 +235,7 @@ def test_a_bundle_runs_in_folders_called_by_signs(phantom_bundle, tmp_path, monk
     for folder in ("phantom", "models"):
         (place / folder).symlink_to(phantom_bundle.root / folder)
     told = {"dataset_dir": f"{place}/phantom", "output_dir": f"{place}/out", "ckpt_dir": f"{place}/models", "image_size": 64}
+    told["keep"] = "adversarial"
     with patch.dict(os.environ):
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         workflow(phantom_bundle.root, [SKIN / "train.yaml", SKIN / "evaluate.yaml", workflows()["attacks/fgsm"]], told).run()

@@ -19,7 +19,7 @@ from PIL import Image
 
 from monai_advdef.data import DataError
 from monai_advdef.defenses import JPEG, FrequencyRefinement, fit_band_statistics, frequency_table, save_band_statistics
-from monai_advdef.handlers import AttackHandler, AttackNotApplied
+from monai_advdef.handlers import AdversarialCache, AttackHandler, AttackNotApplied
 from monai_advdef.papers.frequency_refinement.band_statistics import (
     band_group,
     band_ranks,
@@ -146,7 +146,8 @@ def test_rows_are_what_the_defences_give_at_130_passes_an_image(trained, tmp_pat
     inferer, run = search(trained, tmp_path, band_std, data="blobs")
     result = run()
     assert inferer.images == 4 * 130 and result.passes == 130 and len(result.rows) == 64
-    stored = [np.load(f)["adversarial"] for f in (tmp_path / "adversarial").glob("*.npz")]
+    cache = AdversarialCache(tmp_path / "adversarial")
+    stored = [cache.load(f.stem)["adversarial"] for f in cache.folder.glob("*.npz")]
     clean = blobs(4, seed=2)[0]
     near = {int((clean - torch.as_tensor(a)).abs().flatten(1).amax(1).argmin()): torch.as_tensor(a) for a in stored}
     attacked = torch.stack([near[i] for i in range(4)])

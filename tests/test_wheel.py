@@ -19,7 +19,7 @@ from monai_advdef.commands import VERBS
 from monai_advdef.records import read_records
 
 pytestmark = pytest.mark.slow
-FGSM = {"overlay": "attacks/fgsm", "checks": False}
+SMOKE = {"overlay": "suites/smoke", "checks": False}
 
 
 class Installed:
@@ -90,7 +90,7 @@ def test_each_verb_runs(installed, tmp_path, store):
         study = {
             "models": {"tool": str(bundle)},
             "data": {"few": {"dataset_dir": str(data), "limit": 2}},
-            "attacks": ["clean", FGSM],
+            "attacks": ["clean", SMOKE],
         }
         (tmp_path / "study.yaml").write_text(json.dumps(study), encoding="utf-8")
         shown("sweep", "study.yaml", "--output_dir", "swept")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +33,8 @@ class Plan:
         check_passes, check_looks: what they take of each: passes, and forward passes beside them, for all budgets, at most.
         image_bytes: of one adversarial image, kept for resuming, for all budgets.
         stitched_bytes: of the stitched logits and the image that a pass holds beside one batch of windows.
+        peak_bytes: the most memory that one pass of the first case took: of the GPU, else of the whole process until then; 0 where
+            that is not told.
         doubt: what speaks against the outputs being logits; empty: nothing.
     """
 
@@ -45,6 +48,7 @@ class Plan:
     check_looks: int
     image_bytes: int
     stitched_bytes: int
+    peak_bytes: int = 0
     doubt: str = ""
 
     @property
@@ -53,6 +57,10 @@ class Plan:
         passes = self.cases * self.passes + self.checked * self.check_passes
         looks = self.cases * self.looks + self.checked * self.check_looks
         return passes * self.seconds + looks * self.look_seconds
+
+    @property
+    def _peak(self) -> str:
+        return f"; {told_bytes(self.peak_bytes)} at most until after one pass of the first case" if self.peak_bytes else ""
 
     def lines(self) -> list[tuple[str, str]]:
         """Field and value, in words."""
@@ -68,7 +76,7 @@ class Plan:
             ("checks", checks),
             ("time", f"about {told_seconds(self.total_seconds)} at {each}; one case may differ much from the first"),
             ("disk", f"{told_bytes(self.cases * self.image_bytes)} of adversarial images, kept so that a stopped audit resumes"),
-            ("memory", f"{told_bytes(self.stitched_bytes)} of stitched arrays beside one batch of windows"),
+            ("memory", f"{told_bytes(self.stitched_bytes)} of stitched arrays beside one batch of windows{self._peak}"),
         ]
 
 
@@ -102,6 +110,7 @@ def planned(victim: Victim, image: Tensor, suite: Suite, threat: ThreatModel, *,
         check_looks=(forwards - backwards) * budgets,
         image_bytes=4 * image.numel() // len(image) * budgets,
         stitched_bytes=_stitched(image, logits),
+        peak_bytes=peak_bytes(image.device),
         doubt="" if found.verdict == "ok" else found.evidence,
     )
 
@@ -120,6 +129,7 @@ def timed(victim: Victim, image: Tensor, passes: int, cases: int) -> Plan:
         check_looks=0,
         image_bytes=4 * image.numel() // len(image),
         stitched_bytes=_stitched(image, logits),
+        peak_bytes=peak_bytes(image.device),
     )
 
 
@@ -140,6 +150,17 @@ def _looked(victim: Victim, image: Tensor) -> tuple[float, float, Tensor]:
 
 def _stitched(image: Tensor, logits: Tensor) -> int:
     return 4 * (image.numel() * 3 + logits.numel() * 3)
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most memory that has been taken on a GPU, or of the computer by this process; 0 where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:  # the ru_maxrss of getrusage would count the parent's, too
+        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return int(status["VmHWM"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return 0
 
 
 class TimeLeft:

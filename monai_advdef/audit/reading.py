@@ -86,7 +86,7 @@ class AuditOptions(metaclass=AsWritten):
             self._put(name, [given] if isinstance(given, str) and given else list(given))
         self._put("output_dir", folder("output_dir", self.output_dir))
         self._put("classes", class_names(self.classes))
-        self._put("overrides", _settings(self.overrides))
+        self._put("overrides", typed_settings(self.overrides))
         self._put("eps", None if self.eps is None else _numbers("eps", self.eps))
         self._put("value_range", None if self.value_range is None else _numbers("range", self.value_range))
         if any(not size > 0 for size in self.sizes):
@@ -142,8 +142,12 @@ def _numbers(name: str, given: Any) -> list[float]:
     return [float(x) for x in many]
 
 
-def _settings(given: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
-    """``network=unet`` as a mapping, its value read as YAML reads it; ``a#b`` and ``a::b`` name the same."""
+def typed_settings(given: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
+    """``network=unet`` as a mapping, its value read as YAML reads it; ``a#b`` and ``a::b`` name the same.
+
+    Raises:
+        ValueError: a text without a name and ``=``.
+    """
     if isinstance(given, Mapping):
         return {_id(name): value for name, value in given.items()}
     found = {}

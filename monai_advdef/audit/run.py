@@ -29,6 +29,7 @@ from monai_advdef.audit.scoring import OwnMetric, explain, grids_apart
 from monai_advdef.audit.socket import as_texts, plugged, write_socket
 from monai_advdef.audit.tail import NotDifferentiable
 from monai_advdef.audit.threats import recovered
+from monai_advdef.audit.wording import own_options
 from monai_advdef.bundle import workflows
 from monai_advdef.errors import DataError, nearest
 from monai_advdef.handlers import RecordHandler
@@ -98,7 +99,7 @@ class _Course:
         quiet()
         self._require_own_folder()
         check_writable(output_dir=self.folder)
-        with masking(lambda text: text if self.mask is None else self.mask(text)):
+        with own_options(), masking(lambda text: text if self.mask is None else self.mask(text)):
             return self._run()
 
     def _require_own_folder(self) -> None:
@@ -119,7 +120,10 @@ class _Course:
                 self._evaluate_all()
             except NotDifferentiable as error:  # of a case behind those that were looked at
                 logger.warning("%s", error)
+                self.run_of = []
                 self._configure(reading, every=True)
+                self._plan()
+                print_plan(self.made, self.console)
                 self._evaluate_all()
             self._conclude()
         return self.made
@@ -165,7 +169,8 @@ class _Course:
         given = {"eps": options.sizes[-1] if options.sizes else None, "unit": options.unit, "value_range": options.value_range}
         told = {f"threat_def::{name}": value for name, value in given.items() if value not in (None, "")}
         told |= {"dataset_dir": options.dataset_dir} if options.dataset_dir else {}
-        told |= {"batch_size": 1, "validate::evaluator::epoch_length": options.limit} if options.limit else {}
+        few = f"$min({options.limit}, len(@validate::dataset))"  # an epoch that is longer than the data begins them anew
+        told |= {"batch_size": 1, "validate::evaluator::epoch_length": few} if options.limit else {}
         return {
             "output_dir": str(self.folder),
             "bundle_root": str(reading.root),

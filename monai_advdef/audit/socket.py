@@ -34,6 +34,7 @@ DEFAULTS: dict[str, Any] = {
 }
 NEEDED = ("network", "inferer", "preprocessing", "classes", "cases")
 HEAD = """# What is audited and how it is deployed, as it was read on the model's own files; written by `monai-advdef audit`.
+# Weights, cases and this folder are named where they lay then; if any of them has moved, run the audit again.
 # By hand, with WORKFLOWS as `monai-advdef list --where workflows` prints it:
 # python -m monai.bundle run --config_file "['model.yaml','WORKFLOWS/audit/evaluate.yaml','WORKFLOWS/suites/standard.yaml']"
 """

@@ -26,9 +26,13 @@ OWN = "own prediction"
 UNITS = {
     "HU": ("hu", "hounsfield", "hounsfield unit"),
     "grey level": ("grey level", "gray level", "greylevel", "graylevel", "grey", "gray", "level", "gl"),
-    "sigma": ("sigma", "σ", "sd", "standard deviation"),
+    "sigma": ("sigma", "σ", "sd", "std", "standard deviation"),
     "%": ("%", "% of range", "% of the range", "% range", "percent", "per cent"),
 }
+INPUT = ", at the network's input"
+AT_INPUT = re.compile(r"(, ?| )at( the)?( network(['’]?s)?)? input$", re.IGNORECASE)
+SAME = 1e-5
+"""Sizes are one where they differ by less than this share, which is what six printed digits tell."""
 
 
 class Measure(NamedTuple):
@@ -67,8 +71,13 @@ def measure(name: str) -> Measure:
 
 
 def unit_of(text: str) -> str:
-    """The unit in one spelling: ``HU``, ``grey level``, ``sigma``, ``%``; another as it is, without spaces at its ends."""
+    """The unit in one spelling: ``HU``, ``grey level``, ``sigma``, ``%``; another as it is, without spaces at its ends.
+
+    Units at the network's input are others than those of the image, and stay so: ``HU, at the network's input``.
+    """
     plain = re.sub(r"\s+", " ", text.strip())
+    if found := AT_INPUT.search(plain):
+        return unit_of(plain[: found.start()]) + INPUT
     small = plain.lower()
     for name, spellings in UNITS.items():
         if small in spellings or small.removesuffix("s") in spellings:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 Bytes = npt.NDArray[np.uint8]
-PIXELS = 1 << 16  # packed at a time, few enough to stay in the cache
+PIXELS = 1 << 15  # packed at a time, few enough to stay in the cache
 
 
 def codec_round_trip(images: Tensor, quality: int, subsampling: str, backend: str) -> Tensor:
@@ -27,10 +27,10 @@ def codec_round_trip(images: Tensor, quality: int, subsampling: str, backend: st
     cpu = images.detach().to("cpu", torch.float32)
     out = torch.empty_like(cpu, memory_format=torch.channels_last if colour else torch.contiguous_format)
     for image, place in zip(cpu, out):
-        words = pack(image) if colour else image
-        if bool(words.sum().isnan()):
+        words = pack(image) if colour else None
+        if words is None and (colour or bool(image.sum().isnan())):
             place.fill_(torch.nan)
-        elif colour:
+        elif words is not None:
             place.copy_(torch.from_numpy(through(rgbx(words), quality, subsampling)).permute(2, 0, 1))
         else:
             for channel, target in zip(image.clamp(0, 255).round().to(torch.uint8).numpy(), place):
@@ -38,22 +38,25 @@ def codec_round_trip(images: Tensor, quality: int, subsampling: str, backend: st
     return out.to(images.device, images.dtype)
 
 
-def pack(image: Tensor) -> Tensor:
-    """``(3, H, W)`` grey levels, clamped and rounded, as ``(H, W)`` words R + 256 G + 65536 B, exact in float32; NaN stays NaN.
+def pack(image: Tensor) -> Tensor | None:
+    """``(3, H, W)`` grey levels, clamped and rounded, as ``(H, W)`` whole numbers R + 256 G + 65536 B; ``None`` where one is NaN.
 
-    Arithmetic on a few rows of whole planes at a time is several times faster than writing every third byte.
+    Arithmetic (exact in float32) on a few rows of whole planes at a time is several times faster than writing every third byte.
     """
-    words = torch.empty_like(image[0])
+    words = torch.empty(image.shape[1:], dtype=torch.int32)
     rows = max(1, PIXELS // image.shape[-1])
     for part, target in zip(image.split(rows, dim=1), words.split(rows)):
         red, green, blue = part.clamp(0, 255).round_()
-        torch.add(red.add_(green, alpha=256), blue, alpha=65536, out=target)
+        red.add_(green, alpha=256).add_(blue, alpha=65536)
+        if bool(red.sum().isnan()):
+            return None
+        target.copy_(red)
     return words
 
 
 def rgbx(words: Tensor) -> Bytes:
     """The words of `pack` as ``(H, W, 4)`` bytes R, G, B, 0."""
-    return words.to(torch.int32).numpy().astype("<i4", copy=False).view(np.uint8).reshape(*words.shape, 4)
+    return words.numpy().astype("<i4", copy=False).view(np.uint8).reshape(*words.shape, 4)
 
 
 def _simplejpeg(pixels: Bytes, quality: int, subsampling: str) -> Bytes:

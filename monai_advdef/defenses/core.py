@@ -115,6 +115,8 @@ class Defense(nn.Module):
 
     def _refuse_unit_range(self, image: Tensor) -> None:
         low, high = self.value_range
+        if float(image[..., image.shape[-2] // 2, :].max()) > 1:  # one line settles it for nearly every image in grey levels
+            return
         if high < 100 or low < 0 or not image.is_floating_point() or not 0 <= float(image.min()) <= float(image.max()) <= 1:
             return
         if bool((image != image.round()).any()):

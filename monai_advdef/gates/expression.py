@@ -3,7 +3,8 @@
 gate    = what "@" size [ "/" attack ]  ( ">=" | "<=" | ">" | "<" )  bound
 what    = measure [ "[" class "]" ], or a statistic of it over cases: mean, median, min, max, p0 to p100, as p10(dice[spleen])
 measure = dice, iou, nsd, hd95_mm, component_recall, ..., stability (without labels), drop (of Dice: clean minus attacked)
-size    = "clean", or what was attacked: a number and its unit (HU, grey level, sigma, %), which may be left out
+size    = "clean", or what was attacked: a number and its unit (HU, grey level, sigma, %; of an attack that cannot go through the
+          preprocessing with "at the network's input" behind it), which may be left out
 attack  = a suite or one attack; left out, the lowest of all that were run
 """
 
@@ -23,7 +24,8 @@ CLEAN = "clean"
 STATISTICS = ("mean", "median", "min", "max")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-_UNIT = re.compile(r"[^\W\d_]+( [^\W\d_]+)*|%( of( the)? range)?")
+_AT_INPUT = r"(\s*,)?(\s*\bat( the)?( network(['’]?s)?)? input)"
+_UNIT = re.compile(rf"([^\W\d_]+( (?!at\b)[^\W\d_]+)*|%( of( the)? range)?)({_AT_INPUT})?", re.IGNORECASE)
 _SIGN = re.compile(r">=|<=|≥|≤|>|<")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from monai_advdef import stats
-from monai_advdef.comparison.measures import DROP, OVERLAPS, OWN, STABILITY, recorded, same_unit
+from monai_advdef.comparison.measures import DROP, OVERLAPS, OWN, SAME, STABILITY, recorded, same_unit
 from monai_advdef.gates.expression import Gate
 from monai_advdef.report import words
 from monai_advdef.report.scope import Scope, is_noise, read_scope
@@ -102,7 +102,7 @@ class Numbers:
         sizes = rows[["eps", "unit", "norm"]].drop_duplicates().sort_values(["unit", "eps"])
         known = words.listing([words.size(eps, unit) for eps, unit, _ in sizes.itertuples(index=False)][:8])
         mine = sizes[sizes["unit"].map(lambda unit: not gate.unit or same_unit(gate.unit, _bare(unit))).astype(bool)]
-        mine = mine[np.isclose(mine["eps"].to_numpy(dtype=float), gate.eps, rtol=1e-6, atol=0)]  # type: ignore[arg-type]
+        mine = mine[np.isclose(mine["eps"].to_numpy(dtype=float), gate.eps, rtol=SAME, atol=0)]  # type: ignore[arg-type]
         if not len(mine):
             raise Missing(
                 f"nothing was attacked with {gate.number.partition('@')[2].partition('/')[0]}; recorded: {known or 'no attack'}"

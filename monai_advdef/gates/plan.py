@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from monai_advdef.comparison.measures import OVERLAPS, STABILITY, recorded, same_unit
+from monai_advdef.comparison.measures import OVERLAPS, SAME, STABILITY, recorded, same_unit
 from monai_advdef.errors import DataError, nearest
 from monai_advdef.gates.expression import EXAMPLES, Gate
 
@@ -37,7 +37,7 @@ def check_plan(
     for gate in gates:
         if gate.eps is not None and gate.unit and not same_unit(gate.unit, unit):
             _refuse(gate, f"it is in {gate.unit}, and the images are in {unit}", "write it in that unit, or give --unit")
-        if gate.eps is not None and not any(math.isclose(gate.eps, size, rel_tol=1e-6) for size in sizes):
+        if gate.eps is not None and not any(math.isclose(gate.eps, size, rel_tol=SAME) for size in sizes):
             told = ", ".join(f"{size:g}" for size in sizes)
             _refuse(gate, f"{gate.eps:g} {unit} will not be attacked (but {told})", "change the gate, or --eps")
         if gate.measure == STABILITY and labels:

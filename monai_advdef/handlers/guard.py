@@ -12,9 +12,10 @@ from monai_advdef.handlers.batches import in_words
 from monai_advdef.handlers.record import RecordHandler
 from monai_advdef.handlers.tracking import close_failed
 from monai_advdef.neighbours import check_writable, stoppable
-from monai_advdef.switches import folder
+from monai_advdef.switches import as_written, folder
 
 logger = logging.getLogger(__name__)
+ADVERSARIAL = "adversarial"
 WEIGHTS = (".pt", ".pth", ".ts", ".ckpt")
 REMEDY = (
     "List overlays after evaluate.yaml, and add to handlers with '+validate::handlers' inside a file only: on the command line it "
@@ -33,13 +34,24 @@ class Suspect(SystemExit):
         return self.words
 
 
-def evaluate(evaluator: Engine, attack: AttackHandler | None = None, records: RecordHandler | None = None) -> None:
+@as_written
+def evaluate(
+    evaluator: Engine, attack: AttackHandler | None = None, records: RecordHandler | None = None, *, keep: str | None = ADVERSARIAL
+) -> None:
     """Run an evaluator, and fail if an attack was configured that did not touch every batch, or records that were not written.
+
+    Args:
+        evaluator: with its handlers.
+        attack: the ``AttackHandler`` among them, if an attack is configured.
+        records: the ``RecordHandler`` among them.
+        keep: ``"adversarial"``: adversarial images stay in the attack's ``cache_dir`` and serve other evaluations; ``None``: they
+            lie in its folder ``_unfinished`` while this one runs, so that a killed run goes on, and are dropped at its end.
 
     SIGTERM and SIGHUP end it as Ctrl-C does: with the rows and images kept, and MLflow's run closed.
 
     Raises:
         Stopped: after such a signal; a ``SystemExit``.
+        ValueError: an unknown ``keep``; no case to evaluate.
         AttackNotApplied: with the reason and the remedy.
         RuntimeError: the same for records.
         FileNotFoundError: weights that a handler should load are not there.
@@ -47,8 +59,12 @@ def evaluate(evaluator: Engine, attack: AttackHandler | None = None, records: Re
     """
     if evaluator.state.epoch_length == 0:
         raise ValueError("the data to evaluate hold no case; check the folder, its sections and the data list")
+    if keep not in (None, ADVERSARIAL):
+        raise ValueError(f"keep must be {ADVERSARIAL} or nothing, got {keep!r}; --keep {ADVERSARIAL} keeps adversarial images")
     if attack is not None:
         attack.touched = 0
+        if attack.cache is not None:
+            attack.cache.passing = keep is None
     if records is not None:
         records.done = False
     try:
@@ -72,6 +88,8 @@ def evaluate(evaluator: Engine, attack: AttackHandler | None = None, records: Re
         )
     if records is not None and not records.done:
         raise RuntimeError(f"a RecordHandler is configured but recorded nothing: it is not among the evaluator's handlers. {REMEDY}")
+    if attack is not None and attack.cache is not None and keep is None:
+        attack.cache.drop()
     doubts = [
         f"{v['name']} {v['verdict']}: {v['evidence']}" for v in getattr(evaluator.state, "verdicts", []) if v["verdict"] != "ok"
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -39,8 +38,10 @@ class SuiteHandler(AttackHandler):
 
     Args:
         suite: a name (``"standard"``), a file, or a mapping such as an overlay's ``suite_def``.
-        threat, victim, adaptive, seed, image_key, label_key, cache_dir, stored: see :class:`AttackHandler`; the cache holds the
-            members' scores, too. A ``source`` among the options of ``victim`` is the network of the members that transfer.
+        threat: see :class:`AttackHandler`.
+        options: ``victim``, ``adaptive``, ``seed``, ``image_key``, ``label_key``, ``cache_dir``, ``stored`` and the flat options of
+            an :class:`AttackHandler`; the cache holds the members' scores, too. A ``source`` among the options of ``victim`` is the
+            network of the members that transfer.
 
     Raises:
         DataError: a suite that is not what its digest says.
@@ -48,28 +49,13 @@ class SuiteHandler(AttackHandler):
     """
 
     @as_written
-    def __init__(
-        self,
-        suite: Any = "standard",
-        threat: ThreatModel | Mapping[str, Any] | None = None,
-        *,
-        victim: VictimSettings | Mapping[str, Any] | None = None,
-        adaptive: bool = True,
-        seed: int = 0,
-        image_key: str = "image",
-        label_key: str = "label",
-        cache_dir: str | os.PathLike[str] | None = None,
-        stored: str = "float32",
-        **options: Any,
-    ) -> None:
-        own = [name for name in ("suite", *OWN) if name not in ("begin", "sweep")]
+    def __init__(self, suite: Any = "standard", threat: ThreatModel | Mapping[str, Any] | None = None, **options: Any) -> None:
+        own = [name for name in ("suite", "victim", *OWN) if name not in ("begin", "sweep")]
         known = [*names_of(VictimSettings), *names_of(ThreatModel), *own]
         refuse_unknown("SuiteHandler", [name for name in options if name not in known], known)
-        view = gather(VictimSettings, victim, options)
-        given: dict[str, Any] = {"seed": seed, "image_key": image_key, "label_key": label_key, "cache_dir": cache_dir}
-        bare = replace(view, source=None)
+        view = gather(VictimSettings, options.pop("victim", None), options)
         threat = threat_of(threat, take(options, ThreatModel))
-        super().__init__(load_suite(suite), threat, victim=bare, adaptive=adaptive, stored=stored, **given, **options)  # type: ignore[arg-type]
+        super().__init__(load_suite(suite), threat, victim=replace(view, source=None), **options)  # type: ignore[arg-type]
         self.source = None if view.source is None else view
         self._source: Victim | None = None
         self._told: set[str] = set()

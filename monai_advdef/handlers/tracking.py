@@ -13,7 +13,6 @@ from typing import Any
 
 import mlflow
 from ignite.engine import Events
-from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from monai.handlers import MLFlowHandler
 
@@ -148,7 +147,7 @@ class TrainingTracker(MLFlowHandler):
         if found is None:
             try:
                 self.client.create_experiment(self.experiment_name, artifact_location=self.artifacts_in)
-            except MlflowException as error:
+            except mlflow.MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":  # of another process, in this very moment
                     raise
         super()._set_experiment()

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from monai_advdef.records.files import CELL, RecordError, listed, read_cell, read_part, unreadable
-from monai_advdef.records.rows import COLUMNS, EXTRAS, LABELS
+from monai_advdef.records.rows import COLUMNS, EXTRAS, LABELS, SCHEMA
 
 
 def finished(folder: str | Path, fingerprint: str) -> bool:
@@ -25,6 +25,14 @@ def unfinished(folder: str | Path) -> list[str]:
     return [name for name in names if CELL.fullmatch(name) and not finished(folder, name)]
 
 
+def _short(table: pa.Table) -> pa.Table:
+    """The table with each text once: a cell says the same of most of its rows."""
+    texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
+    for name in texts:
+        table = table.set_column(table.schema.get_field_index(name), name, table[name].dictionary_encode())
+    return table
+
+
 def _cells(folder: Path) -> tuple[list[pa.Table], list[str]]:
     """The tables of a folder, and the names of files that look like cells and are none: copies, and placeholders of files elsewhere.
 
@@ -36,7 +44,7 @@ def _cells(folder: Path) -> tuple[list[pa.Table], list[str]]:
         if table is None or set(table["fingerprint"].unique().to_pylist()) != {path.stem}:
             others.append(path.name)
         else:
-            tables.append(table)
+            tables.append(_short(table))
     return tables, others
 
 
@@ -62,7 +70,7 @@ def read_records(source: str | Path, *, incomplete: bool = False) -> pd.DataFram
         named = ", ".join(f"{path.name.removesuffix('.part.jsonl')} ({len(read_part(path))} rows)" for path in parts)
         fate = "their rows are included" if incomplete else "their rows are left out"
         warnings.warn(f"unfinished cells in {folder}: {named}; {fate}; run those cells again to complete them", stacklevel=2)
-    cells += [read_cell(path) for path in parts] if incomplete else []
+    cells += [_short(read_cell(path)) for path in parts] if incomplete else []
     if not cells:
         raise RecordError(f"no finished records in {folder}; run an evaluation with this folder as its records, or check the path")
     return _frame(pa.concat_tables(cells))
@@ -70,7 +78,7 @@ def read_records(source: str | Path, *, incomplete: bool = False) -> pd.DataFram
 
 def _frame(table: pa.Table) -> pd.DataFrame:
     """The table as pandas has it, without the extra columns that say nothing."""
-    frame = table.to_pandas()
+    frame = table.cast(SCHEMA).to_pandas()
     frame[list(EXTRAS)] = frame[list(EXTRAS)].fillna("")
     if frame["reference"].any():  # beside older rows, which were scored against labels
         frame["reference"] = frame["reference"].replace("", LABELS)

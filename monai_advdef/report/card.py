@@ -61,7 +61,7 @@ def build(
     folder = Path(folder)
     scope = read_scope(folder / "records", eps=eps, model=model, run=run)
     facts = read_provenance(folder / "records")
-    used = set(scope.every["fingerprint"])
+    used = set(scope.every["fingerprint"].unique())
     shown = [entry for name, entry in facts.items() if name in used]
     extra = [*filter(None, [readings(scope), structures(scope)]), *(subgroups(scope, groups) if groups is not None else [])]
     page = render(scope, shown, checks=checked(folder, used), audit=read_audit(folder), extra=extra)

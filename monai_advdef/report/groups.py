@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from monai_advdef.records import LABELS
@@ -30,8 +31,9 @@ class Victim(NamedTuple):
 def victims(table: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Victim]:
     """What every cell of ``table`` evaluated, by fingerprint; ``facts`` is their provenance."""
     found = {}
-    for name, rows in table.groupby("fingerprint"):
-        entry, row = facts.get(str(name), {}), rows.iloc[0]
+    for _, row in table.drop_duplicates("fingerprint").sort_values("fingerprint").iterrows():
+        name = row["fingerprint"]
+        entry = facts.get(str(name), {})
         known = (entry.get("config") or {}).get("identity") or {}
         weights, data = (str(entry.get(part) or row.get(part, "")) for part in ("weights", "data"))
         deployed = " ".join(str(known.get(part, "")) for part in ("network", "inferer", "after")).strip()
@@ -51,7 +53,7 @@ def latest(table: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]], run: str
     for victim in others.values():
         told[_other(victim, chosen)] = told.get(_other(victim, chosen), 0) + 1
     left = [f"{words.count(count, 'run')} {text}" for text, count in sorted(told.items())]
-    return table[~table["fingerprint"].isin(others)], left
+    return (table[~table["fingerprint"].isin(list(others))] if others else table), left
 
 
 def _other(victim: Victim, chosen: Victim) -> str:
@@ -68,13 +70,15 @@ def _same(a: str, b: str) -> bool:
 def named(table: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, pd.DataFrame]:
     """The rows of every task, model, weights, data set and deployment by a name that says in what they differ."""
     of = victims(table, facts)
-    keys = table["fingerprint"].map(lambda name: of[name])
-    full = [(task, model, *victim) for task, model, victim in zip(table["task"], table["model"], keys)]
-    parts = pd.DataFrame(full, index=table.index, columns=["task", "model", *Victim._fields])
+    cells = table[["task", "model", "fingerprint"]].drop_duplicates()
+    full = [(task, model, *of[name]) for task, model, name in cells.itertuples(index=False)]
+    parts = pd.DataFrame(full, index=cells.index, columns=["task", "model", *Victim._fields])
     several = [name for name in parts if parts[name].nunique() > 1]
     groups: dict[str, pd.DataFrame] = {}
     for key, index in parts.groupby(list(parts), sort=False).groups.items():
-        part, rows = dict(zip(parts, key)), table.loc[index]
+        part, own = dict(zip(parts, key)), cells.loc[index]
+        rows = table[(table["task"] == part["task"]) & (table["model"] == part["model"])] if len(own) < len(cells) else table
+        rows = rows[rows["fingerprint"].isin(own["fingerprint"].unique())] if len(own) < len(cells) else rows
         told = [part["task"]] if "task" in several else []
         told.append(part["model"])
         told += [f"against {part['reference']}"] if "reference" in several else []
@@ -94,10 +98,12 @@ def told_apart(table: pd.DataFrame) -> pd.DataFrame:
     if "budget" in table:
         own = table["budget"].str.startswith("[")
         table.loc[own, "unit"] = table.loc[own, "unit"] + words.BY_CHANNEL + table.loc[own, "budget"]
-    attacked = table[table["attack"] != "none"]
-    for _, rows in attacked.groupby(["task", "model", *CELL], dropna=False):
-        if rows["fingerprint"].nunique() < 2:
-            continue
+    keys = ["task", "model", *CELL]
+    cells = table[[*keys, "fingerprint"]].drop_duplicates()
+    cells = cells[(cells["attack"] != "none") & cells.duplicated(keys, keep=False)]
+    for _, same in cells.groupby(keys, dropna=False):
+        own = table[table["fingerprint"].isin(same["fingerprint"].unique())]
+        rows = own[np.logical_and.reduce([own[key] == same[key].iloc[0] for key in keys])]
         values = rows.groupby(["case", "class", "metric", "seed"], dropna=False)["value"].agg(["min", "max"])
         if (values["max"] - values["min"] > _APART).any():
             runs = rows["fingerprint"].map(lambda name: f"{words.OF_RUN}{words.short_hash(name)})")

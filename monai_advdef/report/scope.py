@@ -16,6 +16,8 @@ from monai_advdef.records import OWN_PREDICTION, read_provenance, read_records, 
 from monai_advdef.report import words
 from monai_advdef.report.groups import latest, told_apart
 
+UNREAD = ("forwards", "backwards", "seconds")
+"""Columns of the records that no part of a card reads."""
 METRIC_NAMES = {"dice": "Dice", "iou": "IoU"}
 
 
@@ -113,15 +115,18 @@ def read_scope(folder: Path, *, eps: float | None = None, model: str | None = No
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="unfinished cells")  # the card itself names them
         table = read_records(folder)
-    table = table if model is None else table[table["model"] == model]
-    pairs = [f"{task} by {name}" for task, name in sorted(set(zip(table["task"], table["model"])))]
+    table = table if model is None or (table["model"] == model).all() else table[table["model"] == model]
+    pairs = [f"{task} by {name}" for task, name in sorted(table[["task", "model"]].drop_duplicates().itertuples(index=False))]
     if len(pairs) != 1:
         known = sorted(read_records(folder)["model"].unique()) if not pairs else pairs
         raise ValueError(f"a card is about one task and one model, got {pairs or model!r}; choose `model` out of {known}")
     table, others = latest(table, read_provenance(folder), run)
-    members = table[stats.is_member(table)]
-    table, left_out = _same_cases(told_apart(table[~stats.is_member(table)]))
-    members = members[members["fingerprint"].isin(table["fingerprint"]) & members["case"].isin(table["case"])]
+    table = table.drop(columns=[name for name in UNREAD if name in table])
+    member = stats.is_member(table)
+    members = table[member]
+    table, left_out = _same_cases(told_apart(table[~member] if len(members) else table))
+    shown = [members[name].isin(table[name].unique()) for name in ("fingerprint", "case")]
+    members = members[shown[0] & shown[1]]
     metric = "dice" if (table["metric"] == "dice").any() else str(table["metric"].iloc[0])
     norm, unit, chosen = _threat(table[table["metric"] == metric], eps)
     return Scope(table, metric, chosen, unit, norm, tuple(left_out), tuple(unfinished(folder)), tuple(others), told_apart(members))
@@ -129,15 +134,16 @@ def read_scope(folder: Path, *, eps: float | None = None, model: str | None = No
 
 def _same_cases(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The rows on the cases that most cells have, and the names of the cells that lack some of them and are left out."""
-    cells = {name: frozenset(group["case"]) for name, group in table.groupby("fingerprint")}
+    cells = {name: frozenset(cases.unique()) for name, cases in table.groupby("fingerprint")["case"]}
     ranked = Counter(cells.values()).most_common()
     reference = max(ranked, key=lambda item: (item[1], len(item[0]), sorted(item[0])))[0]
     odd = [name for name, cases in cells.items() if not cases >= reference]
+    within = ~table["fingerprint"].isin(odd) & table["case"].isin(reference)
     first = table[table["fingerprint"].isin(odd)].drop_duplicates("fingerprint")
     named = [
         f"{words.attack(row)}, {words.size(row['eps'], row['unit'])}, {words.defence(row['defense'])}" for _, row in first.iterrows()
     ]
-    return table[~table["fingerprint"].isin(odd) & table["case"].isin(reference)], named
+    return (table if not odd and all(cases == reference for cases in cells.values()) else table[within]), named
 
 
 def _threat(rows: pd.DataFrame, wanted: float | None) -> tuple[str, str, float | None]:
@@ -150,8 +156,8 @@ def _threat(rows: pd.DataFrame, wanted: float | None) -> tuple[str, str, float |
     norm = "linf" if (attacks["norm"] == "linf").any() else str(attacks["norm"].mode()[0])
     unit = str(attacks.loc[attacks["norm"] == norm, "unit"].mode()[0])
     mine = (rows["norm"] == norm) & (rows["unit"] == unit)
-    sizes = set(attacks.loc[mine, "eps"])
+    sizes = set(attacks.loc[mine, "eps"].unique())
     if wanted is not None and wanted not in sizes:
         raise ValueError(f"eps={wanted:g} was not attacked; choose one of {', '.join(f'{e:g}' for e in sorted(sizes))} {unit}")
-    with_noise = sizes & set(rows.loc[mine & is_noise(rows), "eps"])
+    with_noise = sizes & set(rows.loc[mine & is_noise(rows), "eps"].unique())
     return norm, unit, wanted if wanted is not None else 8.0 if 8.0 in sizes else max(with_noise or sizes)

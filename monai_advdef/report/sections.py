@@ -41,7 +41,7 @@ def certificates(scope: Scope) -> Section | None:
     if not len(rows):
         return None
     classes, lines = sorted(rows["class"].unique()), []
-    for _, cell in scope.every[scope.every["fingerprint"].isin(rows["fingerprint"])].groupby("fingerprint"):
+    for _, cell in scope.every[scope.every["fingerprint"].isin(rows["fingerprint"].unique())].groupby("fingerprint"):
         radii = sorted({m.removeprefix(BOUND) for m in cell["metric"] if m.startswith(BOUND)}, key=float)
         told = {k: cell.loc[cell["metric"] == f"certificate_{k}", "value"].iloc[0] for k in ("sigma", "n", "alpha")}
         about = [f"{told['sigma']:g}", f"{told['n']:g}", words.defence(cell["defense"].iloc[0])]

@@ -12,7 +12,7 @@ from monai_advdef import stats
 from monai_advdef.records import OWN_PREDICTION
 from monai_advdef.report import words
 from monai_advdef.report.groups import named, told_apart
-from monai_advdef.report.scope import METRIC_NAMES, Scope, is_noise
+from monai_advdef.report.scope import METRIC_NAMES, UNREAD, Scope, is_noise
 from monai_advdef.report.suites import member_rows
 
 NOT_ASSESSED = "not assessed"
@@ -105,7 +105,7 @@ def unbounded_table(scope: Scope) -> list[dict]:
 
 def cell_table(scope: Scope) -> list[dict]:
     """Every cell: n, mean ± std, median, 5th percentile and the corrected p-values against clean and against the undefended."""
-    attacked = scope.rows[scope.rows["attack"] != "none"]
+    attacked = stats.attacked(scope.rows)
     clean = stats.summarize(scope.clean, ["defense"]).assign(
         attack="none", eps=0.0, unit="", norm="", steps=0, restarts=0, adaptive=False
     )
@@ -115,8 +115,10 @@ def cell_table(scope: Scope) -> list[dict]:
     order = {name: index for index, name in enumerate(scope.defenses)}
     kind = np.select([cells["attack"] == "none", is_noise(cells)], [0, 1], default=2)
     cells = cells.assign(order=cells["defense"].map(order), kind=kind)
-    stated = scope.rows.assign(unit=scope.rows["unit"].where(scope.rows["attack"] != "none", ""))
-    runs = stated.groupby(["attack", "eps", "unit", "steps", "restarts", "defense", "adaptive"])["fingerprint"].unique()
+    named = ["attack", "eps", "unit", "steps", "restarts", "defense", "adaptive"]
+    stated = scope.rows[[*named, "fingerprint"]].drop_duplicates()
+    stated = stated.assign(unit=stated["unit"].where(stated["attack"] != "none", ""))
+    runs = stated.groupby(named)["fingerprint"].unique()
     table = []
     for _, row in cells.sort_values(["order", "kind", "attack", "steps", "eps", "adaptive"]).iterrows():
         key = tuple(row[list(stats.CELL)])
@@ -145,12 +147,17 @@ def markdown_table(df: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]] | No
     of IoU and Dice over cases. Records of several models, weights or data sets stand one below the other, named in a first column;
     ``facts``, their provenance, tells older ones apart. Where nobody who knows a defence has attacked it with that size, a row says
     that it is not assessed."""
-    df, members = df[~stats.is_member(df)], df[stats.is_member(df)]
-    groups = named(df, facts or {})
+    member = stats.is_member(df)
+    members = df[member]
+    df = df[~member] if len(members) else df
+    groups = {
+        name: rows.drop(columns=[c for c in (*UNREAD, "weights", "data") if c in rows])
+        for name, rows in named(df, facts or {}).items()
+    }
     names = " | ".join(f"{_score_name(df, metric)}, %" for metric in ("IoU", "Dice"))
     heads = [f"| attack | ε | defence | attacker | n | {names} |", "|---|---|---|---|---:|---:|---:|"]
     if len(groups) == 1:
-        return "\n".join([*heads, *_markdown_lines(told_apart(df)), *_markdown_members(members, df)]) + "\n"
+        return "\n".join([*heads, *_markdown_lines(told_apart(next(iter(groups.values())))), *_markdown_members(members, df)]) + "\n"
     lines = [f"| network {heads[0]}", f"|---{heads[1]}"]
     for name, rows in groups.items():
         lines += [f"| {name} {line}" for line in _markdown_lines(told_apart(rows))]
@@ -184,10 +191,11 @@ def _markdown_members(members: pd.DataFrame, rest: pd.DataFrame) -> list[str]:
 def _markdown_lines(df: pd.DataFrame) -> list[str]:
     """The rows of the table of one network."""
     lines = []
-    metrics = {name: df[df["metric"] == name] for name in ("iou", "dice")}
+    metrics = ("iou", "dice")
     found: dict[tuple, dict[str, Any]] = {}
-    for metric, rows in metrics.items():
-        clean, attacked = stats.clean(rows), rows[rows["attack"] != "none"]
+    for metric in metrics:
+        rows = df[df["metric"] == metric]
+        clean, attacked = stats.clean(rows), stats.attacked(rows)
         for _, row in stats.summarize(clean, ["defense"], resamples=1).iterrows() if len(clean) else ():
             found.setdefault((row["defense"] != "none", 0, "", 0.0, "no attack", "–", words.defence(row["defense"]), "–"), {})[
                 metric

@@ -37,7 +37,8 @@ def verdicts(scope: Scope) -> list[Verdict]:
 
 def _adaptive(scope: Scope) -> Verdict | None:
     """Is every defence also attacked by someone who knows it, and is that attacker at least as strong?"""
-    rows = scope.rows[(scope.rows["attack"] != "none") & ~is_noise(scope.rows) & (scope.rows["defense"] != "none")]
+    rows = scope.rows[["attack", "defense", "adaptive"]].drop_duplicates()
+    rows = rows[(rows["attack"] != "none") & ~is_noise(rows) & (rows["defense"] != "none")]
     if not len(rows):
         return None
     known = rows.groupby("defense")["adaptive"].any()
@@ -54,10 +55,13 @@ def _adaptive(scope: Scope) -> Verdict | None:
 def _size(scope: Scope) -> Verdict | None:
     """Did the measured change stay within what was allowed?"""
     measured = scope.norm if scope.norm in ("linf", "l2") else None
-    rows = pd.concat([scope.attacked(), scope.noise()])
+    if measured is None:
+        return None
+    columns = [name for name in ("case", "eps", measured, "budget") if name in scope.rows]
+    rows = pd.concat([scope.attacked()[columns], scope.noise()[columns]])
     if "budget" in rows:  # in per cent of each image's range: the change was measured in image units
         rows = rows[~rows["budget"].str.endswith("%")]
-    if measured is None or not len(rows):
+    if not len(rows):
         return None
     over = rows[rows[measured] > rows["eps"] * (1 + 1e-6)]
     if len(over):

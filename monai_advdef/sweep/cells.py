@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -84,7 +85,7 @@ def cells_of(study: Study, folder: Path) -> tuple[list[SweepCell], list[str]]:
                 reading = read_model(model["model"], _options(model, data, folder))
             except ValueError as error:
                 raise DataError(f"models: {name} (data: {section}): {error}") from error
-            base = _Base(name, section, model, data, reading)
+            base = _Base(name, section, model, data, reading, folder)
             made += base.evaluations(study) if reading.kind == "monai_advdef bundle" else base.audits(study, notes)
     _refuse_twice(made)
     return made, list(dict.fromkeys(notes))
@@ -99,20 +100,22 @@ def _options(model: Mapping[str, Any], data: Mapping[str, Any], folder: Path) ->
 class _Base:
     """A model on data, before attacks and defences."""
 
-    def __init__(self, name: str, section: str, model: Mapping[str, Any], data: Mapping[str, Any], reading: Reading) -> None:
+    def __init__(
+        self, name: str, section: str, model: Mapping[str, Any], data: Mapping[str, Any], reading: Reading, folder: Path
+    ) -> None:
         self.name, self.section, self.model, self.data, self.reading = name, section, model, data, reading
-        contents = {"model": _contents(reading, model), "data": _listing(data.get("dataset_dir"))}
+        contents = {"model": _contents(reading, model), "data": _listing(data.get("dataset_dir"), folder)}
         told = {
             k: v for k, v in {**model, **data}.items() if k not in ("model", "checkpoint", "dataset_dir", "overlays", "registered")
         }
         told["settings"] = {**model["settings"], **data["settings"]}
-        self.identity = {**contents, **told, "name": name}
+        self.identity = _told({**contents, **told, "name": name})
 
     def cell(self, attack: Part, defense: Part, **of: Any) -> SweepCell:
         """A cell with its digest."""
-        told: dict[str, Any] = {name: of[name] for name in ("kind", "overrides", "threads") if name in of}
+        told: dict[str, Any] = {name: _told(of[name]) for name in ("kind", "overrides", "threads") if name in of}
         told |= {"overlays": [_file(one) for one in of.get("overlays", ())], "base": self.identity}
-        told["options"] = {k: v for k, v in of.get("options", {}).items() if k not in PATHS}  # told by their contents
+        told["options"] = {k: _told(v) for k, v in of.get("options", {}).items() if k not in PATHS}  # they are in the base
         try:
             name = fingerprint(told)
         except TypeError as error:
@@ -199,7 +202,7 @@ def _contents(reading: Reading, model: Mapping[str, Any]) -> str:
         found = {f.relative_to(root).as_posix(): f for part in among for f in sorted(part.rglob("*")) if f.is_file()}
     if reading.kind == "monai_advdef bundle":  # of the weights that lie there, those which are loaded
         found = {name: file for name, file in found.items() if not name.startswith("models/")}
-        found["weights"] = Path(reading.overlay["ckpt_dir"]) / "model.pt"
+        found |= {f"weights {f.name}": f for f in sorted(Path(reading.overlay["ckpt_dir"]).iterdir()) if f.is_file()}
     elif model.get("checkpoint"):
         found["weights"] = Path(model["checkpoint"])
     sha = hashlib.sha256()
@@ -221,12 +224,21 @@ def _file(name: str) -> str:
     return sha.hexdigest()[:16]
 
 
-def _listing(folder: str | None) -> str:
+def _told(value: Any) -> Any:
+    """A value of the study, in which files are told by what they hold, wherever they lie."""
+    if isinstance(value, Mapping):
+        return {key: _told(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_told(item) for item in value]
+    return _file(value) if isinstance(value, str) and os.sep in value else value
+
+
+def _listing(folder: str | None, output: Path) -> str:
     """The digest of names and sizes of the files of a data set; their contents are told apart when they are loaded."""
     if not folder:
         return "the bundle's own"
     root = Path(folder)
-    files = sorted(f for f in root.rglob("*") if f.is_file()) if root.is_dir() else [root]
+    files = sorted(f for f in root.rglob("*") if f.is_file() and output not in f.parents) if root.is_dir() else [root]
     told = "\n".join(f"{f.relative_to(root).as_posix() if f != root else f.name} {f.stat().st_size}" for f in files)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 

@@ -27,7 +27,7 @@ from monai_advdef.study import prepared, quiet
 from monai_advdef.suite.plan import plan as plan_of
 from monai_advdef.sweep.board import say
 from monai_advdef.sweep.cells import BUNDLE, CHECKS, SweepCell
-from monai_advdef.sweep.run import Runner, audit_folder, computing_with
+from monai_advdef.sweep.run import Runner, audit_folder, computing_with, in_words
 from monai_advdef.victim import Victim
 
 SET_UP = 1.0  # seconds of a cell beside its passes
@@ -70,7 +70,7 @@ class Estimate:
             with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), computing_with(cell.threads), unwrapped():
                 return Cost(cell, self._look(cell) if cell.kind == BUNDLE else self._audit(cell))
         except Exception as error:  # the dry run says of all cells what is wrong
-            return Cost(cell, error=" ".join(str(error).split()) or type(error).__name__)
+            return Cost(cell, error=in_words(error))
 
     def _audit(self, cell: SweepCell) -> Plan | None:
         return audit(cell.root, **{**cell.options, "dry_run": True}, output_dir=str(audit_folder(self.folder, cell))).plan

@@ -72,9 +72,7 @@ class Runner:
             except Exception as error:  # of this cell; the others go on
                 traceback.print_exc(file=log)
                 self._read = None
-                words = " ".join(str(error).split()) or type(error).__name__
-                known = isinstance(error, (ValueError, OSError))
-                made = State(FAILED, error=words if known else f"{type(error).__name__}: {words}")
+                made = State(FAILED, error=in_words(error))
         return replace(made, seconds=time.perf_counter() - begun, notes=tuple(dict.fromkeys(notes))[:NOTES])
 
     def _evaluate(self, cell: SweepCell) -> State:
@@ -105,6 +103,16 @@ class Runner:
             with unwrapped():
                 self._read = key, test_set(Path(cell.root), {**cell.settings, **of, "output_dir": str(self.folder)})
         return {DATASET: self._read[1]}
+
+
+def in_words(error: Exception) -> str:
+    """An error in a line, with a remedy where memory was short."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return (
+            f"out of memory: {words}; give smaller batches in settings (batch_size, sw_batch_size of the inferer), or fewer workers"
+        )
+    return words if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {words}"
 
 
 def audit_folder(folder: Path, cell: SweepCell) -> Path:

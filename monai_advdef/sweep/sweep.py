@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
+from monai_advdef.audit.reading import typed_settings
+from monai_advdef.errors import nearest
 from monai_advdef.neighbours import check_writable
 from monai_advdef.progress import Terminal
 from monai_advdef.study import quiet
@@ -24,6 +28,7 @@ from monai_advdef.sweep.study import Study, read_study
 from monai_advdef.sweep.tracking import StudyRun
 
 FINE, SUSPECT, UNFINISHED = 0, 1, 3
+ENGINES = ("process", "slurm", "ray")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +36,23 @@ class Ways:
     """How a sweep is run.
 
     Args:
-        workers: local processes; 0: in this one.
+        workers: local processes, or jobs of Slurm, or actors of Ray; 0: one of these, or this process itself.
+        engine: ``"process"``, ``"slurm"`` or ``"ray"``.
+        settings: of Slurm's jobs, see :func:`monai_advdef.sweep.slurm.run_jobs`, or of Ray's cluster.
         shard: ``"3/8"``, or empty: what a job array says, see :func:`monai_advdef.sweep.shards.shard_of`.
     """
 
     workers: int = 0
+    engine: str = ENGINES[0]
+    settings: Mapping[str, Any] | Sequence[str] = ()
     shard: str = ""
 
     def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise ValueError(f"there is no engine {self.engine!r}; {nearest(self.engine, ENGINES)}")
+        object.__setattr__(self, "settings", typed_settings(self.settings))
+        if self.settings and self.engine == ENGINES[0]:
+            raise ValueError("--set is for the jobs of --engine slurm or the cluster of --engine ray; leave it away")
         if self.workers < 0:
             raise ValueError(f"workers must be a number of processes, or 0 for none beside this one, got {self.workers}")
 
@@ -59,7 +73,7 @@ def sweep(study: str | os.PathLike[str], output_dir: str | os.PathLike[str] = ""
         OSError: the folder cannot be written.
     """
     quiet()
-    console, ways = Terminal(), ways or Ways()
+    console, ways = Terminal(file=sys.stdout), ways or Ways()  # while a cell is run here, sys.stdout is its log
     shard = shard_of(ways.shard)
     told, folder, cells = opened(study, output_dir, console)
     check_writable(output_dir=folder)
@@ -105,7 +119,7 @@ def dry_run(study: str | os.PathLike[str], output_dir: str | os.PathLike[str] = 
     Raises:
         ValueError: what is wrong with the study.
     """
-    console, ways = Terminal(), ways or Ways()
+    console, ways = Terminal(file=sys.stdout), ways or Ways()
     shard = shard_of(ways.shard)
     _, folder, cells = opened(study, output_dir, console)
     mine = cells if shard is None else part_of(cells, shard[:2])
@@ -124,7 +138,7 @@ def status(study: str | os.PathLike[str], output_dir: str | os.PathLike[str] = "
     """
     told = read_study(study)
     store = Store(Path(output_dir or told.output_dir or Path("sweep") / told.name).expanduser().resolve())
-    return code_of(print_status(store, store.plan()[1], Terminal()))
+    return code_of(print_status(store, store.plan()[1], Terminal(file=sys.stdout)))
 
 
 def gathered(folder: str | os.PathLike[str]) -> list[Path]:
@@ -145,6 +159,16 @@ def code_of(states: Sequence[State]) -> int:
 
 
 def _engine(ways: Ways, study: Study, folder: Path, cells: Sequence[SweepCell], tell: Tell) -> None:
+    if ways.engine == "slurm":
+        from monai_advdef.sweep.slurm import run_jobs
+
+        return run_jobs(folder, cells, tell, max(1, ways.workers), typed_settings(ways.settings))
+    if ways.engine == "ray":
+        from monai_advdef.sweep.ray_engine import RayActors
+
+        number = min(max(1, ways.workers), len(cells))
+        actors = RayActors(folder, study.threads, number, typed_settings(ways.settings))
+        return run_workers(folder, cells, tell, actors, number)
     if not ways.workers:
         return run_here(folder, cells, tell)
     from monai_advdef.sweep.processes import Processes

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from engines import evaluator, network
 
+from monai_advdef.attacks import run_sweep
 from monai_advdef.bundle import workflows
 from monai_advdef.handlers import AttackHandler, RecordHandler, evaluate
 from monai_advdef.records import read_records, unfinished
@@ -50,12 +51,12 @@ def test_another_seed_another_table(trained, tmp_path, name):
 
 
 @pytest.mark.slow
-def test_killed_bundle_run_is_resumed_with_identical_records(phantom_bundle, tmp_path):
+def test_killed_bundle_run_is_resumed_with_identical_records(phantom_bundle, tmp_path, monkeypatch):
     """The stock command is killed amid its cases; the same evaluation again ends with the table of an undisturbed run."""
     slow = {"attack__steps": 40, "batch_size": 1}
     phantom_bundle.evaluate(tmp_path / "whole", "attacks/pgd", **slow)
     words = phantom_bundle.words(tmp_path / "cut", workflows()["attacks/pgd"], **{"attack_def::steps": 40, "batch_size": 1})
-    crafted = tmp_path / "cut" / "adversarial"
+    crafted = tmp_path / "cut" / "adversarial" / "_unfinished"
     with open(tmp_path / "log", "w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *words], cwd=phantom_bundle.root, env=phantom_bundle.environment, stdout=log, stderr=log
@@ -64,9 +65,16 @@ def test_killed_bundle_run_is_resumed_with_identical_records(phantom_bundle, tmp
             time.sleep(0.02)
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, (tmp_path / "log").read_text()
-    done = {p: p.stat().st_mtime_ns for p in crafted.glob("*.npz")}
+    done = len(list(crafted.glob("*.npz")))
+    attacked: list[int] = []
+
+    def counted(attack, victim, threats, image, *given, **named):
+        attacked.extend([1] * len(image))
+        return run_sweep(attack, victim, threats, image, *given, **named)
+
+    monkeypatch.setattr("monai_advdef.handlers.attack.run_sweep", counted)
     assert len(unfinished(tmp_path / "cut" / "records")) == 1 and not list((tmp_path / "cut" / "records").glob("*.parquet"))
     phantom_bundle.evaluate(tmp_path / "cut", "attacks/pgd", **slow)
     whole, resumed = (read_records(tmp_path / n / "records").drop(columns="seconds") for n in ("whole", "cut"))
-    assert whole.equals(resumed) and whole["case"].nunique() > len(done)
-    assert {p: p.stat().st_mtime_ns for p in done} == done
+    assert whole.equals(resumed) and whole["case"].nunique() - done == len(attacked) > 0
+    assert not crafted.parent.exists(), "dropped, as it is finished"
