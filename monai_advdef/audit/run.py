@@ -28,7 +28,7 @@ from monai_advdef.audit.tail import NotDifferentiable
 from monai_advdef.audit.threats import recovered
 from monai_advdef.bundle import workflows
 from monai_advdef.errors import DataError, nearest
-from monai_advdef.handlers import RecordHandler
+from monai_advdef.handlers import AdversarialCache, RecordHandler
 from monai_advdef.handlers.guard import Suspect
 from monai_advdef.handlers.options import names_of, unit
 from monai_advdef.neighbours import check_writable
@@ -87,6 +87,7 @@ class _Course:
         self.people: list[Person] = []
         self.mask: Mask | None = None
         self.run_of: list[str] = []  # fingerprints of this audit's evaluations
+        self.passing: list[AdversarialCache] = []  # images of its evaluations, dropped when all are done
 
     def run(self) -> Audit:
         """All of it; what is recorded and logged meanwhile names no patient, see :mod:`monai_advdef.audit.privacy`."""
@@ -202,9 +203,11 @@ class _Course:
             size = {} if eps is None else {"attack_def::eps": eps}
             told = f"under the suite {self.suite.name}" + ("" if eps is None else f", eps {eps:g}")
             self._evaluate(told, [*self.files, *self._attack()], size)
+        for cache in self.passing:  # an audit that was stopped goes on with the images of every size
+            cache.drop()
 
     def _evaluate(self, what: str, files: Sequence[Path], size: Mapping[str, float] = MappingProxyType({})) -> ConfigWorkflow:
-        made = workflow(files, {**self.overrides, **size})
+        made = workflow(files, {"keep": "unfinished", **self.overrides, **size})
         evaluator = built(made.parser, "validate::evaluator")
         with Steps(f"evaluating {what}", self._batches(evaluator), self.console) as steps:
             left = TimeLeft(steps)
@@ -215,6 +218,9 @@ class _Course:
             except Suspect:  # told in checks.json, on the card, and by the exit code
                 pass
         made.finalize()
+        attack = built(made.parser, "attack_def")
+        if attack is not None and attack.cache is not None and attack.cache.passing:
+            self.passing.append(attack.cache)
         self.run_of.append(built(made.parser, "record_def").fingerprint)
         return made
 
