@@ -54,7 +54,7 @@ def main(*, quick: bool = False) -> None:
             "JPEG, Pillow": lambda: defenses["pillow"](image),
         }
         title, copies = f"image defences, 1x3x{SIDE}x{SIDE}", {"copy_": lambda: copy.copy_(image), **ours}
-        show(title, interleave(copies, "copy_", rounds), "copy_", {"FrequencyRefinement": "<= 16"})
+        show(title, interleave(copies, "copy_", rounds), "copy_", {"FrequencyRefinement": "<= 11"})
         codecs = bare_codecs(image) | {name: ours[name] for name in ("JPEG, simplejpeg", "JPEG, Pillow")}
         show("real codecs", interleave(codecs, "bare simplejpeg", rounds), "bare simplejpeg", {"JPEG, simplejpeg": "<= 1.20"})
         array, table = image.numpy(), frequency_table().numpy()

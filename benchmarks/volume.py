@@ -29,7 +29,7 @@ def main(*, quick: bool = False) -> None:
         seconds = {v: [r["seconds"] for r in results] for v, results in found.items()}
         title = f"3-D UNet, {SIZE}^3 volume, {ROI}^3 windows, overlap {OVERLAP}, sw_batch_size {at_once}"
         show(f"{title}, peak process memory", compare(peaks, "inference"), "inference", {"gradient": "<= 1.35"})
-        show(f"{title}, CPU time", compare(seconds, "graph"), "graph", {"gradient": "<= 1.40"})
+        show(f"{title}, CPU time", compare(seconds, "graph"), "graph", {"gradient": "<= 1.30"})
     growth({v: statistics.median(values) for v, values in peaks.items()}, other_sizes=(96,) if quick else (96, 160))
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import weakref
 
 import numpy as np
 import pytest
 import torch
+from engines import evaluator, items, network
+from monai.data import DataLoader
 from monai.transforms import Compose, Lambdad, RandShiftIntensityd, ToTensord
 from monai.utils import set_determinism
 
 from monai_advdef.data import HeldCases
+from monai_advdef.handlers import AttackHandler, RecordHandler
+from monai_advdef.handlers import evaluate as run_evaluation
 from monai_advdef.study import workflow
 
 CASES = [{"image": np.full((1, 100), k, dtype=np.float32), "case": str(k)} for k in range(6)]
@@ -70,3 +75,27 @@ def test_a_bundle_trains_from_memory_and_evaluates_without(phantom_bundle, tmp_p
         held[name] = (dataset.cache_num, len(dataset))
     assert held["train"][0] == held["train"][1] > 0
     assert held["evaluate"][0] == 0 < held["evaluate"][1]
+
+
+def test_an_evaluation_holds_no_more_cases_than_a_few_however_many_there_are(trained, tmp_path):
+    alive: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()
+    most = {}
+    for count in (6, 24):
+        numbers: list[int] = []
+
+        def noted(x: torch.Tensor, numbers: list[int] = numbers) -> torch.Tensor:
+            made = x.clone()
+            alive.add(made)
+            numbers.append(len(alive))
+            return made
+
+        dataset = HeldCases(items(count), Compose([Lambdad("image", noted)]))
+        attack = AttackHandler("FGSM", eps=4.0, cache_dir=tmp_path / str(count) / "adversarial")
+        records = RecordHandler(tmp_path / str(count), ["lesion"], attack=attack, card=False)
+        engine = evaluator(network(trained), [records, attack], data=[])
+        engine.data_loader = DataLoader(dataset, batch_size=2)
+        engine.state.dataloader, engine.state.epoch_length = engine.data_loader, len(engine.data_loader)
+        run_evaluation(engine, attack, records, keep=None)
+        most[count] = max(numbers)
+        assert not (tmp_path / str(count) / "adversarial").exists()
+    assert most[24] == most[6] < 6, most

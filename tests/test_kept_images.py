@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from engines import evaluator, network
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from monai_advdef import ThreatModel, run
 from monai_advdef.attacks import PGD
-from monai_advdef.handlers import AdversarialCache
+from monai_advdef.handlers import AdversarialCache, AttackHandler, evaluate
 from monai_advdef.handlers.cache import _unpacked, packed
 
 SHAPE = (3, 32, 32)
@@ -76,3 +77,23 @@ def test_an_image_kept_as_a_change_is_made_again_where_the_clean_one_is_not_give
     cache = AdversarialCache(tmp_path)
     cache.store("a", clean, adversarial=clean + draw.choice([-0.25, 0.25], SHAPE).astype(np.float32))
     assert cache.load("a") is None
+
+
+def test_images_serve_until_whoever_asked_for_them_is_finished(trained, tmp_path, monkeypatch):
+    folder = tmp_path / "adversarial"
+
+    def done(keep):
+        attack = AttackHandler("PGD", eps=4.0, steps=2, cache_dir=folder)
+        engine = evaluator(network(trained), [attack])
+        evaluate(engine, attack, keep=keep)
+        return engine.state.metrics["val_dice"], len(list(folder.glob("*.npz"))), len(list(folder.glob("_unfinished/*.npz")))
+
+    dice, *where = done("unfinished")
+    assert where == [0, 6]
+    monkeypatch.setattr("monai_advdef.handlers.attack.run_sweep", lambda *a, **k: pytest.fail("a case was attacked again"))
+    assert done(None) == (dice, 0, 0) and not folder.exists()
+    monkeypatch.undo()
+    assert done("adversarial") == (dice, 6, 0)
+    assert done(None) == (dice, 6, 0), "what was kept stays"
+    with pytest.raises(ValueError, match="keep must be adversarial or nothing, got 'all'"):
+        done("all")

@@ -32,7 +32,7 @@ from monai_advdef.audit.threats import recovered
 from monai_advdef.audit.wording import own_options
 from monai_advdef.bundle import workflows
 from monai_advdef.errors import DataError, nearest
-from monai_advdef.handlers import RecordHandler
+from monai_advdef.handlers import AdversarialCache, RecordHandler
 from monai_advdef.handlers.guard import Suspect
 from monai_advdef.handlers.options import names_of, unit
 from monai_advdef.neighbours import check_writable
@@ -93,6 +93,7 @@ class _Course:
         self.run_of: list[str] = []  # fingerprints of this audit's evaluations
         self.groups: Path | None = None
         self.called = ""  # the model, in their records: the folder may hold those of others
+        self.passing: list[AdversarialCache] = []  # images of its evaluations, dropped when all are done
 
     def run(self) -> Audit:
         """All of it; what is recorded and logged meanwhile names no patient, see :mod:`monai_advdef.audit.privacy`."""
@@ -243,9 +244,11 @@ class _Course:
             noise = [*self.files, workflows()["attacks/noise"]]
             self._evaluate(f"under noise{of}", noise, {**size, **bare, "attack_def::cache_dir": None})
             self._evaluate(f"under the suite {self.suite.name}{of}", [*self.files, *self._attack()], size)
+        for cache in self.passing:  # an audit that was stopped goes on with the images of every size
+            cache.drop()
 
     def _evaluate(self, what: str, files: Sequence[Path], size: Mapping[str, Any] = MappingProxyType({})) -> ConfigWorkflow:
-        made = workflow(files, {**self.overrides, **size})
+        made = workflow(files, {"keep": "unfinished", **self.overrides, **size})
         evaluator = built(made.parser, "validate::evaluator")
         with Steps(f"evaluating {what}", self._batches(evaluator), self.console) as steps:
             left = TimeLeft(steps)
@@ -256,6 +259,9 @@ class _Course:
             except Suspect:  # told in checks.json, on the card, and by the exit code
                 pass
         made.finalize()
+        attack = built(made.parser, "attack_def")
+        if attack is not None and attack.cache is not None and attack.cache.passing:
+            self.passing.append(attack.cache)
         records: RecordHandler = built(made.parser, "record_def")
         self.run_of.append(records.fingerprint)
         self.called = records.of["model"]

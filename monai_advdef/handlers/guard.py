@@ -15,7 +15,7 @@ from monai_advdef.neighbours import check_writable, stoppable
 from monai_advdef.switches import as_written, folder
 
 logger = logging.getLogger(__name__)
-ADVERSARIAL = "adversarial"
+ADVERSARIAL, UNFINISHED = "adversarial", "unfinished"
 WEIGHTS = (".pt", ".pth", ".ts", ".ckpt")
 REMEDY = (
     "List overlays after evaluate.yaml, and add to handlers with '+validate::handlers' inside a file only: on the command line it "
@@ -45,7 +45,8 @@ def evaluate(
         attack: the ``AttackHandler`` among them, if an attack is configured.
         records: the ``RecordHandler`` among them.
         keep: ``"adversarial"``: adversarial images stay in the attack's ``cache_dir`` and serve other evaluations; ``None``: they
-            lie in its folder ``_unfinished`` while this one runs, so that a killed run goes on, and are dropped at its end.
+            lie in its folder ``_unfinished`` while this one runs, so that a killed run goes on, and are dropped at its end;
+            ``"unfinished"``: they lie there, and whoever runs several evaluations drops them at the end of all.
 
     SIGTERM and SIGHUP end it as Ctrl-C does: with the rows and images kept, and MLflow's run closed.
 
@@ -59,12 +60,13 @@ def evaluate(
     """
     if evaluator.state.epoch_length == 0:
         raise ValueError("the data to evaluate hold no case; check the folder, its sections and the data list")
-    if keep not in (None, ADVERSARIAL):
+    if keep not in (None, ADVERSARIAL, UNFINISHED):
         raise ValueError(f"keep must be {ADVERSARIAL} or nothing, got {keep!r}; --keep {ADVERSARIAL} keeps adversarial images")
+    cache = None if attack is None else attack.cache
     if attack is not None:
         attack.touched = 0
-        if attack.cache is not None:
-            attack.cache.passing = keep is None
+    if cache is not None:
+        cache.passing = keep != ADVERSARIAL
     if records is not None:
         records.done = False
     try:
@@ -80,6 +82,20 @@ def evaluate(
         close_failed(evaluator)  # where another handler ended the chain before the tracker's turn
         if records is not None:
             records.release()
+    _require(evaluator, attack, records)
+    if cache is not None and keep is None:
+        cache.drop()
+    doubts = [
+        f"{v['name']} {v['verdict']}: {v['evidence']}" for v in getattr(evaluator.state, "verdicts", []) if v["verdict"] != "ok"
+    ]
+    if doubts:
+        suspect = Suspect(f"recorded, but not to be trusted as it is: {'; '.join(doubts)}")
+        logger.warning("%s", suspect)
+        raise suspect
+
+
+def _require(evaluator: Engine, attack: AttackHandler | None, records: RecordHandler | None) -> None:
+    """Raise where what was configured did not happen."""
     batches = evaluator.state.iteration
     if attack is not None and attack.touched != batches:
         raise AttackNotApplied(
@@ -88,15 +104,6 @@ def evaluate(
         )
     if records is not None and not records.done:
         raise RuntimeError(f"a RecordHandler is configured but recorded nothing: it is not among the evaluator's handlers. {REMEDY}")
-    if attack is not None and attack.cache is not None and keep is None:
-        attack.cache.drop()
-    doubts = [
-        f"{v['name']} {v['verdict']}: {v['evidence']}" for v in getattr(evaluator.state, "verdicts", []) if v["verdict"] != "ok"
-    ]
-    if doubts:
-        suspect = Suspect(f"recorded, but not to be trusted as it is: {'; '.join(doubts)}")
-        logger.warning("%s", suspect)
-        raise suspect
 
 
 def writable(**folders: str | os.PathLike[str]) -> None:
