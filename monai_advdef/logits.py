@@ -21,8 +21,8 @@ CUT = re.compile(r"numpy\(\) on Tensor that requires grad|inference tensors cann
 AXES = re.compile(r"expected [0-9]+D .*input|dimensional input", re.IGNORECASE)  # torch's layers on the wrong number of axes
 SIZE = re.compile(
     r"sizes? of (the )?tensors?|kernel size can't be greater|spatial element|padding size|output size is too small|"
-    r"divisible by|invalid for input of size|calculated .*input size|expected size|expected [0-9]+D|"
-    r"shapes? .*cannot be (multiplied|broadcast)",
+    r"divisible by|invalid for input of size|"
+    r"calculated .*input size|expected size|expected [0-9]+D|shapes? .*cannot be (multiplied|broadcast)",
     re.IGNORECASE,
 )
 

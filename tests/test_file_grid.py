@@ -213,7 +213,7 @@ def test_values_are_mapped_as_the_bundle_maps_them(tmp_path):
         assert np.array_equal(label[0].numpy() == 2, truth == 7) and np.array_equal(label[0].numpy() == 1, truth == 205)
     after = LabelFiles([entry], Compose(loading() + FLIP), Compose(mapping), classes=["one", "two"])({"case": "a"})
     assert np.array_equal(after, label)
-    with pytest.raises(DataError, match=r"mask\.nii\.gz: the label holds class 205, known are 0\.\.2"):
+    with pytest.raises(DataError, match=r"mask\.nii\.gz, the label of case 'a': the label holds class 205, known are 0\.\.2"):
         LabelFiles([entry], Compose(loading()), classes=["one", "two"])({"case": "a"})
 
 

@@ -27,7 +27,8 @@ def require_own_labels(cases: Sequence[Mapping[str, Any]], image_key: str, label
     """
     stems = lru_cache(maxsize=None)(_stems)
     for case in cases:
-        image, label = _file(case.get(image_key)), _file(case.get(label_key))
+        drawn = case.get(label_key)
+        image, label = _file(case.get(image_key)), None if isinstance(drawn, (list, tuple)) else _file(drawn)
         if image is None or label is None or image.parent == label.parent:
             continue
         one, other = _stem(image), _stem(label)
