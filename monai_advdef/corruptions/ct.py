@@ -72,7 +72,7 @@ class Kernel(CTCorruption):
     needs_spacing = True
 
     def corrupt(self, image: Array, at: Setting) -> Array:
-        """Smoothed, the Gaussian integrated over each voxel; edges repeated.
+        """Smoothed by the Gaussian of discrete scale space, whose width is right however narrow it is; edges repeated.
 
         Raises:
             DataError: a slice is narrower than the kernel.
@@ -81,7 +81,7 @@ class Kernel(CTCorruption):
         for axis in (0, 1):
             check_extent(image.shape[axis + 1], at.spacing[axis], at["width"], f"axis {axis} of the slice", type(self).__name__)
             sigma = torch.tensor(at["width"] / FWHM / at.spacing[axis])
-            out = ndimage.correlate1d(out, gaussian_1d(sigma, approx="erf", normalize=True).numpy(), axis + 1, mode="nearest")
+            out = ndimage.correlate1d(out, gaussian_1d(sigma, approx="scalespace", normalize=True).numpy(), axis + 1, mode="nearest")
         return out
 
 
