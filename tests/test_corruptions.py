@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from corruption_images import SPACING, corrupted, image, of_name
+from corruption_table import table
 from monai.data import MetaTensor
 
 from monai_advdef import corruptions
-from monai_advdef.corruptions import KINDS, SEVERITIES, UNITS, Corruption, of
+from monai_advdef.corruptions import KINDS, SEVERITIES, UNITS, of
 from monai_advdef.corruptions.scales import TOP
 from monai_advdef.errors import DataError
 
@@ -231,5 +233,6 @@ def test_an_image_in_another_range_is_corrupted_alike():
     np.testing.assert_allclose(in_grey / 255, in_range, atol=1e-5)
 
 
-def test_a_corruption_of_ones_own_is_a_few_lines():
-    assert issubclass(Corruption, corruptions.Corruption) and Corruption.moves is False
+def test_the_page_has_the_table_of_the_code():
+    page = Path(__file__).parents[1] / "workflows" / "corruptions" / "README.md"
+    assert page.read_text(encoding="utf-8").endswith(table()), "write it anew with table() of corruption_table.py"
