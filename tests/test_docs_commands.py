@@ -19,7 +19,7 @@ from monai_advdef.bundle import bundles, workflows
 from monai_advdef.commands import parser as _parser
 
 ROOT = Path(__file__).parents[1]
-GENERAL = ("README.md", "monai_advdef/data/README.md", "workflows/README.md")
+GENERAL = ("README.md", "monai_advdef/data/README.md", "workflows/README.md", "workflows/corruptions/README.md")
 PAGES = {
     **{page: "skin_lesion_dermoscopy_segmentation" for page in GENERAL},
     **{f"bundles/{name}/docs/README.md": name for name in bundles()},

@@ -77,7 +77,8 @@ def _targets():
     found = {name: _found(name) for name in names}
     for module in pkgutil.walk_packages(monai_advdef.__path__, "monai_advdef."):
         if re.search(
-            r"\.(networks|defenses|attacks|handlers|transforms|training|synthesis|diagnosis|data|papers|dicom)$", module.name
+            r"\.(networks|defenses|attacks|handlers|corruptions|transforms|training|synthesis|diagnosis|data|papers|dicom)$",
+            module.name,
         ):
             made = importlib.import_module(module.name)
             found |= {f"{module.name}.{n}": getattr(made, n) for n in getattr(made, "__all__", ())}

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
-from monai.networks.layers import gaussian_1d
-from scipy import fft, ndimage
+from scipy import fft, ndimage, special
 
 from monai_advdef.corruptions.core import Array, Corruption, Setting
 from monai_advdef.corruptions.slices import check_extent, linear, thicken
@@ -72,7 +70,7 @@ class Kernel(CTCorruption):
     needs_spacing = True
 
     def corrupt(self, image: Array, at: Setting) -> Array:
-        """Smoothed, the Gaussian integrated over each voxel; edges repeated.
+        """Smoothed by the Gaussian of discrete scale space, which has its width however narrow it is; edges repeated.
 
         Raises:
             DataError: a slice is narrower than the kernel.
@@ -80,8 +78,10 @@ class Kernel(CTCorruption):
         out = image
         for axis in (0, 1):
             check_extent(image.shape[axis + 1], at.spacing[axis], at["width"], f"axis {axis} of the slice", type(self).__name__)
-            sigma = torch.tensor(at["width"] / FWHM / at.spacing[axis])
-            out = ndimage.correlate1d(out, gaussian_1d(sigma, approx="erf", normalize=True).numpy(), axis + 1, mode="nearest")
+            variance = (at["width"] / FWHM / at.spacing[axis]) ** 2
+            reach = np.arange(-math.ceil(6 * math.sqrt(variance)) - 2, math.ceil(6 * math.sqrt(variance)) + 3)
+            weights = special.ive(reach, variance)  # which sum to 1
+            out = ndimage.correlate1d(out, weights, axis + 1, mode="nearest")
         return out
 
 

@@ -170,8 +170,9 @@ def smooth(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     weights = rng.standard_normal((4,) * len(shape))
     degree = sum(np.ogrid[tuple(slice(4) for _ in shape)])
     weights[(degree == 0) | (degree > 3)] = 0
-    axes: Any = [np.linspace(-1, 1, n) for n in shape]
-    return legendre.leggrid2d(*axes, weights) if len(shape) == 2 else legendre.leggrid3d(*axes, weights)
+    axes = [np.linspace(-1, 1, n) for n in shape]
+    polynomial: Any = legendre.leggrid2d if len(shape) == 2 else legendre.leggrid3d
+    return polynomial(*axes, weights)
 
 
 class RicianNoise(MRICorruption):

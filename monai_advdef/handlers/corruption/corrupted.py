@@ -43,6 +43,7 @@ class Corrupted(Attack):
     def __post_init__(self) -> None:
         super().__post_init__()
         named_corruption(self.corruption, severity=self.severity, spacing=self.spacing)
+        object.__setattr__(self, "severity", float(self.severity))
         if not isinstance(self.queries, int) or self.queries < 1:
             raise ValueError(f"queries must be a whole number ≥ 1, got {self.queries!r}; 1 is one draw, and no search")
 

@@ -86,9 +86,7 @@ class CorruptionHandler(AttackHandler):
     def __call__(self, engine: Engine) -> None:
         """Corrupt a batch."""
         if isinstance(engine, Trainer):
-            raise ValueError(
-                "CorruptionHandler is for evaluations; train with the dictionary twin, such as RigidMotiond, as a transform"
-            )
+            raise ValueError(f"CorruptionHandler is for evaluations; train with {self.noun.corruption}d among the transforms")
         begun, batch = time.perf_counter(), engine.state.batch
         image, label = batch_images(batch, self.image_key, self.label_key)
         names = self.cases.names(batch)
