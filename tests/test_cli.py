@@ -20,7 +20,7 @@ from monai_advdef import __version__, commands
 from monai_advdef.__main__ import main
 from monai_advdef.data import PHANTOMS
 from monai_advdef.data.layouts.core import DIRECT, LAYOUTS
-from monai_advdef.sweep.sweep import ENGINES
+from monai_advdef.sweep.ways import ENGINES
 
 VERBS = ("demo", "phantom", "check", "prepare", "audit", "sweep", "list", "report", "compare")
 HEAVY = ("torch", "monai", "mlflow", "pandas", "numpy", "matplotlib")
