@@ -172,13 +172,8 @@ class _Course:
         told |= {"dataset_dir": options.dataset_dir} if options.dataset_dir else {}
         few = f"$min({options.limit}, len(@validate::dataset))"  # an epoch that is longer than the data begins them anew
         told |= {"batch_size": 1, "validate::evaluator::epoch_length": few} if options.limit else {}
-        return {
-            "output_dir": str(self.folder),
-            "bundle_root": str(reading.root),
-            **reading.overlay,
-            **options.settings,
-            **told,
-        }
+        ours = {"output_dir": str(self.folder), "bundle_root": str(reading.root)}
+        return {**ours, **reading.overlay, **options.settings, **told}
 
     def _attack(self) -> list[Path]:
         known = workflows()
@@ -250,7 +245,8 @@ class _Course:
     def _evaluate(self, what: str, files: Sequence[Path], size: Mapping[str, Any] = MappingProxyType({})) -> ConfigWorkflow:
         made = workflow(files, {"keep": "unfinished", **self.overrides, **size})
         evaluator = built(made.parser, "validate::evaluator")
-        with Steps(f"evaluating {what}", self._batches(evaluator), self.console) as steps:
+        batches = int(evaluator.state.epoch_length or len(evaluator.data_loader))
+        with Steps(f"evaluating {what}", batches, self.console) as steps:
             left = TimeLeft(steps)
             evaluator.add_event_handler(Events.ITERATION_COMPLETED, left)
             try:
@@ -266,9 +262,6 @@ class _Course:
         self.run_of.append(records.fingerprint)
         self.called = records.of["model"]
         return made
-
-    def _batches(self, evaluator: Any) -> int:
-        return int(evaluator.state.epoch_length or len(evaluator.data_loader))
 
     def _compare_own(self, own: OwnMetric, records: RecordHandler) -> None:
         """The model's own key metric as a fact, and as notes why the Dice of the records is another number."""
