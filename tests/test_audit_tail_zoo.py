@@ -22,6 +22,7 @@ from monai.transforms import (
     EnsureTyped,
     Lambdad,
     LoadImaged,
+    MapTransform,
     NormalizeIntensityd,
     Orientationd,
     Resized,
@@ -59,6 +60,14 @@ CT = {
     "cropped as it is read": [*READ, CropForegroundd(BOTH, "image", lambda x: x > -500), *PLACED[2:], scaled(-250, 400)],
     "lungs": [*READ, scaled(-1000, 1000, -1, 1, clip=False), Spacingd(BOTH, (2, 2, 2), mode=("bilinear", "nearest"))],
     "searched": [*PLACED, scaled(-87, 199), CropForegroundd(BOTH, "image"), CastToTyped(BOTH, [torch.float32, torch.uint8])],
+    "half": [
+        *PLACED,
+        scaled(-87, 199),
+        CastToTyped(BOTH, [np.float16, np.uint8]),
+        EnsureTyped(BOTH),
+        CastToTyped("image", torch.float32),
+        SpatialPadd(BOTH, (20, 20, 20), mode=["reflect", "constant"]),
+    ],
     "liver": [*READ, scaled(-500, 500), Resized(BOTH, (12, 12, 12), mode=("trilinear", "nearest")), ToTensord(BOTH)],
     "copied": [*READ, CopyItemsd("image", 1, "kept"), scaled(-57, 164), DeleteItemsd("kept"), SelectItemsd(BOTH)],
     "padded": [*READ, scaled(-57, 164), SpatialPadd(BOTH, (20, 20, 20)), DivisiblePadd(BOTH, 16)],
@@ -119,12 +128,12 @@ def attacked(chain, cases, **known):
     for item in AuditDataset(cases, whole, parts.head):
         batch = list_data_collate([item])
         parts.tail.require_equal(batch["image"], batch["fed"], batch["case"])
-        image, label = batch["image"].as_tensor(), batch["label"].as_tensor()
+        image, label = (torch.as_tensor(batch[k]).as_subclass(torch.Tensor) for k in ("image", "label"))
         network = {4: nn.Conv2d, 5: nn.Conv3d}[image.ndim](batch["fed"].shape[1], 2, 1)
         victim = Victim(network, inferer=PreparedInferer(SimpleInferer(), parts.tail))
         made = run(FGSM(), victim, ThreatModel(**found.threat()), image, (label[:, :1] > 0).float()).adversarial
         assert float((made - image).abs().max()) == pytest.approx(found.eps, rel=1e-3)
-        moves.append(float((parts.tail(made) - batch["fed"].as_tensor()).abs().max()))
+        moves.append(float((parts.tail(made) - batch["fed"].as_subclass(torch.Tensor)).abs().max()))
     assert min(moves) > 0
     return found, moves
 
@@ -166,3 +175,37 @@ def test_series_under_keys_of_their_own_are_joined_behind_their_scaling(tmp_path
     ]
     found, _ = attacked(chain, cases)
     assert found.unit == "σ"
+
+
+class OwnJoin(MapTransform):
+    """Someone's own, with its keys under names of its own, and arrays as what it leaves."""
+
+    def __init__(self, merged, out, factor=1):
+        self.merged, self.out, self.factor = merged, out, factor
+
+    def __call__(self, data):
+        return {**data, self.out: self.factor * np.concatenate([np.asarray(data[k]) for k in self.merged])}
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_scans_that_a_class_of_ones_own_joins(factor, tmp_path):
+    """It is taken for no more than a joining, and where it does more the attack is at the network's input."""
+    cases = [{**case, **dict(zip(("artery", "vein"), case["image"]))} for case in volumes(tmp_path, -1000, 900, 2)]
+    keys = ["artery", "vein", "label"]
+    window = ScaleIntensityRanged(keys[:2], -1000, 1000, 0, 1, clip=True)
+    found, moves = attacked([LoadImaged(keys), EnsureChannelFirstd(keys), window, OwnJoin(keys[:2], "image", factor)], cases)
+    assert found.unit == ("HU" if factor == 1 else "HU, at the network's input")
+    if factor == 1:
+        assert (found.eps, found.notes) == (8, ()) and max(moves) == pytest.approx(8 / 2000, rel=0.05)
+    else:
+        assert "differ from MONAI's own" in found.notes[0]
+
+
+def test_scans_joined_as_arrays_lie_where_they_lay(tmp_path):
+    cases = [{**case, **dict(zip(("artery", "vein"), case["image"]))} for case in volumes(tmp_path, -1000, 900, 2)]
+    keys = ["artery", "vein", "label"]
+    chain = Compose([LoadImaged(keys), EnsureChannelFirstd(keys), Spacingd(keys, (1, 1, 1)), OwnJoin(keys[:2], "image")])
+    item = AuditDataset(cases, chain, split(chain).head)[0]
+    for image in (item["image"], item["fed"]):
+        assert image.shape[0] == 2 and image.meta["filename_or_obj"] == cases[0]["artery"]
+        assert torch.equal(image.affine, item["artery"].affine) and image.applied_operations

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from monai_advdef.audit.scoring.forms import background_first, masks_of_map
 from monai_advdef.audit.scoring.label_files import label_steps
+from monai_advdef.audit.scoring.way_back import moves, steps
 from monai_advdef.errors import DataError, root_of
 from monai_advdef.switches import as_written
 
@@ -65,6 +66,7 @@ class AuditDataset(Dataset):
         self.image_key, self.label_key, self.labelled = image_key, label_key, labelled
         self.classes, self.activation = list(classes), activation
         self.after = Compose(label_steps(postprocessing, label_key, activation))
+        self.moved = any(moves(t) and self.image_key in getattr(t, "keys", ()) for t in steps(self.preprocessing))
         if not labelled:
             for chain in (self.preprocessing, self.head):
                 let_missing(chain)
@@ -79,7 +81,7 @@ class AuditDataset(Dataset):
             if self.image_key not in made:
                 raise DataError(f"{name}: the preprocessing gives no {self.image_key!r}; name its key with image_key")
         _require_numbers(raw[self.image_key], name)
-        item = {"image": _float(raw[self.image_key]), "fed": _float(fed[self.image_key])}
+        item = {"image": self._placed(raw), "fed": self._placed(fed)}
         if self.labelled:
             if self.label_key not in fed:
                 raise DataError(f"{name}: the preprocessing gives no {self.label_key!r}; name its key with label_key")
@@ -87,6 +89,15 @@ class AuditDataset(Dataset):
         carried = {k: v for k, v in fed.items() if isinstance(v, MetaTensor) and k not in (self.image_key, self.label_key)}
         files = {key: case[key] for key in (self.image_key, self.label_key) if key in case}
         return {**carried, **item, "files": files, "case": name, "patient": str(case.get("patient", name))}
+
+    def _placed(self, made: Mapping[str, Any]) -> Tensor:
+        """The image that a chain made; where joining scans as arrays lost where it lies, it lies where the first of them does."""
+        image = _float(made[self.image_key])
+        if self.moved or (isinstance(image, MetaTensor) and image.meta.get("filename_or_obj")):
+            return image
+        others = (v for k, v in made.items() if isinstance(v, MetaTensor) and k not in (self.image_key, self.label_key))
+        first = next((v for v in others if v.meta.get("filename_or_obj") and v.shape[1:] == image.shape[1:]), None)
+        return image if first is None else MetaTensor(image.as_subclass(Tensor)).copy_meta_from(first)
 
     def _masks(self, given: Any, name: str) -> dict[str, Any]:
         """The label as it is attacked, and, where that is another, as it was given."""

@@ -45,6 +45,7 @@ def build(folder: Path, *, cases: int = 4) -> tuple[Path, Path]:
         ("Spacingd", {"keys": KEYS, "pixdim": [1, 1, 1], "mode": ["bilinear", "nearest"], "align_corners": [True, True]}),
         ("CastToTyped", {"keys": "@image_key", "dtype": "$torch.float32"}),
         ("ScaleIntensityRanged", {"keys": "@image_key", "a_min": LOW, "a_max": HIGH, "b_min": 0, "b_max": 1, "clip": True}),
+        ("CastToTyped", {"keys": KEYS, "dtype": ["$np.float16", "$np.uint8"]}),
         ("CopyItemsd", {"keys": "@label_key", "times": 1, "names": ["label4crop"]}),
         (
             "Lambdad",
@@ -56,6 +57,7 @@ def build(folder: Path, *, cases: int = 4) -> tuple[Path, Path]:
             },
         ),
         ("EnsureTyped", {"keys": KEYS}),
+        ("CastToTyped", {"keys": "@image_key", "dtype": "$torch.float32"}),
         ("SpatialPadd", {"keys": [*KEYS, "label4crop"], "spatial_size": [16, 16, 16], "mode": ["reflect", "constant", "constant"]}),
     ]
     decathlon = "$monai.data.load_decathlon_datalist(@data_list_file_path, data_list_key='validation',\n  base_dir=@dataset_dir)"

@@ -15,21 +15,22 @@ PHASES = ["artery", "vein", "excret"]
 EVERY = [*PHASES, "label"]
 JOIN = '''"""Joins scans to one image."""
 
-import torch
-from monai.transforms import MapTransform
+import numpy as np
+from monai.transforms import InvertibleTransform, MapTransform
 
 
-class ConcatImages(MapTransform):
-    """The channels of several keys under one."""
+class ConcatImages(MapTransform, InvertibleTransform):
+    """The channels of several keys under one; it has no keys of its own, and leaves arrays."""
 
-    def __init__(self, keys_merge, keys_out):
-        super().__init__(keys_merge)
-        self.keys_out = keys_out
+    def __init__(self, keys_merge, keys_out, allow_missing_keys=True):
+        self.keys_merge, self.keys_out, self.allow_missing_keys = keys_merge, keys_out, allow_missing_keys
 
     def __call__(self, data):
-        d = dict(data)
-        d[self.keys_out] = torch.cat([d[k] for k in self.keys], dim=0)
-        return d
+        data[self.keys_out] = np.concatenate([data[k] for k in self.keys_merge])
+        return data
+
+    def inverse(self, data):
+        return data
 '''
 
 

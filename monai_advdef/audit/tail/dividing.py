@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from monai.transforms import Compose, ConcatItemsd, CopyItemsd, EnsureChannelFirst, MapTransform, ScaleIntensity
+from monai.transforms import Compose, ConcatItemsd, CopyItemsd, EnsureChannelFirst, MapTransform, ScaleIntensity, Transform
 from monai.utils import ensure_tuple
 
-from monai_advdef.audit.tail.kinds import Kind, flat, kind_of, plain, told_apart, type_for
+from monai_advdef.audit.tail.kinds import Kind, flat, keys_of, kind_of, plain, told_apart, type_for
 from monai_advdef.audit.tail.tail import Tail
 from monai_advdef.audit.tail.units import PerSigmad, Times, Timesd
 
@@ -66,7 +66,7 @@ def split(preprocessing: Any, key: str = "image", *, reads: Sequence[str] = ()) 
     """The two parts as :func:`divided` gives them, whether or not the tail has a gradient; or those that a preprocessing offers."""
     if hasattr(preprocessing, "head") and hasattr(preprocessing, "tail"):
         return Divided(preprocessing.head, preprocessing.tail)
-    chain = flat(preprocessing)
+    chain = _joins_named(flat(preprocessing), key)
     feeds = _feeds(chain, key)
     lazy = preprocessing.lazy if isinstance(preprocessing, Compose) else False
     reading = _last_reader(chain, feeds)
@@ -76,7 +76,7 @@ def split(preprocessing: Any, key: str = "image", *, reads: Sequence[str] = ()) 
     made: set[str] = set()  # by the tail: the head does without
     for i, t in enumerate(chain):
         if not _touches(t, feeds[i]):
-            head += [] if made & set(t.keys) else [t]
+            head += [] if made & set(keys_of(t)) else [t]
         elif not tail and (i <= reading or kind_of(t) in LEAVING or type(t).__name__ in reads):
             head.append(t)
         elif type(plain(t)) is EnsureChannelFirst and not told_apart(tail):
@@ -85,13 +85,38 @@ def split(preprocessing: Any, key: str = "image", *, reads: Sequence[str] = ()) 
             sources = sources if tail else feeds[i]
             tail.append(t)
             made |= {*ensure_tuple(getattr(t, "names", ())), *ensure_tuple(getattr(t, "name", ()))}
-            if kind_of(t) is Kind.TYPES and _floats(t, feeds[i]) and set(getattr(t, "keys", ())) - set(feeds[i]):
-                head.append(t)  # of a label, too
+            if kind_of(t) is Kind.TYPES and _floats(t, feeds[i]) and set(keys_of(t)) - set(feeds[i]):
+                head.append(Beside(t, feeds[i]))  # of a label, too
     if sources != [key]:
         head.append(ConcatItemsd(sources, key) if len(sources) > 1 else CopyItemsd(sources, 1, [key]))
     end = Tail(tail, key=key, sources=sources, lazy=lazy, dictionary=_dictionary(chain))
     end.crops_before = [t for t in head if kind_of(t) is Kind.CROPS and getattr(t, "source_key", key) == key]
     return Divided(Compose(head, lazy=lazy), end)
+
+
+class Beside(Transform):
+    """A transform of several keys, of which those of the image stay as they are: the tail changes them."""
+
+    def __init__(self, transform: Any, image: Sequence[str]) -> None:
+        self.transform, self.image = transform, list(image)
+
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
+        return {**self.transform(dict(data)), **{k: data[k] for k in self.image if k in data}}
+
+
+def _joins_named(chain: Sequence[Any], key: str) -> list[Any]:
+    """The chain, with MONAI's ``ConcatItemsd`` where a class of someone's own says that it makes the image of several keys.
+
+    That it does no more than join them shows where the tail is held against what the whole preprocessing makes.
+    """
+    found: list[Any] = []
+    known: set[str] = set()
+    for t in chain:
+        held = list(getattr(t, "__dict__", {}).values()) if kind_of(t) is Kind.ASKED and isinstance(t, MapTransform) else []
+        many = [v for v in held if isinstance(v, (list, tuple)) and len(v) > 1 and all(isinstance(k, str) and k in known for k in v)]
+        found.append(ConcatItemsd(many[0], key) if many and key in held and key not in known else t)
+        known |= {k for k in keys_of(t) if isinstance(k, str)}
+    return found
 
 
 def _feeds(chain: Sequence[Any], key: str) -> list[list[Any]]:
@@ -121,8 +146,8 @@ def _touches(t: Any, feeding: Sequence[str]) -> bool:
     """Whether a transform reads or changes what the image is made of; one without keys does."""
     if not isinstance(t, MapTransform):
         return True
-    named = [*t.keys, *(getattr(t, n, None) for n in ("source_key", "mask_key"))]
-    return any(k in feeding for k in named)
+    named = [*keys_of(t), *(getattr(t, n, None) for n in ("source_key", "mask_key"))]
+    return any(k in feeding for k in named) or not keys_of(t)
 
 
 def _last_reader(chain: Sequence[Any], feeds: Sequence[Sequence[str]]) -> int:

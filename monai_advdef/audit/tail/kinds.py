@@ -115,6 +115,11 @@ def flat(preprocessing: Any) -> list[Any]:
     return found
 
 
+def keys_of(transform: Any) -> tuple[Any, ...]:
+    """The keys that a dictionary transform names; none of an array transform, and of one that keeps them to itself."""
+    return tuple(getattr(transform, "keys", ())) if isinstance(transform, MapTransform) else ()
+
+
 def told_apart(transforms: Sequence[Any]) -> Any:
     """The first of some transforms that tells a channel from an axis of space, or ``None``."""
     return next((t for t in transforms if kind_of(t) is not Kind.SCALES or getattr(plain(t), "channel_wise", False)), None)
@@ -123,7 +128,7 @@ def told_apart(transforms: Sequence[Any]) -> Any:
 def type_for(transform: Any, key: str) -> torch.dtype | None:
     """The type that ``EnsureType`` or ``CastToType`` gives the image under ``key``; ``None`` where it leaves it."""
     given = getattr(transform, "dtype", None)
-    keys: Sequence[str] = getattr(transform, "keys", ())
-    if isinstance(transform, MapTransform) and key in keys:
-        given = ensure_tuple_rep(given, len(keys))[list(keys).index(key)]
+    keys = keys_of(transform)
+    if key in keys:
+        given = ensure_tuple_rep(given, len(keys))[keys.index(key)]
     return None if given is None else get_equivalent_dtype(given, torch.Tensor)

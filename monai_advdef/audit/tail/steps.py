@@ -15,7 +15,7 @@ from torch import Tensor
 
 from monai_advdef.audit.tail.boxes import Box
 from monai_advdef.audit.tail.intensity import KNOWN
-from monai_advdef.audit.tail.kinds import REMEDY, Kind, NotDifferentiable, name_of, plain, type_for
+from monai_advdef.audit.tail.kinds import REMEDY, Kind, NotDifferentiable, keys_of, name_of, plain, type_for
 from monai_advdef.audit.tail.proof import SLACK, gradient_error
 from monai_advdef.errors import reason
 
@@ -78,7 +78,7 @@ def require_slope(t: Any, items: Items, key: str, dictionary: bool, lazy: bool |
     Raises:
         NotDifferentiable: it is not.
     """
-    for k in [k for k in (t.keys if isinstance(t, MapTransform) else items) if k in items]:
+    for k in [k for k in (keys_of(t) or items) if k in items]:
         x = items[k]
 
         def part(changed: Tensor, k: str = k, x: Any = x) -> Tensor:
@@ -105,7 +105,7 @@ def space(case: MetaTensor) -> dict[str, Any]:
 
 def _each(t: Any, items: Items, change: Callable[[str, Tensor], Tensor]) -> Items:
     """The items with those that a transform names changed, and the meta of all kept."""
-    named = [k for k in (t.keys if isinstance(t, MapTransform) else items) if k in items]
+    named = [k for k in (keys_of(t) or items) if k in items]
     return {**items, **{k: _like(change(k, items[k].as_subclass(Tensor)), items[k]) for k in named}}
 
 
