@@ -131,9 +131,10 @@ class Corruption(Transform):
         at = self._setting(image, spacing)
         if self.severity == 0:
             return (img, *labels)
-        made = np.clip(self.corrupt(image, at), at.low, at.high)
-        whole = bool((image == np.round(image)).all())
-        found = [_like(np.round(made) if whole else made, img)]
+        made = self.corrupt(image, at)
+        if np.isfinite(at.low).any() or np.isfinite(at.high).any():
+            made = np.clip(made, at.low, at.high)
+        found = [_like(np.round(made) if _whole(image) else made, img)]
         for label in labels:
             plain = _plain(label)
             moved = self.move(plain.astype(np.uint8) if plain.dtype == bool else plain, at) if self.moves else plain
@@ -162,7 +163,8 @@ class Corruption(Transform):
     def _setting(self, image: Array, spacing: tuple[float, ...]) -> Setting:
         unit = self.unit or self.unit_of(image)
         low, high = self._range(image)
-        if bool((image < low).any()) or bool((image > high).any()):
+        axes = tuple(range(1, image.ndim))
+        if bool((image.min(axes, keepdims=True) < low).any()) or bool((image.max(axes, keepdims=True) > high).any()):
             raise DataError(
                 f"the image spans [{image.min():g}, {image.max():g}], outside value_range {self.value_range} ({unit}); give "
                 "the range in which it is stored as value_range"
@@ -230,6 +232,12 @@ class Corruption(Transform):
 def of(modality: str) -> list[str]:
     """The names of the corruptions of a modality, a key of :data:`UNITS`."""
     return [name for name, scale in SEVERITIES.items() if scale.modality == modality]
+
+
+def _whole(image: Array) -> bool:
+    """Whether all values are whole numbers; most images that hold others show it in their first channel's first line."""
+    first = image[(0,) * (image.ndim - 1)]
+    return bool((first == np.round(first)).all()) and bool((image == np.round(image)).all())
 
 
 def _plain(img: NdarrayOrTensor) -> Array:

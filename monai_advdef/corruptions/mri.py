@@ -161,8 +161,8 @@ class BiasField(MRICorruption):
         """Times the factor."""
         field = smooth(magnitude.shape, rng)
         low, high = field.min(), field.max()
-        factor = 1 + at["inhomogeneity"] / 100 * ((field - low) / max(high - low, 1e-12) - 0.5)
-        return (magnitude * factor).astype(magnitude.dtype)
+        slope = at["inhomogeneity"] / 100 / max(high - low, 1e-12)
+        return magnitude * (1 + slope * (field - (low + high) / 2)).astype(magnitude.dtype)
 
 
 def smooth(shape: tuple[int, ...], rng: np.random.Generator) -> Array:

@@ -92,7 +92,7 @@ SEVERITIES: dict[str, Scale] = {
     "Spikes": _scale(
         "MRI",
         "one corrupt point of k-space: stripes all over the image",
-        f"ours; the mechanism of RandomSpike in {TORCHIO}, whose default is above the highest",
+        f"ours; the mechanism of RandomSpike in {TORCHIO}, whose default begins at the highest",
         ("height", "% of the mean signal", (10, 20, 40, 70, 100), 0),
     ),
     "BiasField": _scale(
