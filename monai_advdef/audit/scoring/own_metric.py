@@ -137,9 +137,11 @@ def ways_of_counting(table: Sequence[tuple[np.ndarray, np.ndarray]], *, backgrou
     found = {"": filled[:, fore].mean(), absent: _by_case(held[:, fore])}
     part = "it counts the background as a class" if background else "it leaves out the first of the classes"
     other = slice(None) if background else slice(1, None)
-    found |= {part: filled[:, other].mean(), f"{part}, and {absent}": _by_case(held[:, other])}
     by_class = f"{absent}, and averages the cases of each class first"
-    found |= {by_class: _by_case(held[:, fore].T), f"{part}; {by_class}": _by_case(held[:, other].T)}
+    found |= {by_class: _by_case(held[:, fore].T)}
+    if filled[:, other].size:  # of a lone mask nothing is left beside the first
+        found |= {part: filled[:, other].mean(), f"{part}, and {absent}": _by_case(held[:, other])}
+        found |= {f"{part}; {by_class}": _by_case(held[:, other].T)}
     if background and dice.shape[1] > 2:  # of class numbers in one channel MONAI scores those that are 1; where there are none, 0
         alone = _by_case(held[:, 1:2])
         found["it scores class 1 alone, as MONAI does of class numbers in one channel"] = 0.0 if np.isnan(alone) else alone
