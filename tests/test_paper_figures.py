@@ -84,12 +84,21 @@ def asma(folder, **options):
     return AttackHandler("ASMA", adaptive=False, cache_dir=folder / "adversarial", **told)
 
 
-def stored(folder):
-    """Adversarial images of the cases in their order, from the cache."""
-    clean = blobs(4, seed=2)[0]
-    cache = AdversarialCache(folder / "adversarial")
-    found = [torch.as_tensor(cache.load(f.stem)["adversarial"]) for f in cache.folder.glob("*.npz")]
-    return clean, torch.stack([min(found, key=lambda a: float((a - c).abs().mean())) for c in clean])
+@pytest.fixture
+def stored(monkeypatch):
+    """Clean images of the cases in their order, and the adversarial ones that were stored of them."""
+    kept, store = [], AdversarialCache.store
+
+    def watched(cache, key, clean=None, **arrays):
+        kept.append((clean, torch.as_tensor(arrays["adversarial"])))
+        store(cache, key, clean, **arrays)
+
+    def found():
+        clean = blobs(4, seed=2)[0]
+        return clean, torch.stack([next(a for base, a in kept if np.array_equal(base, c.numpy())) for c in clean])
+
+    monkeypatch.setattr(AdversarialCache, "store", watched)
+    return found
 
 
 @pytest.fixture
@@ -99,14 +108,14 @@ def band_std(tmp_path):
     return path
 
 
-def test_figure_1_shows_the_named_case_and_the_bands_of_all(trained, tmp_path, band_std):
+def test_figure_1_shows_the_named_case_and_the_bands_of_all(trained, tmp_path, band_std, stored):
     attack = asma(tmp_path)
     figure = PerturbationFigure(attack=attack, output_dir=tmp_path, band_std=band_std, case="case_2")
     path = figure.run(engine(trained, figure, attack))
     with Image.open(path) as shown:
         assert min(shown.size) > 600
     about = json.loads(path.with_suffix(".json").read_text())
-    clean, adversarial = stored(tmp_path)
+    clean, adversarial = stored()
     change = (adversarial - clean).double()
     assert about["n"] == 4 and about["blocks"] == 4 * 36 and about["case"]["name"] == "case_2"
     assert about["case"]["rms"] == pytest.approx(float(change[2].square().mean().sqrt()), rel=1e-5)
@@ -139,7 +148,7 @@ def test_figure_1_says_what_it_cannot_show(trained, tmp_path, band_std):
         figure.run(engine(trained, figure, still))
 
 
-def test_figure_2_prints_the_iou_behind_each_defence(trained, tmp_path, band_std):
+def test_figure_2_prints_the_iou_behind_each_defence(trained, tmp_path, band_std, stored):
     attack = asma(tmp_path)
     defenses = [JPEG(quality=50), FrequencyRefinement(steps=(30, 5, 80), band_std=str(band_std)), Blur()]
     figure = DefensePanels(attack=attack, defenses=defenses, output_dir=tmp_path, cases=["worst", "case_1"])
@@ -147,7 +156,7 @@ def test_figure_2_prints_the_iou_behind_each_defence(trained, tmp_path, band_std
     with Image.open(path) as shown:
         assert min(shown.size) > 600
     about = json.loads(path.with_suffix(".json").read_text())
-    clean, adversarial = stored(tmp_path)
+    clean, adversarial = stored()
     label, net = blobs(4, seed=2)[1].bool(), network(trained).eval()
     assert [(p["case"], p["image"]) for p in about["panels"]][2:] == [("case_1", "source"), ("case_1", "attacked")]
     for panel, image in zip(about["panels"][2:], (clean[1:2], adversarial[1:2])):

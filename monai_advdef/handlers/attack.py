@@ -261,7 +261,8 @@ class AttackHandler:
         def craft(todo: list[int]) -> Kept:
             return attack(image[todo], label[todo], None if target is None else target[todo], [seeds[i] for i in todo])
 
-        return recalled(self.cache, keys, budgets, craft, image.cpu().numpy())
+        clean = image.float() if image.dtype == torch.bfloat16 else image  # of which numpy knows nothing
+        return recalled(self.cache, keys, budgets, craft, clean.cpu().numpy())
 
     def _more(self, found: list[dict[str, Any]]) -> dict[str, Any]:
         """What else of the cases goes into ``Attacked``, out of what is kept of each."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from engines import evaluator, items, network
@@ -47,7 +48,7 @@ def test_a_suite_s_records_hold_the_worst_of_every_case(trained, tmp_path):
 def test_statistics_take_the_worst_of_every_case(values):
     table = np.array(values)
     rows = [frame(dict(zip("abcdef", column)), attack=f"attack {k}", eps=8.0) for k, column in enumerate(table.T)]
-    worst = stats.worst_case(stats.pd.concat(rows))["value"].to_numpy()
+    worst = stats.worst_case(pd.concat(rows))["value"].to_numpy()
     np.testing.assert_allclose(worst, table.min(1))
     assert worst.mean() <= table.mean(0).min() + 1e-12
 
