@@ -178,7 +178,9 @@ def test_scripts_of_one_bundle_are_not_those_of_another(tmp_path: Path, monkeypa
         place = tmp_path / name / "scripts" / "networks"
         place.mkdir(parents=True)
         (place / "net.py").write_text(f"NAME = {name!r}\n")
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "other" / "scripts").mkdir(parents=True)
+    (tmp_path / "other" / "scripts" / "__init__.py").write_text("")  # of a bundle that was read before: it would go before them
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "other"), *sys.path])
     for name in ("one", "two", "two", "one"):
         find_scripts(tmp_path / name)
         assert importlib.import_module("scripts.networks.net").NAME == name

@@ -9,6 +9,8 @@ import sys
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -133,3 +135,9 @@ def find_scripts(root: Path) -> None:
     if str(root) in sys.path:
         sys.path.remove(str(root))
     sys.path.insert(0, str(root))
+    own = root / "scripts"
+    if own.is_dir() and not (own / "__init__.py").is_file() and "scripts" not in sys.modules:
+        # a folder without __init__.py gives way to any with one on the path, such as that of a bundle that was read before
+        spec = ModuleSpec("scripts", None, is_package=True)
+        spec.submodule_search_locations = [str(own)]
+        sys.modules["scripts"] = module_from_spec(spec)
